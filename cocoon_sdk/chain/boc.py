@@ -1,0 +1,142 @@
+"""Bags of cells from outside, in and out: bounded, linear in time, one root.
+
+Owns reading and writing BoC bytes for everything that crosses a network, and the header fields of a raw
+transaction. Must not know any transport. pytoniq-core's own reader copies the remaining input for every
+cell, and its writer visits a shared subtree once per path (a chain of 40 doubled references never ends),
+so neither may be handed bytes or cells that a stranger chose.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from pytoniq_core import Address, Cell
+from pytoniq_core.boc.deserialize import Boc
+
+from cocoon_sdk.chain.base import TransactionRecord
+from cocoon_sdk.errors import MalformedError
+
+MAX_BOC_BYTES = 1 << 21
+MAX_BOC_CELLS = 1 << 16
+"""An account on mainnet may hold at most 65536 cells; nothing that we read is larger."""
+
+_MAX_CELL_BYTES = 2 + 4 * 34 + 128 + 4 * 8
+_MAX_REFS = 4
+_MAGIC = b"\xb5\xee\x9c\x72"
+
+
+def decode_boc(data: bytes, *, max_bytes: int = MAX_BOC_BYTES, max_cells: int = MAX_BOC_CELLS) -> Cell:
+    """Read a bag with exactly one root. Raises `MalformedError` beyond a bound or for any damage."""
+    if len(data) > max_bytes:
+        raise MalformedError("bag of cells is too large", why=f"{len(data)} bytes, at most {max_bytes}")
+    try:
+        return _decode(data, max_cells)
+    except MalformedError:
+        raise
+    except Exception as error:  # the library signals damage with a dozen unrelated exception types
+        raise MalformedError(
+            "not a bag of cells", why=f"{type(error).__name__}: {str(error)[:80]}"
+        ) from error
+
+
+def _decode(data: bytes, max_cells: int) -> Cell:
+    header = Boc.deserialize_boc_header(data)
+    count, payload = header["cells_num"], header["cells_data"]
+    if not 1 <= count <= max_cells:
+        raise MalformedError("bag of cells is too large", why=f"{count} cells, at most {max_cells}")
+    if header["root_list"] is None or len(header["root_list"]) != 1:
+        raise MalformedError("bag of cells has no single root")
+    raw: list[dict[str, object]] = []
+    offset = 0
+    for _ in range(count):
+        cell, used = Boc.deserialize_cell(payload[offset : offset + _MAX_CELL_BYTES], header["size_bytes"])
+        offset += used
+        raw.append(cell)
+    if offset != len(payload):
+        raise MalformedError("bag of cells has trailing bytes")
+    built: dict[int, Cell] = {}
+    for index in range(count - 1, -1, -1):
+        refs = raw[index]["refs"]
+        # KeyError below when a reference points backwards or out of range: only later cells exist yet.
+        if not isinstance(refs, list) or len(refs) > _MAX_REFS:
+            raise MalformedError("a cell has more than four references")
+        built[index] = Cell(raw[index]["bits"], [built[ref] for ref in refs], raw[index]["type"])
+    return built[header["root_list"][0]]
+
+
+def encode_boc(root: Cell) -> bytes:
+    """Serialise a cell as a bag with one root, each distinct cell once, in time linear in their number."""
+    cells = _parents_first(root)
+    index = {cell.hash: position for position, cell in enumerate(cells)}
+    ref_size = max(1, (len(cells).bit_length() + 7) // 8)
+    payload = bytearray()
+    for cell in cells:
+        payload += cell.get_descriptors(cell.level_mask) + cell.get_data_bytes()
+        for ref in cell.refs:
+            payload += index[ref.hash].to_bytes(ref_size, "big")
+    offset_size = max(1, (len(payload).bit_length() + 7) // 8)
+    counts = b"".join(number.to_bytes(ref_size, "big") for number in (len(cells), 1, 0))
+    head = _MAGIC + bytes([ref_size, offset_size]) + counts + len(payload).to_bytes(offset_size, "big")
+    return head + bytes(ref_size) + bytes(payload)
+
+
+def _parents_first(root: Cell) -> list[Cell]:
+    """Return all distinct cells, each before its references (iterative: depth may be 1023)."""
+    done: list[Cell] = []
+    seen = {root.hash}
+    stack: list[tuple[Cell, int]] = [(root, 0)]
+    while stack:
+        cell, position = stack.pop()
+        if position == len(cell.refs):
+            done.append(cell)
+            continue
+        stack.append((cell, position + 1))
+        child = cell.refs[position]
+        if child.hash not in seen:
+            seen.add(child.hash)
+            stack.append((child, 0))
+    done.reverse()
+    return done
+
+
+def decode_boc_base64(text: object, *, max_bytes: int = MAX_BOC_BYTES) -> Cell:
+    """Read a bag from standard or URL-safe base64. Raises `MalformedError`."""
+    if not isinstance(text, str):
+        raise MalformedError("not a bag of cells", why=f"expected base64 text, got {type(text).__name__}")
+    if len(text) > max_bytes * 4 // 3 + 8:
+        raise MalformedError("bag of cells is too large", why=f"more than {max_bytes} bytes")
+    return decode_boc(decode_base64(text), max_bytes=max_bytes)
+
+
+def decode_base64(text: str) -> bytes:
+    """Decode standard or URL-safe base64, line breaks allowed. Raises `MalformedError`."""
+    compact = "".join(text.split()).replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(compact, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MalformedError("not base64", why=str(error)[:80]) from error
+
+
+def encode_boc_base64(root: Cell) -> str:
+    """Serialise a cell as base64 text of a bag with one root."""
+    return base64.b64encode(encode_boc(root)).decode("ascii")
+
+
+def transaction_record(address: Address, cell: Cell) -> TransactionRecord:
+    """Read the header of a raw `Transaction` cell of `address`.
+
+    Raises `MalformedError` when the cell is something else or belongs to another account.
+    """
+    data = cell.get_data_bytes()
+    # transaction$0111 account_addr:bits256 lt:uint64 prev_trans_hash:bits256 prev_trans_lt:uint64 now:uint32
+    if len(cell.bits) < 4 + 256 + 64 + 256 + 64 + 32 or data[0] >> 4 != 0b0111:
+        raise MalformedError("not a transaction cell")
+    fields = int.from_bytes(data[:85], "big") >> 4  # 676 bits after the four of the tag, low end aligned
+    now = fields & 0xFFFFFFFF
+    prev_lt = fields >> 32 & 0xFFFFFFFFFFFFFFFF
+    prev_hash = (fields >> 96 & (1 << 256) - 1).to_bytes(32, "big")
+    lt = fields >> 352 & 0xFFFFFFFFFFFFFFFF
+    if (fields >> 416 & (1 << 256) - 1).to_bytes(32, "big") != address.hash_part:
+        raise MalformedError("transaction of another account", why=f"expected {address.to_str()}")
+    return TransactionRecord(address, lt, now, cell.hash, prev_lt, prev_hash, cell)
