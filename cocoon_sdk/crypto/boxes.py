@@ -19,7 +19,7 @@ from cocoon_sdk.crypto.keys import BoxKey, BoxPublicKey
 from cocoon_sdk.errors import DecryptionError, MalformedError
 
 NONCE_BYTES: Final = int(sodium.crypto_box_NONCEBYTES)
-BOX_OVERHEAD_BYTES: Final = NONCE_BYTES + int(sodium.crypto_box_MACBYTES)
+BOX_OVERHEAD_BYTES: Final = NONCE_BYTES + int(sodium.crypto_secretbox_MACBYTES)
 MIN_BUCKET_BYTES: Final = 256
 MAX_BOX_TEXT_BYTES: Final = 32 * 1024 * 1024
 """Largest text one box takes; more is sent as several items or by reference."""
