@@ -130,7 +130,7 @@ def _from_elements(name: str, holder: Json, budget: _Budget, depth: int) -> Stac
 
 
 def encode_legacy(values: Sequence[StackValue], *, answer: bool = False) -> list[Json]:
-    """Write a stack in the legacy dialect: as arguments, or with `answer` as toncenter answers (slices as cells).
+    """Write a stack in the legacy dialect: as arguments, or with `answer` as results (slices as cells).
 
     Raises like `encode_typed`.
     """
@@ -139,7 +139,7 @@ def encode_legacy(values: Sequence[StackValue], *, answer: bool = False) -> list
 
 
 def decode_legacy(entries: Json) -> list[StackValue]:
-    """Read a stack in the legacy dialect, in every spelling of arguments or answers. Raises `MalformedError`."""
+    """Read a stack in the legacy dialect, in every spelling of both directions. Raises `MalformedError`."""
     budget = _Budget()
     return [_from_legacy(entry, budget) for entry in _array(entries)]
 

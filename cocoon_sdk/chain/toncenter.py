@@ -143,7 +143,7 @@ class ToncenterChain:
     # -- accounts -------------------------------------------------------------------------------------
 
     async def account(self, address: Address) -> AccountState:
-        """Return an account's state. A missing account, "uninitialized" here, is one without any transaction."""
+        """Return an account's state; "uninitialized" without any transaction means that it does not exist."""
         result = await self._transport.call("getAddressInformation", {"address": _raw(address)})
         last = _object(result, "last_transaction_id")
         last_lt = _integer(last, "lt")
@@ -321,7 +321,7 @@ class _Links:
         self._known: OrderedDict[bytes, OrderedDict[int, tuple[int, bytes]]] = OrderedDict()
 
     def add(self, address: Address, record: TransactionRecord) -> None:
-        links: OrderedDict[int, tuple[int, bytes]] = self._known.setdefault(_key(address), OrderedDict())
+        links = self._known.setdefault(_key(address), OrderedDict())
         links[record.lt] = (record.prev_lt, record.prev_hash)
         links.move_to_end(record.lt)
         if len(links) > self._PER_ACCOUNT:
@@ -332,7 +332,7 @@ class _Links:
 
     def above(self, address: Address, lt: int) -> tuple[int, bytes] | None:
         """Return the predecessor of the lowest known transaction at or above `lt`."""
-        links = self._known.get(_key(address), {})
+        links = self._known.get(_key(address), OrderedDict())
         nearest = min((known for known in links if known >= lt), default=None)
         return None if nearest is None else links[nearest]
 
