@@ -1,0 +1,98 @@
+"""The hot loop: execute one queued message and put what it sent into the queue.
+
+Owns the book-keeping of a single step: logical time, account, history, fees, outgoing messages. It reads
+only the fields it needs and leaves every cell on the engine's side; what to execute next, and when, is the
+blockchain's business.
+"""
+
+from __future__ import annotations
+
+from tonpy.libs.python_ton import PyDict, load_as_cell_slice
+
+from cocoon_sdk.sandbox.accounts import EMPTY_ACCOUNT
+from cocoon_sdk.sandbox.cells import ADDRESS_KEY_BITS, STD_ADDRESS_BITS, NativeCell
+from cocoon_sdk.sandbox.errors import EmulationError
+from cocoon_sdk.sandbox.state import Log, QueuedMessage, State
+from cocoon_sdk.sandbox.transactions import Transaction
+from cocoon_sdk.sandbox.tvm import Tvm
+
+_BITS_BEFORE_OUT_COUNT = 4 + 256 + 64 + 256 + 64 + 32
+_STATUS_BITS = 2 + 2
+_INTERNAL_FLAG_BITS = 3  # ihr_disabled, bounce, bounced
+_STD_ADDRESS_TAG = "4"  # addr_std, not anycast
+_NO_HISTORY = Log()
+
+
+def execute(tvm: Tvm, state: State, item: QueuedMessage) -> Transaction:
+    """Execute one message at the next logical time; nothing changes when it raises.
+
+    Raises `ExternalRejectedError` and `EmulationError`.
+    """
+    key = item.dst_key
+    lt = state.lt + 1
+    account, native = tvm.execute(state.accounts.get(key, EMPTY_ACCOUNT), item.native, state.now, lt)
+    source = load_as_cell_slice(native, False)
+    source.advance(_BITS_BEFORE_OUT_COUNT)
+    out_count = int(source.load_uint(15))
+    source.advance(_STATUS_BITS)
+    messages = source.fetch_ref()
+    total_fees = int(source.load_var_integer_str(16, False))
+    out_messages = _out_messages(messages, out_count) if out_count else ()
+    transaction = Transaction(
+        native,
+        key=key,
+        lt=lt,
+        now=state.now,
+        total_fees=total_fees,
+        in_message=item.native,
+        out_messages=out_messages,
+        parent=item.parent,
+        seqno=state.seqno + 1,
+    )
+    routed = [
+        QueuedMessage(message, receiver, key, transaction)
+        for message in out_messages
+        if (receiver := _receiver(message)) is not None
+    ]
+    state.queue.extend(routed)
+    state.accounts[key] = account
+    state.histories[key] = state.histories.get(key, _NO_HISTORY).append(transaction)
+    state.log = state.log.append(transaction)
+    state.lt = lt + out_count  # outgoing messages took lt+1, lt+2, ...
+    state.fees += total_fees + _forward_fee(item.native)
+    return transaction
+
+
+def _out_messages(messages: NativeCell, count: int) -> tuple[NativeCell, ...]:
+    source = load_as_cell_slice(messages, False)
+    if source.load_uint(1) == "1":
+        source.advance_refs(1)  # the incoming message
+    source.advance(1)
+    dictionary = PyDict(15, False, load_as_cell_slice(source.fetch_ref(), False))
+    return tuple(dictionary.lookup_ref_str(str(index), 15, False) for index in range(count))
+
+
+def _receiver(message: NativeCell) -> int | None:
+    """Return the receiving account's key; None when the message leaves the chain."""
+    source = load_as_cell_slice(message, False)
+    if source.load_uint(1) == "1":
+        return None
+    source.advance(_INTERNAL_FLAG_BITS + STD_ADDRESS_BITS)
+    if source.load_uint(3) != _STD_ADDRESS_TAG:
+        raise EmulationError(
+            "a message cannot be routed", why="its receiver is an anycast or variable-length address"
+        )
+    return int(source.load_uint(ADDRESS_KEY_BITS))
+
+
+def _forward_fee(message: NativeCell) -> int:
+    """Return what delivering a message earns: the forward fee that an internal one still carries."""
+    source = load_as_cell_slice(message, False)
+    if source.load_uint(1) == "1":
+        return 0
+    source.advance(_INTERNAL_FLAG_BITS + 2 * STD_ADDRESS_BITS)
+    source.load_var_integer_str(16, False)
+    if source.load_uint(1) == "1":
+        source.advance_refs(1)  # extra currencies
+    source.load_var_integer_str(16, False)  # ihr fee: the receiver's, not a validator's
+    return int(source.load_var_integer_str(16, False))
