@@ -96,7 +96,7 @@ class PayloadHeader:
 
 @dataclass(frozen=True, slots=True)
 class PackedPayload:
-    """A payload ready to travel. `client_key` opens the result and `text` is evidence: keep both till the end."""
+    """A payload ready to travel. Keep `client_key` (opens the result) and `text` (evidence) to the end."""
 
     data: bytes = field(repr=False)
     text: bytes = field(repr=False)

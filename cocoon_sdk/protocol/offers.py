@@ -26,8 +26,8 @@ from cocoon_sdk.protocol.models import (
 from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.types import Hash
 
-MAX_INFO_BYTES: Final = 8 * 1024
-"""Largest encoded announcement: what fits inline in one message."""
+MAX_INFO_BYTES: Final = 8 * 1024 - 1
+"""Largest encoded announcement: what fits into one inline data cell chain beside its tag."""
 MAX_INFO_TEXT_BYTES: Final = 64 * 1024
 _FORMAT: Final = b"\x01"
 
