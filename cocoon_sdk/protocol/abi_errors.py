@@ -18,6 +18,7 @@ class ContractError(CocoonError):
 
     CODE: ClassVar[int | None] = None
     NAME: ClassVar[str] = ""
+    WHY: ClassVar[str] = ""
     HINT: ClassVar[str] = ""
 
     def __init__(
@@ -32,5 +33,5 @@ class ContractError(CocoonError):
         if code is None:
             raise TypeError("a ContractError without a named class needs exit_code")
         self.exit_code: int = code
-        name = f" {self.NAME}" if self.NAME else ""
-        super().__init__(what, why=why or f"exit code {code}{name}", hint=hint or self.HINT)
+        cause = f"{self.WHY} (exit code {code} {self.NAME})" if self.NAME else f"exit code {code}, which has no name"
+        super().__init__(what, why=why or cause, hint=hint or self.HINT)
