@@ -191,13 +191,10 @@ def _chain(value: list[StackValue] | None) -> list[StackValue] | None:
 
 
 def _checked(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        hint = (
-            "TVM true is -1 and false is 0"
-            if isinstance(value, bool)
-            else "Pass int, Cell, Slice, None, list"
-        )
-        raise TypeError(f"{type(value).__name__} is not a stack value. {hint}")
+    if isinstance(value, bool):
+        return -int(value)  # the TVM's true is -1
+    if not isinstance(value, int):
+        raise TypeError(f"{type(value).__name__} is no stack value: pass int, Cell, Slice, None or a list")
     if not _LOW <= value <= _HIGH:
         raise MalformedError("number does not fit the TVM", why="257 bits with sign at most")
     return int(value)

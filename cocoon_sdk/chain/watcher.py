@@ -229,8 +229,7 @@ class AccountWatcher:
 
     def _check(self, page: list[TransactionRecord], before: int | None, after: int) -> None:
         linked = all(
-            (upper.prev_lt, upper.prev_hash) == (lower.lt, lower.hash)
-            for upper, lower in pairwise(page)
+            (upper.prev_lt, upper.prev_hash) == (lower.lt, lower.hash) for upper, lower in pairwise(page)
         )
         inside = not page or (page[-1].lt > after and (before is None or page[0].lt < before))
         if not linked or not inside or len(page) > self._page_size:
