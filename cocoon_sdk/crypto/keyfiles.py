@@ -111,7 +111,7 @@ def _read_private(path: str | os.PathLike[str], what: str) -> bytes:
         raise KeyMaterialError(
             what, why=why, hint="Check the path; symbolic links are not followed"
         ) from None
-    with open(descriptor, "rb") as file:
+    try:
         # The open descriptor is checked, not the path: nobody can swap the file in between.
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -124,7 +124,11 @@ def _read_private(path: str | os.PathLike[str], what: str) -> bytes:
         if mode & ~_PRIVATE:
             hint = "Run chmod 600 on it; if others may have read it, make a new key"
             raise KeyMaterialError(what, why=f"its mode is {mode:04o}, wider than 0600", hint=hint)
-        data = file.read(MAX_KEY_FILE_BYTES + 1)
+        data = os.read(descriptor, MAX_KEY_FILE_BYTES + 1)  # regular and small: one call reads it all
+    except OSError as error:
+        raise KeyMaterialError(what, why=error.strerror or type(error).__name__) from None
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_KEY_FILE_BYTES:
         raise KeyMaterialError(what, why=f"it is larger than {MAX_KEY_FILE_BYTES} bytes")
     return data
@@ -142,15 +146,18 @@ def _parse(data: bytes, what: str) -> SecretKey:
         raise KeyMaterialError(
             what, why=f"only version {KEY_FILE_VERSION} is known", hint="Update cocoon-sdk"
         )
-    if fields["type"] == "ed25519":
-        signing = SigningKey.from_hex(fields["secret"])
-        key: SecretKey = signing
-        public = signing.verify_key.hex
-    elif fields["type"] == "x25519":
-        box = BoxKey.from_hex(fields["secret"])
-        key, public = box, box.public_key.hex
-    else:
-        raise KeyMaterialError(what, why="the type is neither ed25519 nor x25519")
+    try:
+        if fields["type"] == "ed25519":
+            signing = SigningKey.from_hex(fields["secret"])
+            key: SecretKey = signing
+            public = signing.verify_key.hex
+        elif fields["type"] == "x25519":
+            box = BoxKey.from_hex(fields["secret"])
+            key, public = box, box.public_key.hex
+        else:
+            raise KeyMaterialError(what, why="the type is neither ed25519 nor x25519")
+    except KeyMaterialError as error:
+        raise KeyMaterialError(what, why=error.why) from None
     if fields["public"] != public:
         raise KeyMaterialError(what, why="public and secret half do not belong together")
     return key

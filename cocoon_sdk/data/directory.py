@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import stat
 from pathlib import Path
 
 from cocoon_sdk.data.location import Location, LocationRefusedError
@@ -69,10 +68,12 @@ class DirectoryStore:
 
     def _read(self, path: Path, length: int) -> bytes:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise LocationRefusedError("refused to read a local file", why="it is not a regular file")
+            with open(path, "rb", opener=_open_plain) as file:
                 return file.read(length + 1)
         except OSError as error:
             raise ResultUnavailableError("cannot read the stored data", why=error.strerror or "") from None
+
+
+def _open_plain(path: str, flags: int) -> int:
+    # Neither a symbolic link out of the store nor a FIFO that blocks for ever.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
