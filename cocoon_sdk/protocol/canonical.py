@@ -108,12 +108,12 @@ def _check_bounds(value: Any, what: str) -> None:
     while level:
         depth += 1
         count += len(level)
-        if depth > MAX_JSON_DEPTH + 1:
-            raise MalformedError(what, why=f"it is nested deeper than {MAX_JSON_DEPTH}")
         if count > MAX_JSON_VALUES:
             raise MalformedError(what, why=f"it holds more than {MAX_JSON_VALUES} values")
         below: list[Any] = []
         for item in level:
+            if isinstance(item, dict | list | tuple) and depth > MAX_JSON_DEPTH:
+                raise MalformedError(what, why=f"it is nested deeper than {MAX_JSON_DEPTH}")
             if isinstance(item, dict):
                 for key in item:
                     _check_text(key, what)

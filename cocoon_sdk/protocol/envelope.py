@@ -23,7 +23,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import Field, StringConstraints
 
@@ -33,7 +33,7 @@ from cocoon_sdk.errors import DecryptionError, HashMismatchError, KeyMaterialErr
 from cocoon_sdk.protocol.canonical import MAX_JSON_BYTES, canonical_bytes, parse_canonical
 from cocoon_sdk.protocol.compression import compress, decompress
 from cocoon_sdk.protocol.hashing import Tag, same_hash, tagged_hash
-from cocoon_sdk.protocol.models import ModelName, SaltHex, WireInt, WireModel
+from cocoon_sdk.protocol.models import SALT_BYTES, ModelName, SaltHex, VersionOne, WireInt, WireModel
 from cocoon_sdk.protocol.pricing import Usage
 from cocoon_sdk.types import Hash
 
@@ -65,25 +65,29 @@ class JobRef(WireModel):
     id: WireInt
 
 
+def _new_salt() -> bytes:
+    return os.urandom(SALT_BYTES)
+
+
 class PayloadPlain(WireModel):
     """The plaintext of a payload. The salt is drawn when it is not given."""
 
-    v: Literal[1] = 1
+    v: VersionOne = 1
     kind: Annotated[JobKind, Field(strict=False)]
     model: ModelName
     request: Annotated[dict[str, Any], Field(repr=False)]
-    salt: Annotated[SaltHex, Field(repr=False, default_factory=lambda: os.urandom(16))]
+    salt: SaltHex = Field(default_factory=_new_salt, repr=False)
 
 
 class ResultPlain(WireModel):
     """The plaintext of a result: the OpenAI response, its use of tokens, and what makes it checkable."""
 
-    v: Literal[1] = 1
+    v: VersionOne = 1
     job: JobRef
     response: Annotated[dict[str, Any], Field(repr=False)]
     usage: Usage
     proof: Annotated[dict[str, Any] | None, Field(repr=False)] = None
-    salt: Annotated[SaltHex, Field(repr=False, default_factory=lambda: os.urandom(16))]
+    salt: SaltHex = Field(default_factory=_new_salt, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

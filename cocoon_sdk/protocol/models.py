@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import core_schema
 
 from cocoon_sdk.crypto.keys import BoxPublicKey, VerifyKey
@@ -17,7 +26,9 @@ from cocoon_sdk.protocol.canonical import MAX_SAFE_INTEGER
 from cocoon_sdk.protocol.hashing import HASH_BYTES
 from cocoon_sdk.types import Hash, Nano
 
+SALT_BYTES: Final = 16
 _MAX_REPORTED: Final = 4
+_WIRE: Final = {"wire": True}
 _Key = TypeVar("_Key", BoxPublicKey, VerifyKey)
 
 
@@ -33,11 +44,24 @@ class WireModel(BaseModel):
         protected_namespaces=(),
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_on_the_wire(cls, value: Any, info: ValidationInfo) -> Any:
+        # Defaults are for whoever builds a message. On the wire every field is written out: what is hashed
+        # has one form, and a missing salt or version is never filled in by the reader.
+        if (
+            info.context is _WIRE
+            and isinstance(value, dict)
+            and (missing := cls.model_fields.keys() - value.keys())
+        ):
+            raise ValueError(f"missing {', '.join(sorted(missing))}")
+        return value
+
     @classmethod
     def from_wire(cls, value: Any) -> Self:
         """Validate a parsed JSON value. Raises `MalformedError` that names fields but never values."""
         try:
-            return cls.model_validate(value)
+            return cls.model_validate(value, context=_WIRE)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False, include_input=False)
             shown = "; ".join(
@@ -112,10 +136,13 @@ def _nano_schema(minimum: int, maximum: int) -> GetPydanticSchema:
 MAX_WIRE_NANO: Final = MAX_SAFE_INTEGER
 """Largest amount a JSON message states: about 9 million TON."""
 
+VersionOne = Annotated[int, Field(ge=1, le=1)]
+"""The version field of a message; not `Literal[1]`, which would take `true` for 1."""
+
 HashHex = Annotated[Hash, _hex_schema(HASH_BYTES)]
 """32 bytes; 64 lower-case hexadecimal digits in JSON."""
 
-SaltHex = Annotated[bytes, _hex_schema(16)]
+SaltHex = Annotated[bytes, _hex_schema(SALT_BYTES)]
 """16 random bytes; they keep short or guessable content from being found by trying."""
 
 WireNano = Annotated[Nano, _nano_schema(0, MAX_WIRE_NANO)]

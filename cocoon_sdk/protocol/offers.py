@@ -6,7 +6,7 @@ any stake. The hash is the `info` of the worker's account; only content that mat
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -20,6 +20,7 @@ from cocoon_sdk.protocol.models import (
     ModelName,
     TokenCount,
     VerifyKeyHex,
+    VersionOne,
     WireInt,
     WireModel,
 )
@@ -76,7 +77,7 @@ class Offer(WireModel):
 class WorkerInfo(WireModel):
     """A worker's announcement, version 1."""
 
-    v: Literal[1] = 1
+    v: VersionOne = 1
     operator: VerifyKeyHex
     endpoint: Endpoint | None = None
     prekeys: Annotated[tuple[Prekey, ...], Field(strict=False, min_length=1, max_length=8)]
