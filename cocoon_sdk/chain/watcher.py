@@ -95,10 +95,9 @@ class AccountWatcher:
         self._missing = 0
         # What a walk from the newest transaction down to the cursor left behind: the lowest page, newest
         # first, and the upper bounds (exclusive) of the pages above it, highest first. A walk longer than
-        # the deque loses its highest bounds; `_more` then asks for another walk.
+        # the deque loses its highest bounds; the next walk finds those again.
         self._page: list[TransactionRecord] = []
         self._marks: deque[int] = deque(maxlen=self._MAX_MARKS)
-        self._more = True
 
     @property
     def cursor(self) -> Cursor:
@@ -121,16 +120,13 @@ class AccountWatcher:
                 self._seqno = head.seqno
 
     async def next_known(self) -> TransactionRecord | None:
-        """Return the next transaction without waiting for new blocks; None when all known ones are out."""
+        """Return the next transaction without waiting for new blocks; None when the newest is out."""
         while True:
             if self._page:
                 return self._hand_out()
             if self._marks:
                 await self._climb()
-            elif self._more:
-                self._more = await self._descend()
-            else:
-                self._more = True
+            elif not await self._descend():
                 return None
 
     def _hand_out(self) -> TransactionRecord:
@@ -150,7 +146,6 @@ class AccountWatcher:
             return
         # Another machine behind the same address, which has not seen everything yet: walk down anew.
         self._marks.clear()
-        self._more = True
         await self._outlast(
             ChainUnavailableError(
                 f"history of {self._address.to_str()}",
@@ -161,7 +156,7 @@ class AccountWatcher:
     async def _descend(self) -> bool:
         """Walk from the newest transaction down to the cursor, leaving `_page` and `_marks`.
 
-        Returns whether highest bounds were lost, so that another walk must follow.
+        Returns whether there is anything after the cursor.
         """
         marks: deque[int] = deque(maxlen=self._MAX_MARKS)
         link: tuple[int, bytes] | None = None
@@ -191,10 +186,9 @@ class AccountWatcher:
                 raise self._reset(f"lt {page[-1].lt} follows lt {link[0]}")
             marks.append(page[-1].lt)
         self._missing = 0
-        full = len(marks) == self._MAX_MARKS
         marks.pop()
         self._page, self._marks = page, marks
-        return full
+        return bool(page or marks)
 
     def _suspect(self, kind: type[ChainError], why: str) -> bool:
         """Take note of a missing transaction; raise once it has been missing for too long."""

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, Self
 
 from aiohttp import web
-from pytoniq_core import Address, Cell
+from pytoniq_core import Address
 
 from cocoon_sdk.chain.base import Chain, ChainHead
-from cocoon_sdk.chain.boc import decode_base64, decode_boc_base64, encode_boc_base64
+from cocoon_sdk.chain.boc import encode_boc_base64
 from cocoon_sdk.chain.stack import decode_legacy, decode_typed, encode_legacy, encode_typed
 from cocoon_sdk.errors import (
     AccountNotFoundError,
@@ -30,18 +29,17 @@ from cocoon_sdk.errors import (
     MalformedError,
 )
 from cocoon_sdk.sandbox import toncenter_json as shapes
+from cocoon_sdk.sandbox.http_params import Params, Refused
 from cocoon_sdk.types import Nano
 
 MAX_BODY_BYTES = 1 << 20
-MAX_MESSAGE_BYTES = 1 << 17
-"""Of an external message as a bag of cells; the network itself takes at most 64 KiB."""
 MAX_FAUCET = Nano.ton(1_000_000_000)
 MAX_WARP_S = 10 * 365 * 86400
 _KNOWN_HEADS = 1024
 _NO_CODE = -13
 
 _log = logging.getLogger(__name__)
-Handler = Callable[["_Params"], Awaitable[Any]]
+Handler = Callable[[Params], Awaitable[Any]]
 
 
 class SandboxControl(Protocol):
@@ -54,71 +52,6 @@ class SandboxControl(Protocol):
     def warp(self, seconds: int) -> None:
         """Let `seconds` of chain time pass."""
         ...
-
-
-class _Refused(Exception):
-    """A request that cannot be answered: HTTP status and words for the caller."""
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
-        self.status, self.words = status, words
-
-
-class _Params:
-    """The parameters of one call, checked as they are read."""
-
-    def __init__(self, values: Any) -> None:
-        if not isinstance(values, dict):
-            raise _Refused(422, "params must be an object")
-        self._values = values
-
-    def raw(self, name: str) -> Any:
-        value = self._values.get(name)
-        if value is None:
-            raise _Refused(422, f"Validation error: {name} is missing")
-        return value
-
-    def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
-        value = self._values.get(name)
-        if value is None and default is not None:
-            return default
-        value = self.raw(name)
-        if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,40}", value):
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise _Refused(422, f"Validation error: {name} must be an integer within {low}..{high}")
-        return value
-
-    def has(self, *names: str) -> bool:
-        return all(self._values.get(name) is not None for name in names)
-
-    def address(self, name: str = "address") -> Address:
-        value = self.raw(name)
-        try:
-            address = Address(value.replace("+", "-").replace("/", "_"))
-            if len(address.hash_part) == 32 and -128 <= address.wc < 128:
-                return address
-        except Exception as error:  # the library signals a bad address with unrelated exception types
-            raise _Refused(416, "Incorrect address") from error
-        raise _Refused(416, "Incorrect address")
-
-    def hash(self, name: str) -> bytes:
-        value = self.raw(name)
-        if isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{64}", value):
-            return bytes.fromhex(value)
-        data = decode_base64(value) if isinstance(value, str) and len(value) == 44 else b""
-        if len(data) != 32:
-            raise _Refused(422, f"Validation error: {name} is not a hash")
-        return data
-
-    def boc(self, name: str) -> Cell:
-        return decode_boc_base64(self.raw(name), max_bytes=MAX_MESSAGE_BYTES)
-
-    def method(self) -> str | int:
-        value = self.raw("method")
-        if isinstance(value, str) and 0 < len(value) <= 128:
-            return value
-        return self.integer("method", -(1 << 31), (1 << 32) - 1)
 
 
 class ToncenterServer:
@@ -212,7 +145,7 @@ class ToncenterServer:
 
     async def _json_rpc(self, request: web.Request) -> web.Response:
         call = await self._read(request)
-        if isinstance(call, _Refused):
+        if isinstance(call, Refused):
             return _error(call.status, call.words, {"jsonrpc": "2.0"})
         values = call if isinstance(call, dict) else {}
         identity = values.get("id")
@@ -228,22 +161,22 @@ class ToncenterServer:
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            return _Refused(413, f"request body exceeds {MAX_BODY_BYTES} bytes")
+            return Refused(413, f"request body exceeds {MAX_BODY_BYTES} bytes")
         if not body:
             return {}
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
-            return _Refused(422, "Validation error: body is not JSON")
+            return Refused(422, "Validation error: body is not JSON")
 
     async def _answer(self, handler: Handler | None, values: Any, extra: dict[str, Any]) -> web.Response:
         try:
-            if isinstance(values, _Refused):
+            if isinstance(values, Refused):
                 raise values
             if handler is None:
-                raise _Refused(422 if extra else 404, "Unknown method")
-            result = await handler(_Params(values))
-        except _Refused as error:
+                raise Refused(422 if extra else 404, "Unknown method")
+            result = await handler(Params(values))
+        except Refused as error:
             return _error(error.status, error.words, extra)
         except CocoonError as error:
             return _error(_status(error), _words(error), extra)
@@ -263,26 +196,26 @@ class ToncenterServer:
             self._heads.popitem(last=False)
         return head
 
-    async def _masterchain_info(self, _: _Params) -> Any:
+    async def _masterchain_info(self, _: Params) -> Any:
         return shapes.masterchain_info(await self._head())
 
-    async def _block_header(self, params: _Params) -> Any:
+    async def _block_header(self, params: Params) -> Any:
         return shapes.block_header(await self._known(params), await self._chain.global_id())
 
-    async def _lookup_block(self, params: _Params) -> Any:
+    async def _lookup_block(self, params: Params) -> Any:
         return shapes.block_id((await self._known(params)).seqno)
 
-    async def _known(self, params: _Params) -> ChainHead:
+    async def _known(self, params: Params) -> ChainHead:
         params.integer("workchain", shapes.MASTERCHAIN, shapes.MASTERCHAIN)
         params.integer("shard", shapes.WHOLE_SHARD, shapes.WHOLE_SHARD)
         seqno = params.integer("seqno", 0, (1 << 32) - 1)
         newest = await self._head()
         head = newest if newest.seqno == seqno else self._heads.get(seqno)
         if head is None or seqno > newest.seqno:
-            raise _Refused(500, "LITE_SERVER_UNKNOWN: block is not in db")
+            raise Refused(500, "LITE_SERVER_UNKNOWN: block is not in db")
         return head
 
-    async def _config_param(self, params: _Params) -> Any:
+    async def _config_param(self, params: Params) -> Any:
         name = "config_id" if params.has("config_id") else "param"
         cell = await self._chain.config_param(params.integer(name, -(1 << 31), (1 << 31) - 1))
         text = "" if cell is None else encode_boc_base64(cell)
@@ -290,23 +223,23 @@ class ToncenterServer:
 
     # -- accounts -------------------------------------------------------------------------------------
 
-    async def _address_information(self, params: _Params) -> Any:
+    async def _address_information(self, params: Params) -> Any:
         return shapes.address_information(await self._chain.account(params.address()), await self._head())
 
-    async def _extended_information(self, params: _Params) -> Any:
+    async def _extended_information(self, params: Params) -> Any:
         state = await self._chain.account(params.address())
         return shapes.extended_address_information(state, await self._head())
 
-    async def _wallet_information(self, params: _Params) -> Any:
+    async def _wallet_information(self, params: Params) -> Any:
         return shapes.wallet_information(await self._chain.account(params.address()))
 
-    async def _address_balance(self, params: _Params) -> Any:
+    async def _address_balance(self, params: Params) -> Any:
         return str(int((await self._chain.account(params.address())).balance))
 
-    async def _address_state(self, params: _Params) -> Any:
+    async def _address_state(self, params: Params) -> Any:
         return shapes.account_state(await self._chain.account(params.address()))
 
-    async def _transactions(self, params: _Params) -> Any:
+    async def _transactions(self, params: Params) -> Any:
         address = params.address()
         limit = params.integer("limit", 1, 100, 10)
         to_lt = params.integer("to_lt", 0, (1 << 64) - 1, 0)
@@ -319,16 +252,16 @@ class ToncenterServer:
         # The cursor is inclusive here: the transaction that it names comes first.
         records = await self._chain.transactions(address, limit=limit, before_lt=lt + 1, after_lt=to_lt)
         if not records or (records[0].lt, records[0].hash) != (lt, hash_):
-            raise _Refused(500, f"LITE_SERVER_UNKNOWN: cannot locate transaction with logical time {lt}")
+            raise Refused(500, f"LITE_SERVER_UNKNOWN: cannot locate transaction with logical time {lt}")
         return [shapes.transaction(record) for record in records]
 
-    async def _run_get_method(self, params: _Params) -> Any:
+    async def _run_get_method(self, params: Params) -> Any:
         return await self._run(params, decode_legacy, lambda values: encode_legacy(values, answer=True))
 
-    async def _run_get_method_std(self, params: _Params) -> Any:
+    async def _run_get_method_std(self, params: Params) -> Any:
         return await self._run(params, decode_typed, encode_typed)
 
-    async def _run(self, params: _Params, decode: Callable[..., Any], encode: Callable[..., Any]) -> Any:
+    async def _run(self, params: Params, decode: Callable[..., Any], encode: Callable[..., Any]) -> Any:
         address, method, stack = params.address(), params.method(), decode(params.raw("stack"))
         try:
             values, exit_code = await self._chain.run_getter(address, method, stack), 0
@@ -348,32 +281,39 @@ class ToncenterServer:
 
     # -- sending --------------------------------------------------------------------------------------
 
-    async def _send_boc(self, params: _Params) -> Any:
-        await self._chain.send(params.boc("boc"))
+    async def _send_boc(self, params: Params) -> Any:
+        await self._send(params)
         return {"@type": "ok"}
 
-    async def _send_boc_return_hash(self, params: _Params) -> Any:
-        text = shapes.b64(await self._chain.send(params.boc("boc")))
-        return {"@type": "raw.extMessageInfo", "hash": text}
+    async def _send_boc_return_hash(self, params: Params) -> Any:
+        return {"@type": "raw.extMessageInfo", "hash": shapes.b64(await self._send(params))}
+
+    async def _send(self, params: Params) -> bytes:
+        message = params.boc("boc")
+        try:
+            return await self._chain.send(message)
+        except MalformedError as error:
+            # The bag itself is sound, so a liteserver would have taken it and refused the message.
+            raise ExternalRejectedError("external message was not accepted", why=str(error)) from error
 
     # -- sandbox --------------------------------------------------------------------------------------
 
     def _offered(self) -> SandboxControl:
         if self._control is None:
-            raise _Refused(404, "this server offers no sandbox controls")
+            raise Refused(404, "this server offers no sandbox controls")
         return self._control
 
-    async def _faucet(self, params: _Params) -> Any:
+    async def _faucet(self, params: Params) -> Any:
         control, address = self._offered(), params.address()
         amount = params.integer("amount", 1, MAX_FAUCET)
         control.faucet(address, Nano(amount))
         return {"balance": str(int((await self._chain.account(address)).balance))}
 
-    async def _warp(self, params: _Params) -> Any:
+    async def _warp(self, params: Params) -> Any:
         self._offered().warp(params.integer("seconds", 0, MAX_WARP_S))
         return await self._info(params)
 
-    async def _info(self, _: _Params) -> Any:
+    async def _info(self, _: Params) -> Any:
         head = await self._head()
         return {"global_id": await self._chain.global_id(), "seqno": head.seqno, "now": head.now}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import random
 
 import pytest
@@ -70,10 +71,8 @@ def test_reader_cannot_crash_when_bytes_are_random(data: bytes) -> None:
 def test_reader_can_only_refuse_or_restore_when_bytes_are_damaged(cell: Cell, rng: random.Random) -> None:
     data = bytearray(encode_boc(cell))
     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-    try:
+    with contextlib.suppress(MalformedError):
         assert isinstance(decode_boc(bytes(data)), Cell)
-    except MalformedError:
-        pass
 
 
 @pytest.mark.parametrize("cut", [1, 2, 5])

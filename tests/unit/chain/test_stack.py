@@ -165,7 +165,7 @@ def test_writer_cannot_write_a_stack_when_it_exceeds_a_bound() -> None:
     with pytest.raises(MalformedError, match="does not fit"):
         encode_legacy([1 << 256])
     with pytest.raises(TypeError):
-        encode_legacy([0.5])  # type: ignore[list-item]
+        encode_legacy([0.5])
 
 
 def test_caller_can_read_a_slice_when_the_endpoint_said_cell() -> None:
