@@ -26,6 +26,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from pydantic import Field, StringConstraints
+from pytoniq_core import Address
 
 from cocoon_sdk.crypto.boxes import MAX_BOX_BYTES, open_box, seal
 from cocoon_sdk.crypto.keys import BOX_KEY_ID_BYTES, KEY_BYTES, BoxKey, BoxPublicKey
@@ -63,6 +64,11 @@ class JobRef(WireModel):
 
     escrow: Annotated[str, StringConstraints(pattern=r"\A0:[0-9a-f]{64}\z")]
     id: WireInt
+
+    @classmethod
+    def of(cls, escrow: Address, job_id: int) -> JobRef:
+        """Name job `job_id` of an escrow. Raises `MalformedError` for an address outside of workchain 0."""
+        return cls.from_wire({"escrow": f"{escrow.wc}:{escrow.hash_part.hex()}", "id": job_id})
 
 
 def _new_salt() -> bytes:

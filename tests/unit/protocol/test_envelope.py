@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pytoniq_core import Address
 
 from cocoon_sdk.crypto import BoxKey, seal
 from cocoon_sdk.errors import CocoonError, DecryptionError, HashMismatchError, MalformedError
@@ -287,6 +288,12 @@ def test_client_cannot_open_a_result_when_it_is_for_another_key_or_job() -> None
         open_result(sealed.data, CLIENT, sealed.result_hash, job=JOB.model_copy(update={"id": 8}))
     with pytest.raises(HashMismatchError, match="dispute"):
         open_result(sealed.data, CLIENT, bytes(32))
+
+
+def test_job_is_named_by_its_escrow_in_the_base_workchain() -> None:
+    assert JobRef.of(Address((0, b"\xab" * 32)), 7) == JOB
+    with pytest.raises(MalformedError, match="JobRef"):
+        JobRef.of(Address((-1, b"\xab" * 32)), 7)
 
 
 def test_payload_cannot_be_played_back_as_a_result() -> None:
