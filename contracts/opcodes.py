@@ -73,6 +73,10 @@ def read_tlb(path: Path) -> list[TlbLine]:
     for index, line in enumerate(lines):
         declaration = _DECLARATION.match(line)
         if not declaration:
+            if re.match(r"message\b", line):
+                raise OpcodeError(
+                    f"{path.name}:{index + 1}: write it as `message(0x...) Name {{` on one line"
+                )
             continue
         kind, argument, name = declaration.groups()
         first = _tlb_start(lines, index)

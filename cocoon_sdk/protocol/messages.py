@@ -1343,8 +1343,8 @@ class Job(Struct):
     """One entry, inline in the leaf of `entries` (key: id, 32 bits).
 
     job$_ status:uint4 worker:uint256 key_or_result:uint256 deadline:uint32 nonce:uint32 window:uint24
-    fee_bps:uint16 price:Coins hold:Coins collateral:Coins ^[ amount:Coins gas_back:Coins terms:^Cell
-    params:^Cell ] = Job;
+    fee_bps:uint16 price:uint64 hold:uint64 collateral:uint64 amount:uint64 gas_back:uint64 terms:^Cell
+    params:^Cell = Job;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1356,13 +1356,11 @@ class Job(Struct):
             ("nonce", uint(32)),
             ("window", uint(24)),
             ("fee_bps", uint(16)),
-            ("price", COINS),
-            ("hold", COINS),
-            ("collateral", COINS),
-        ),
-        (
-            ("amount", COINS),
-            ("gas_back", COINS),
+            ("price", uint(64)),
+            ("hold", uint(64)),
+            ("collateral", uint(64)),
+            ("amount", uint(64)),
+            ("gas_back", uint(64)),
             ("terms", CELL),
             ("params", CELL),
         ),
@@ -1378,12 +1376,13 @@ class Job(Struct):
     """Nonce of the worker's lock; 0 when nothing is locked."""
     window: int
     fee_bps: int
-    price: Nano
-    hold: Nano
+    price: int
+    """Amounts have a fixed width, so that a job always fits one leaf."""
+    hold: int
     """Price, dispute bond and dispute announcement: what `reserved` holds for this job."""
-    collateral: Nano
-    amount: Nano
-    gas_back: Nano
+    collateral: int
+    amount: int
+    gas_back: int
     """What is left of the gas that the worker attached; goes back to it with the outcome."""
     terms: Cell
     params: Cell

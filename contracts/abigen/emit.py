@@ -249,7 +249,8 @@ def constants(entries: list[IntConst]) -> str:
     ]
     for entry in entries:
         name = snake(entry.name).upper()
-        out.append(f"{name}: Final = {f'Nano({entry.value})' if entry.money else entry.value}")
+        value = f"{entry.value:#x}" if entry.hex else str(entry.value)
+        out.append(f"{name}: Final = {f'Nano({value})' if entry.money else value}")
         if entry.doc:
             out.append(_docstring(entry.doc))
     return "\n".join(out) + "\n"

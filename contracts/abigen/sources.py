@@ -39,12 +39,13 @@ class ErrorConst:
 
 @dataclass(frozen=True)
 class IntConst:
-    """One constant; `money` when it is written as ton("...")."""
+    """One constant; `money` when it is written as ton("..."), `hex` when in hexadecimal."""
 
     name: str
     value: int
     money: bool
     doc: str
+    hex: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def read_constants(paths: list[Path]) -> list[IntConst]:
             if name in result:
                 raise AbiError(f"{where}: {name} is declared twice")
             value = _evaluate(where, expression, result)
-            result[name] = IntConst(name, value, bool(_TON.search(expression)), comment)
+            in_hex = expression.startswith("0x") and expression.isalnum()
+            result[name] = IntConst(name, value, bool(_TON.search(expression)), comment, in_hex)
     return list(result.values())
 
 

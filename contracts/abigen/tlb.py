@@ -62,7 +62,12 @@ def struct_text(suite: Suite, struct: StructDef) -> str:
 
 def check_lines(suite: Suite, lines: list[TlbLine]) -> list[str]:
     """Return one complaint per TL-B line that disagrees with the compiled type of that name."""
-    complaints = []
+    known = {line.type_name for line in lines}
+    complaints = [
+        f"message {name} of the compiled ABI has no TL-B line in the sources"
+        for name, struct in suite.structs.items()
+        if struct.opcode is not None and name not in known
+    ]
     for line in lines:
         struct = suite.structs.get(line.type_name)
         if struct is None:

@@ -1,0 +1,212 @@
+"""What is signed, and by which purpose: headers, externals, results, verdicts (docs/protocol.md 6.1).
+
+Owns the digests and the layout of signed externals. Must not know wallets, chains or key storage. The same
+digests are computed by contracts/header.tact; the scenario tests hold both against each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytoniq_core import Address, Builder, Cell, begin_cell
+
+from cocoon_sdk.crypto.keys import SigningKey
+from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.protocol import constants as c
+from cocoon_sdk.protocol.messages import JobTarget, SignedResult, SubmitWork, Verdict
+from cocoon_sdk.types import Hash, Nano
+
+MAX_VALIDITY_S = c.MAX_VALIDITY
+"""Longest time ahead, in seconds, that an external may be valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Where a signature counts: one contract, on one network, since one activation."""
+
+    global_id: int
+    contract: Address
+    epoch: int
+
+    def header(self, purpose: int, counterparty: int = 0) -> bytes:
+        """Return purpose, network id, contract, epoch and counterparty (account id, 0 for none): 76 bytes."""
+        if self.contract.wc != 0:
+            raise MalformedError("cannot sign for this contract", why="it is not in workchain 0")
+        return b"".join(
+            (
+                purpose.to_bytes(4, "big"),
+                self.global_id.to_bytes(4, "big", signed=True),
+                self.contract.hash_part,
+                self.epoch.to_bytes(4, "big"),
+                counterparty.to_bytes(32, "big"),
+            )
+        )
+
+
+def account_id(address: Address) -> int:
+    """Return the 256-bit account id of an address in workchain 0. Raises `MalformedError` elsewhere."""
+    if address.wc != 0:
+        raise MalformedError("all accounts of the suite live in workchain 0", why=f"got {address.to_str()}")
+    return int.from_bytes(address.hash_part, "big")
+
+
+def account_address(account: int) -> Address:
+    """Return the address in workchain 0 of a 256-bit account id."""
+    return Address((0, account.to_bytes(32, "big")))
+
+
+def binding_hash(params: Cell, job_hash: bytes, collateral: int) -> Hash:
+    """Return what a claim or submission binds: parameters, terms cell of the job, exact collateral."""
+    return Hash(hashlib.sha256(params.hash + job_hash + collateral.to_bytes(8, "big")).digest())
+
+
+def result_digest(domain: Domain, worker: Address, job_id: int, result_hash: bytes, amount: int) -> Hash:
+    """Return what a worker signs to let the client end a job cooperatively."""
+    content = job_id.to_bytes(4, "big") + result_hash + amount.to_bytes(8, "big")
+    return Hash(hashlib.sha256(domain.header(c.PURPOSE_RESULT, account_id(worker)) + content).digest())
+
+
+def verdict_digest(domain: Domain, worker: Address, verdict: Verdict) -> Hash:
+    """Return what an arbiter signs; `domain` is the escrow's, the worker is the counterparty."""
+    content = b"".join(
+        (
+            verdict.id.to_bytes(4, "big"),
+            verdict.disputed_at.to_bytes(4, "big"),
+            verdict.result_hash.to_bytes(32, "big"),
+            verdict.pay.to_bytes(8, "big"),
+            verdict.slash.to_bytes(8, "big"),
+        )
+    )
+    header = domain.header(c.PURPOSE_VERDICT, account_id(worker))
+    return Hash(hashlib.sha256(header + hashlib.sha256(content).digest()).digest())
+
+
+# -- actions ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action of a signed external: its bits, and its references behind the link to the next action."""
+
+    bits: Cell
+    refs: tuple[Cell, ...] = ()
+
+
+def _action(op: int, fields: Builder, *refs: Cell) -> Action:
+    return Action(begin_cell().store_uint(op, 8).store_cell(fields.end_cell()).end_cell(), refs)
+
+
+def open_job(job_id: int, terms: Cell, data: Cell | None = None) -> Action:
+    """Client: open the job with the expected id; `data` (inline content or a location) stays in the external."""
+    fields = begin_cell().store_uint(job_id, 32).store_bit(int(data is not None))
+    return _action(c.ACTION_OPEN_JOB, fields, *(() if data is None else (data,)), terms)
+
+
+def accept_result(job_id: int) -> Action:
+    """Client: accept what was submitted."""
+    return _action(c.ACTION_ACCEPT_RESULT, begin_cell().store_uint(job_id, 32))
+
+
+def accept_signed(job_id: int, amount: Nano, result_hash: bytes, signature: bytes) -> Action:
+    """Client: accept a result that the worker signed, in place of its submission."""
+    signed = SignedResult(
+        amount=amount,
+        result_hash=int.from_bytes(result_hash, "big"),
+        signature=begin_cell().store_bytes(signature).end_cell(),
+    )
+    return _action(c.ACTION_ACCEPT_SIGNED, begin_cell().store_uint(job_id, 32), signed.to_cell())
+
+
+def dispute_result(job_id: int) -> Action:
+    """Client: dispute what was submitted."""
+    return _action(c.ACTION_DISPUTE_RESULT, begin_cell().store_uint(job_id, 32))
+
+
+def cancel_job(job_id: int) -> Action:
+    """Client: take an unserved job back."""
+    return _action(c.ACTION_CANCEL_JOB, begin_cell().store_uint(job_id, 32))
+
+
+def reclaim_late(job_id: int) -> Action:
+    """Client: take a job back whose claimer is late."""
+    return _action(c.ACTION_RECLAIM_LATE, begin_cell().store_uint(job_id, 32))
+
+
+def claim(job_id: int, target: JobTarget, *, previous_code: bool = False) -> Action:
+    """Worker: claim a job; `previous_code` if the escrow's owner accepts this stake's code as the previous one."""
+    fields = begin_cell().store_uint(job_id, 32).store_bit(int(previous_code))
+    return _action(c.ACTION_CLAIM, fields, target.to_cell())
+
+
+def submit(job_id: int, amount: Nano, work: SubmitWork, data: Cell | None = None) -> Action:
+    """Worker: submit without a claim."""
+    fields = begin_cell().store_uint(job_id, 32).store_coins(amount).store_bit(int(data is not None))
+    return _action(c.ACTION_SUBMIT, fields, *(() if data is None else (data,)), work.to_cell())
+
+
+def submit_claimed(nonce: int, amount: Nano, result_hash: bytes, data: Cell | None = None) -> Action:
+    """Worker: submit on the claim with this nonce."""
+    fields = begin_cell().store_uint(nonce, 32).store_coins(amount).store_bit(int(data is not None))
+    work = begin_cell().store_bytes(result_hash).end_cell()
+    return _action(c.ACTION_SUBMIT_CLAIMED, fields, *(() if data is None else (data,)), work)
+
+
+def announce(model_id: bytes, info_hash: bytes, data: Cell | None = None) -> Action:
+    """Worker: publish its info on the market of a model."""
+    topic = begin_cell().store_bytes(model_id).store_bytes(info_hash).end_cell()
+    fields = begin_cell().store_bit(int(data is not None))
+    return _action(c.ACTION_ANNOUNCE, fields, *(() if data is None else (data,)), topic)
+
+
+def finalize(job_id: int, escrow: Address) -> Action:
+    """Worker: ask an escrow to pay after the window."""
+    target = begin_cell().store_bytes(escrow.hash_part).end_cell()
+    return _action(c.ACTION_FINALIZE, begin_cell().store_uint(job_id, 32), target)
+
+
+# -- externals -------------------------------------------------------------------------------------------
+
+
+def external_body(
+    key: SigningKey,
+    purpose: int,
+    domain: Domain,
+    *,
+    seqno: int,
+    valid_until: int,
+    max_spend: Nano,
+    actions: Sequence[Action],
+) -> Cell:
+    """Sign 1 to 8 actions; `max_spend` bounds what they may take out of free funds, in nanoTON.
+
+    Raises `MalformedError` for a wrong number of actions.
+    """
+    if not 1 <= len(actions) <= c.MAX_ACTIONS:
+        raise MalformedError(f"an external carries 1 to {c.MAX_ACTIONS} actions, not {len(actions)}")
+    link: Cell | None = None
+    for action in reversed(actions[1:]):
+        link = _with_link(begin_cell(), action, link).end_cell()
+    head = begin_cell().store_uint(seqno, 32).store_uint(valid_until, 32)
+    head.store_uint(len(actions), 4).store_coins(max_spend)
+    signed = _with_link(head, actions[0], link).end_cell()
+    digest = hashlib.sha256(domain.header(purpose) + signed.hash).digest()
+    return begin_cell().store_bytes(key.sign(digest)).store_cell(signed).end_cell()
+
+
+def external_message(destination: Address, body: Cell) -> Cell:
+    """Wrap a signed body into an external-in message cell; the body stays in the root, where its bits are free."""
+    head = begin_cell().store_uint(0b10, 2).store_uint(0, 2).store_address(destination).store_coins(0).store_bit(0)
+    if len(body.bits) + 1 <= head.available_bits:
+        return head.store_bit(0).store_cell(body).end_cell()
+    return head.store_bit(1).store_ref(body).end_cell()
+
+
+def _with_link(head: Builder, action: Action, link: Cell | None) -> Builder:
+    head.store_cell(action.bits)
+    if link is not None:
+        head.store_ref(link)
+    for ref in action.refs:
+        head.store_ref(ref)
+    return head

@@ -1,0 +1,286 @@
+"""The contract suite on an in-process sandbox, driven message by message.
+
+For contract tests and gas measurements: no SDK in between, every signature and every message made here, so
+that tests can also make wrong ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytoniq_core import Address, Cell
+
+from cocoon_sdk.contracts.network import Deployment, Network, registry_deployment
+from cocoon_sdk.contracts.parameters import ArbiterIdentity, NetworkParameters
+from cocoon_sdk.crypto.keys import SigningKey
+from cocoon_sdk.protocol import constants as c
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.abi_runtime import GetterCall, Message
+from cocoon_sdk.protocol.getters import EscrowGetters, RegistryGetters, WorkerStakeGetters
+from cocoon_sdk.sandbox import Actor, Blockchain, Transaction
+from cocoon_sdk.types import Nano
+
+GAS = Nano.ton("0.1")
+"""Value that owners attach to messages; what is not used stays or comes back."""
+
+
+def key_of(name: str) -> SigningKey:
+    """Return the same key for the same name, always."""
+    return SigningKey.from_seed(hashlib.sha256(b"test key " + name.encode()).digest())
+
+
+def hash_of(text: str) -> bytes:
+    """Return a 32-byte stand-in for the hash of content that a test does not need."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def as_int(value: bytes) -> int:
+    """Read a 32-byte hash as contracts store it."""
+    return int.from_bytes(value, "big")
+
+
+@dataclass
+class Account:
+    """A deployed account of the suite with its owner and hot key."""
+
+    suite: Suite
+    deployment: Deployment
+    owner: Actor
+    key: SigningKey
+    purpose: int
+
+    @property
+    def address(self) -> Address:
+        return self.deployment.address
+
+    def get(self, call: GetterCall[Any]) -> Any:
+        return self.suite.get(self.address, call)
+
+    @property
+    def balance(self) -> Nano:
+        return self.suite.chain.balance(self.address)
+
+    def from_owner(self, body: Message, value: int = GAS) -> list[Transaction]:
+        return self.owner.send(self.address, value, body.to_cell())
+
+    def domain(self) -> signing.Domain:
+        return signing.Domain(self.suite.chain.global_id, self.address, self.get_state().epoch)
+
+    def get_state(self) -> Any:
+        raise NotImplementedError
+
+    def external(
+        self,
+        *actions: signing.Action,
+        max_spend: int = 0,
+        seqno: int | None = None,
+        valid_for: int = 60,
+        key: SigningKey | None = None,
+    ) -> Cell:
+        """Sign actions with the current seqno (or another) and wrap them."""
+        state = self.get_state()
+        body = signing.external_body(
+            key or self.key,
+            self.purpose,
+            signing.Domain(self.suite.chain.global_id, self.address, state.epoch),
+            seqno=state.seqno if seqno is None else seqno,
+            valid_until=self.suite.chain.now + valid_for,
+            max_spend=Nano(max_spend),
+            actions=actions,
+        )
+        return signing.external_message(self.address, body)
+
+    def act(self, *actions: signing.Action, max_spend: int = 0, **options: Any) -> list[Transaction]:
+        """Send a signed external and run everything that follows."""
+        return self.suite.chain.send_external(self.external(*actions, max_spend=max_spend, **options))
+
+
+class Client(Account):
+    """An escrow and who controls it."""
+
+    def get_state(self) -> m.EscrowView:
+        return self.get(EscrowGetters.state())
+
+    def job(self, job_id: int) -> m.Job | None:
+        return self.get(EscrowGetters.job(job_id))
+
+    def open(
+        self,
+        terms: m.JobTerms,
+        *,
+        job_id: int | None = None,
+        data: Cell | None = None,
+        max_spend: int | None = None,
+    ) -> tuple[int, list[Transaction]]:
+        """Open a job; return its id and all transactions that followed."""
+        number = self.get_state().next_id if job_id is None else job_id
+        spend = terms.max_price + Nano.ton("0.5") if max_spend is None else max_spend
+        return number, self.act(signing.open_job(number, terms.to_cell(), data), max_spend=spend)
+
+
+class Worker(Account):
+    """A stake and who controls it."""
+
+    def get_state(self) -> m.StakeView:
+        return self.get(WorkerStakeGetters.state())
+
+    def lock(self, nonce: int) -> m.Lock | None:
+        return self.get(WorkerStakeGetters.lock(nonce))
+
+    def target(self, client: Client, job_id: int) -> m.JobTarget:
+        job = client.job(job_id)
+        assert job is not None
+        return m.JobTarget(
+            escrow_owner=signing.account_id(client.owner.address),
+            escrow_index=0,
+            previous_code=False,
+            collateral=Nano(job.collateral),
+            job_hash=as_int(job.terms.hash),
+        )
+
+    def claim(self, client: Client, job_id: int, **options: Any) -> list[Transaction]:
+        return self.act(
+            signing.claim(job_id, self.target(client, job_id)), max_spend=self.work_spend(), **options
+        )
+
+    def submit(
+        self,
+        client: Client,
+        job_id: int,
+        amount: int,
+        result: bytes = b"",
+        *,
+        target: m.JobTarget | None = None,
+        data: Cell | None = None,
+        **options: Any,
+    ) -> list[Transaction]:
+        work = m.SubmitWork(
+            target=target or self.target(client, job_id), result_hash=as_int(result or hash_of("result"))
+        )
+        return self.act(
+            signing.submit(job_id, Nano(amount), work, data), max_spend=self.work_spend(), **options
+        )
+
+    def submit_claimed(self, nonce: int, amount: int, result: bytes = b"", **options: Any) -> list[Transaction]:
+        action = signing.submit_claimed(nonce, Nano(amount), result or hash_of("result"))
+        return self.act(action, max_spend=self.work_spend(), **options)
+
+    def work_spend(self) -> int:
+        return int(self.get(WorkerStakeGetters.work_value()))
+
+    def sign_result(self, client: Client, job_id: int, amount: int, result: bytes = b"") -> bytes:
+        digest = signing.result_digest(
+            client.domain(), self.address, job_id, result or hash_of("result"), amount
+        )
+        return self.key.sign(digest)
+
+
+@dataclass
+class Suite:
+    """Registry, markets, accounts and arbiters of one network on one sandbox."""
+
+    chain: Blockchain
+    parameters: NetworkParameters = field(init=False)
+    network: Network = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.governor = self.chain.actor("governor", Nano.ton(1000))
+        self.arbiters = [key_of(f"arbiter {i}") for i in range(5)]
+        self.payouts = [self.chain.actor(f"arbiter {i}", Nano.ton(1)) for i in range(5)]
+        self.parameters = NetworkParameters(
+            arbiters=[
+                ArbiterIdentity(key.verify_key, actor.address)
+                for key, actor in zip(self.arbiters, self.payouts, strict=True)
+            ]
+        )
+        registry = registry_deployment(self.governor.address, self.parameters.to_cell())
+        self.network = Network(registry.address)
+        self.governor.send(registry.address, Nano.ton(1), state_init=registry.state_init)
+        self.model_id = hash_of("model")
+        market = self.network.market(self.model_id)
+        self.market = market.address
+        self.governor.send(market.address, Nano.ton("0.1"), state_init=market.state_init)
+
+    def get(self, address: Address, call: GetterCall[Any]) -> Any:
+        return call.decode(self.chain.run_getter(address, call.method, call.args))
+
+    @property
+    def params_cell(self) -> Cell:
+        return self.get(self.network.registry, RegistryGetters.params())
+
+    def client(self, name: str, deposit: int = Nano.ton(100), daily_limit: int = Nano.ton(10_000)) -> Client:
+        """Deploy an escrow that is active and funded."""
+        owner = self.chain.actor(name, Nano.ton(10_000))
+        client = Client(
+            self, self.network.escrow(owner.address), owner, key_of(name), c.PURPOSE_ESCROW_EXTERNAL
+        )
+        body = m.ConfigureEscrow(
+            query_id=0, hot_key=client.key.verify_key.to_int(), daily_limit=Nano(daily_limit), allowed=None
+        )
+        owner.send(client.address, deposit, body.to_cell(), state_init=client.deployment.state_init)
+        return client
+
+    def worker(
+        self, name: str, stake: int = Nano.ton(100), gas: int = Nano.ton(10), max_locked: int = Nano.ton(10_000)
+    ) -> Worker:
+        """Deploy a stake that is active, staked and has gas."""
+        owner = self.chain.actor(name, Nano.ton(10_000))
+        worker = Worker(
+            self, self.network.stake(owner.address), owner, key_of(name), c.PURPOSE_STAKE_EXTERNAL
+        )
+        body = m.ConfigureStake(
+            query_id=0,
+            operator_key=worker.key.verify_key.to_int(),
+            info_hash=0,
+            max_locked=Nano(max_locked),
+            daily_lock=Nano(max_locked),
+        )
+        owner.send(worker.address, gas, body.to_cell(), state_init=worker.deployment.state_init)
+        if stake:
+            worker.from_owner(m.AddStake(query_id=0, amount=Nano(stake)), stake + GAS)
+        return worker
+
+    def directed_terms(self, worker: Worker, price: int = Nano.ton(1), **changes: Any) -> m.JobTerms:
+        target = m.JobWorker(
+            owner=signing.account_id(worker.owner.address),
+            index=0,
+            previous_code=False,
+            operator_key=worker.key.verify_key.to_int(),
+        )
+        return self.open_terms(price, worker=target.to_cell(), **changes)
+
+    def open_terms(self, price: int = Nano.ton(1), **changes: Any) -> m.JobTerms:
+        fields: dict[str, Any] = {
+            "model_id": as_int(self.model_id),
+            "payload_hash": as_int(hash_of("payload")),
+            "terms_hash": as_int(hash_of("terms")),
+            "max_price": Nano(price),
+            "claim_period": 3600,
+            "work_period": 3600,
+            "window": 3600,
+            "items": 1,
+            "worker": None,
+        }
+        return m.JobTerms(**{**fields, **changes})
+
+    def verdict(
+        self, client: Client, worker: Worker, job_id: int, pay: int, slash: int, signers: Sequence[int] = (0, 1, 2)
+    ) -> m.Resolve:
+        """Build a Resolve for a disputed job, signed by the named arbiters."""
+        job = client.job(job_id)
+        assert job is not None
+        verdict = m.Verdict(
+            id=job_id, disputed_at=job.deadline, result_hash=job.key_or_result, pay=pay, slash=slash
+        )
+        digest = signing.verdict_digest(client.domain(), worker.address, verdict)
+        link: Cell | None = None
+        for index in reversed(signers):
+            link = m.VerdictSignature(
+                index=index, signature=self.arbiters[index].sign(digest), next=link
+            ).to_cell()
+        assert link is not None
+        return m.Resolve(id=job_id, verdict=verdict.to_cell(), signatures=link)
