@@ -24,10 +24,10 @@ BURN_ACCOUNT: Final = 0
 """Where slashed money that nobody is owed goes: no key exists for it."""
 MIN_FEE_TRANSFER: Final = 10000000
 """Protocol fees below this wait in the stake: sending them would cost more than it is worth."""
-PURPOSE_ESCROW_EXTERNAL: Final = 1163084632
-PURPOSE_STAKE_EXTERNAL: Final = 1398033240
-PURPOSE_RESULT: Final = 1381190740
-PURPOSE_VERDICT: Final = 1448232003
+PURPOSE_ESCROW_EXTERNAL: Final = 0x45534358
+PURPOSE_STAKE_EXTERNAL: Final = 0x53544B58
+PURPOSE_RESULT: Final = 0x52534C54
+PURPOSE_VERDICT: Final = 0x56524443
 ESCROW_RENT: Final = 60000000
 STAKE_RENT: Final = 60000000
 REGISTRY_RESERVE: Final = 200000000
