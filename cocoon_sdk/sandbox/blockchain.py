@@ -20,7 +20,7 @@ from cocoon_sdk.chain.base import AccountState, AccountStatus, StackValue
 from cocoon_sdk.errors import AccountNotFoundError, ExternalRejectedError
 from cocoon_sdk.sandbox.accounts import EMPTY_ACCOUNT, ShardAccount
 from cocoon_sdk.sandbox.actors import DEFAULT_BALANCE, Actor
-from cocoon_sdk.sandbox.cells import address_key, key_address, to_native
+from cocoon_sdk.sandbox.cells import NativeCell, address_key, key_address, to_native
 from cocoon_sdk.sandbox.config import NetworkConfig
 from cocoon_sdk.sandbox.errors import EmulationError, MessageLimitError, OutOfOrderError, SandboxError
 from cocoon_sdk.sandbox.loop import execute
@@ -309,6 +309,20 @@ class Blockchain:
     def accounts(self) -> list[Address]:
         """Return the addresses of all accounts that ever had a transaction."""
         return [key_address(key) for key in self._state.accounts]
+
+    def raw_accounts(self) -> list[NativeCell]:
+        """Return every account's raw `ShardAccount`."""
+        return list(self._state.accounts.values())
+
+    @property
+    def minted(self) -> Nano:
+        """NanoTON minted since the beginning."""
+        return Nano(self._state.minted)
+
+    @property
+    def fees_collected(self) -> Nano:
+        """NanoTON that validators collected since the beginning: fees of transactions and of deliveries."""
+        return Nano(self._state.fees)
 
     def run_getter(
         self,

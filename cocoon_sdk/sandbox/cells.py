@@ -12,32 +12,14 @@ from typing import Any, TypeAlias
 
 from pytoniq_core import Address, Cell
 
-from cocoon_sdk.errors import ConfigError, MalformedError
-
-try:
-    from tonpy.libs.python_ton import (
-        PyCellBuilder,
-        PyDict,
-        globalSetVerbosity,
-        load_as_cell_slice,
-        parse_string_to_cell,
-    )
-except ImportError as error:  # pragma: no cover - depends on the installation
-    raise ConfigError(
-        "the sandbox cannot start",
-        why=f"its TVM engine does not import ({error})",
-        hint="install it with: pip install 'cocoon-sdk[sandbox]'",
-    ) from error
-
-# The engine writes its own diagnostics to stderr; everything of use comes back as errors instead.
-globalSetVerbosity(0)
+from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.sandbox.engine import PyCellBuilder, PyDict, load_as_cell_slice, parse_string_to_cell
 
 NativeCell: TypeAlias = Any
 """A C++ cell of the engine; immutable, cheap to keep."""
 NativeSlice: TypeAlias = Any
 
 STD_ADDRESS_BITS = 267
-ADDRESS_KEY_BITS = 8 + 256
 _ADDRESS_HASH_BITS = 256
 
 
@@ -101,6 +83,12 @@ def key_address(key: int) -> Address:
     return Address((workchain, (key & (1 << _ADDRESS_HASH_BITS) - 1).to_bytes(32, "big")))
 
 
+def read_key(source: NativeSlice) -> int:
+    """Read workchain and hash as an account key. In two steps: the engine reads at most 257 bits at once."""
+    workchain = int(source.load_uint(8))
+    return workchain << _ADDRESS_HASH_BITS | int(source.load_uint(_ADDRESS_HASH_BITS))
+
+
 class Reader:
     """Read TL-B fields one after the other from a C++ slice."""
 
@@ -115,7 +103,7 @@ class Reader:
         return cls(load_as_cell_slice(native, True))
 
     def uint(self, bits: int) -> int:
-        """Read an unsigned integer of up to 264 bits."""
+        """Read an unsigned integer of up to 256 bits."""
         return int(self.slice.load_uint(bits))
 
     def sint(self, bits: int) -> int:
@@ -159,7 +147,7 @@ class Reader:
             self.skip(self.uint(9))
             return None
         if tag == 0b10 and not self.bit():
-            return self.uint(ADDRESS_KEY_BITS)
+            return read_key(self.slice)
         raise MalformedError(
             "an address cannot be read",
             why="it is of the variable-length or anycast kind, which TON no longer routes",

@@ -7,10 +7,10 @@ blockchain's business.
 
 from __future__ import annotations
 
-from tonpy.libs.python_ton import PyDict, load_as_cell_slice
+from cocoon_sdk.sandbox.engine import PyDict, load_as_cell_slice
 
 from cocoon_sdk.sandbox.accounts import EMPTY_ACCOUNT
-from cocoon_sdk.sandbox.cells import ADDRESS_KEY_BITS, STD_ADDRESS_BITS, NativeCell
+from cocoon_sdk.sandbox.cells import STD_ADDRESS_BITS, NativeCell, read_key
 from cocoon_sdk.sandbox.errors import EmulationError
 from cocoon_sdk.sandbox.state import Log, QueuedMessage, State
 from cocoon_sdk.sandbox.transactions import Transaction
@@ -82,7 +82,7 @@ def _receiver(message: NativeCell) -> int | None:
         raise EmulationError(
             "a message cannot be routed", why="its receiver is an anycast or variable-length address"
         )
-    return int(source.load_uint(ADDRESS_KEY_BITS))
+    return read_key(source)
 
 
 def _forward_fee(message: NativeCell) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytoniq_core import Cell, Slice
-from tonpy.libs.python_ton import PyStack, PyStackEntry, make_tuple
+from cocoon_sdk.sandbox.engine import PyStack, PyStackEntry, make_tuple
 
 from cocoon_sdk.chain.base import StackValue
 from cocoon_sdk.sandbox.cells import from_native, native_slice, remainder, to_native

@@ -4,7 +4,8 @@ Owns everything that is particular to the engine (tonpy's C++ emulator): seeds, 
 get-methods, reading why an external was rejected. Knows nothing of queues, time or who calls.
 
 The engine implements global version 11: what version 12 added (BTOS, HASHBU, LDSTDADDR and their kin) ends
-with exit code 6, although the packaged configuration says 12.
+with exit code 6, although the packaged configuration says 12. In get-methods the INMSG_* opcodes of
+version 11 end with exit code 5, since there is no incoming message to describe.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytoniq_core import Cell, begin_cell
-from tonpy.libs.python_ton import (
+from cocoon_sdk.sandbox.engine import (
     PyEmulator,
     PyStackEntry,
     PyTVM,
@@ -135,8 +136,6 @@ class Tvm:
         address = key_address(context.key)
         myself = _slice_entry(to_native(begin_cell().store_address(address).end_cell()))
         seed = hashlib.sha256(b"getter" + context.lt.to_bytes(8, "big") + address.hash_part).digest()
-        no_address = _slice_entry(_NO_ADDRESS)
-        message = [zero, zero, no_address, zero, zero, zero, zero, zero, null, null]
         return make_tuple(
             [
                 _integer(_C7_MAGIC),
@@ -156,7 +155,8 @@ class Tvm:
                 self._storage_prices.unpacked_config(context.now),
                 zero,  # due payment
                 null,  # precompiled gas
-                make_tuple(message),
+                # No element 17 (the incoming message's parameters): when there is one, the engine overwrites
+                # 15 and 17 with a configuration it unpacked itself, in the wrong places.
             ]
         )
 
@@ -187,7 +187,6 @@ class _StoragePrices:
 
 
 _EMPTY: NativeCell = to_native(begin_cell().end_cell())
-_NO_ADDRESS: NativeCell = to_native(begin_cell().store_uint(0, 2).end_cell())
 
 
 def _integer(value: int) -> Any:
