@@ -7,10 +7,9 @@ blockchain's business.
 
 from __future__ import annotations
 
-from cocoon_sdk.sandbox.engine import PyDict, load_as_cell_slice
-
 from cocoon_sdk.sandbox.accounts import EMPTY_ACCOUNT
 from cocoon_sdk.sandbox.cells import STD_ADDRESS_BITS, NativeCell, read_key
+from cocoon_sdk.sandbox.engine import PyDict, load_as_cell_slice
 from cocoon_sdk.sandbox.errors import EmulationError
 from cocoon_sdk.sandbox.state import Log, QueuedMessage, State
 from cocoon_sdk.sandbox.transactions import Transaction

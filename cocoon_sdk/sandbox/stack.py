@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytoniq_core import Cell, Slice
-from cocoon_sdk.sandbox.engine import PyStack, PyStackEntry, make_tuple
 
 from cocoon_sdk.chain.base import StackValue
 from cocoon_sdk.sandbox.cells import from_native, native_slice, remainder, to_native
+from cocoon_sdk.sandbox.engine import PyStack, PyStackEntry, make_tuple
 from cocoon_sdk.sandbox.errors import StackError
 
 _NULL, _INT, _CELL, _BUILDER, _SLICE, _CONT, _TUPLE = range(7)

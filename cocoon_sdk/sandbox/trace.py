@@ -46,7 +46,8 @@ TVM_EXIT_CODES: Mapping[int, str] = {
     43: "library limits exceeded",
     50: "account state too big",
 }
-_PLAIN_WIDTH = 200
+_PLAIN_WIDTH = 240
+_MAX_INDENTS = 20  # deeper, what follows stands below instead of further right
 
 
 class Names:
@@ -111,17 +112,19 @@ class Trace:
             else:
                 roots.append(transaction)
         tree = Tree(f"[bold]{len(self.transactions)} transactions, {self._cost()} in fees[/]")
-        # A chain of messages may be longer than Python's recursion limit.
-        waiting = [(tree, root) for root in reversed(roots)]
+        # Not recursive: a chain of messages may be longer than Python's recursion limit.
+        waiting = [(tree, root, 0) for root in reversed(roots)]
         while waiting:
-            branch, transaction = waiting.pop()
+            branch, transaction, depth = waiting.pop()
             node = branch.add(self._line(transaction))
+            if depth > _MAX_INDENTS:
+                node = branch
             below = {child.in_msg.hash: child for child in children.get(id(transaction), ())}
             following = []
             for message in transaction.out_msgs:
                 child = below.get(message.hash)
                 if child is not None:
-                    following.append((node, child))
+                    following.append((node, child, depth + 1))
                 else:
                     node.add(self._undelivered(message))
             waiting.extend(reversed(following))
@@ -147,8 +150,9 @@ class Trace:
 
     def _line(self, transaction: Transaction) -> str:
         message = transaction.in_msg
+        sender, receiver = (escape(self.names.account(address)) for address in (message.src, message.dst))
         return (
-            f"{escape(self.names.account(message.src))} -> [bold]{escape(self.names.account(message.dst))}[/]  "
+            f"{sender} -> [bold]{receiver}[/]  "
             f"{escape(self._op(message))}  {message.value}  {self._result(transaction)}  "
             f"[dim]gas {transaction.gas_used}  fees {transaction.cost}[/]"
         )

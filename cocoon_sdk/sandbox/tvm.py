@@ -17,14 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytoniq_core import Cell, begin_cell
-from cocoon_sdk.sandbox.engine import (
-    PyEmulator,
-    PyStackEntry,
-    PyTVM,
-    load_as_cell_slice,
-    make_tuple,
-    method_name_to_id,
-)
 
 from cocoon_sdk.chain.base import StackValue
 from cocoon_sdk.errors import ExternalRejectedError, GetterError
@@ -37,6 +29,14 @@ from cocoon_sdk.sandbox.cells import (
     to_native,
 )
 from cocoon_sdk.sandbox.config import NetworkConfig
+from cocoon_sdk.sandbox.engine import (
+    PyEmulator,
+    PyStackEntry,
+    PyTVM,
+    load_as_cell_slice,
+    make_tuple,
+    method_name_to_id,
+)
 from cocoon_sdk.sandbox.errors import EmulationError
 from cocoon_sdk.sandbox.stack import pop_all, push_all
 

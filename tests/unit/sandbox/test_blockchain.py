@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from pytoniq_core import Address, begin_cell
@@ -71,7 +72,7 @@ def test_transactions_can_be_chained_by_hash_when_they_share_an_account(blockcha
         alice.send(bob.address, TON)
     newest_first = blockchain.transactions(bob.address)
     assert len(newest_first) == 4
-    for newer, older in zip(newest_first, newest_first[1:], strict=False):
+    for newer, older in pairwise(newest_first):
         assert (newer.prev_hash, newer.prev_lt) == (older.hash, older.lt)
         assert newer.hash == newer.cell.hash
     assert (newest_first[-1].prev_hash, newest_first[-1].prev_lt) == (bytes(32), 0)
@@ -242,7 +243,7 @@ def test_account_freezes_when_it_cannot_pay_storage(blockchain: Blockchain) -> N
     Ledger.of(blockchain).assert_balanced()
 
 
-# -- looking ---------------------------------------------------------------------------------------------------
+# -- looking --------------------------------------------------------------------------------------------
 
 
 def test_history_can_be_paged_when_it_is_long(blockchain: Blockchain) -> None:
@@ -282,55 +283,53 @@ def test_deployment_cannot_pass_unnoticed_when_it_fails(blockchain: Blockchain) 
         blockchain.deploy(contract(ANSWERS), 1)
 
 
-# -- states --------------------------------------------------------------------------------------------------------
+# -- states ---------------------------------------------------------------------------------------------
 
 
 def test_state_can_be_restored_when_futures_differ(blockchain: Blockchain) -> None:
     alice, bob = blockchain.actor("alice"), blockchain.actor("bob")
     alice.send(bob.address, TON)
-    kept = blockchain.snapshot()
-    before = (
-        blockchain.now,
-        blockchain.seqno,
-        blockchain.lt,
-        alice.balance,
-        blockchain.transactions(limit=99),
-    )
 
     def observe() -> tuple[object, ...]:
+        history = [transaction.hash for transaction in blockchain.transactions(limit=99)]
+        waiting = [message.value for message in blockchain.pending]
         return (
             blockchain.now,
             blockchain.seqno,
             blockchain.lt,
+            blockchain.held,
+            waiting,
             alice.balance,
-            blockchain.transactions(limit=99),
+            history,
         )
 
+    kept, before = blockchain.snapshot(), observe()
     alice.send(bob.address, 2 * TON)
     blockchain.warp(1000)
     blockchain.hold()
     alice.send(bob.address, 3 * TON)
-    future = blockchain.snapshot()
-    in_future = observe()
+    future, in_future = blockchain.snapshot(), observe()
     blockchain.restore(kept)
     assert observe() == before
-    assert not blockchain.held
-    assert blockchain.pending == ()
     alice.send(bob.address, 5 * TON)
     bob.send(alice.address, 5 * TON)
     blockchain.restore(future)
     assert observe() == in_future
-    assert [message.value for message in blockchain.pending] == [3 * TON]
-    blockchain.release()
+    assert [transaction.in_msg.value for transaction in blockchain.release()] == [3 * TON]
     Ledger.of(blockchain).assert_balanced()
 
 
 def test_changes_can_be_undone_when_isolated(blockchain: Blockchain) -> None:
     kept = blockchain.seqno
-    with pytest.raises(RuntimeError, match="inside"), blockchain.isolated() as chain:
-        assert chain is blockchain
-        blockchain.actor("alice")
-        raise RuntimeError("inside")
+
+    def fail_inside() -> None:
+        with blockchain.isolated() as chain:
+            assert chain is blockchain
+            blockchain.actor("alice")
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail_inside()
     assert blockchain.seqno == kept
     assert blockchain.accounts() == []
 
@@ -347,7 +346,7 @@ def test_runs_can_be_repeated_exactly() -> None:
     assert run() == run()
 
 
-# -- messages from outside ---------------------------------------------------------------------------------------------
+# -- messages from outside ----------------------------------------------------------------------------
 
 
 def test_external_cannot_be_sent_when_it_is_an_internal_message(blockchain: Blockchain) -> None:

@@ -146,7 +146,7 @@ def test_caller_cannot_pass_a_value_when_the_stack_has_no_form_for_it(
 ) -> None:
     address = blockchain.deploy(contract("0 EQINT DROP"), VALUE)
     with pytest.raises(StackError):
-        blockchain.run_getter(address, "echo", [value])  # type: ignore[list-item]
+        blockchain.run_getter(address, "echo", [value])
 
 
 def test_getter_cannot_return_a_continuation(blockchain: Blockchain) -> None:
