@@ -1,0 +1,278 @@
+"""Signed externals read back: who asked what of an escrow or a stake.
+
+Owns the inverse of `cocoon_sdk.protocol.signing.external_body`. Must not know chains, transactions or keys:
+that the contract accepted a body is its transaction's business, and so is whether an action was skipped.
+Pure; everything from outside is bounded by the number of actions and raises `MalformedError` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, TypeAlias
+
+from pytoniq_core import Address, Cell
+
+from cocoon_sdk.crypto.keys import SIGNATURE_BYTES
+from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.protocol import constants as c
+from cocoon_sdk.protocol.abi_cells import Reader
+from cocoon_sdk.protocol.abi_codecs import CELL, COINS, MaybeCodec
+from cocoon_sdk.protocol.messages import JobTarget, JobTerms, SignedResult, SubmitWork
+from cocoon_sdk.types import Hash, Nano
+
+_DATA: Final = MaybeCodec(CELL)
+
+
+class AccountKind(Enum):
+    """Whose external a body is: both kinds of account number their actions from 1."""
+
+    ESCROW = "escrow"
+    STAKE = "stake"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenJobAction:
+    """Client: open a job. `data` is the payload's data cell (`cocoon_sdk.data.decode_data`)."""
+
+    job_id: int
+    terms: Cell = field(repr=False)
+    data: Cell | None = field(repr=False)
+
+    def job_terms(self) -> JobTerms:
+        """Return the terms as a struct; their cell's hash is the job hash. Raises `MalformedError`."""
+        return JobTerms.from_cell(self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptResultAction:
+    """Client: accept what was submitted."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptSignedAction:
+    """Client: accept a result that the worker signed (amount in nanoTON)."""
+
+    job_id: int
+    amount: Nano
+    result_hash: Hash
+    signature: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeResultAction:
+    """Client: dispute what was submitted."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelJobAction:
+    """Client: take an unserved job back."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReclaimLateAction:
+    """Client: take a job back whose claimer is late."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAction:
+    """Worker: claim a job of the escrow that `target` names."""
+
+    job_id: int
+    previous_code: bool
+    target: JobTarget
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitAction:
+    """Worker: submit without a claim (amount in nanoTON). `data` is the result's data cell."""
+
+    job_id: int
+    amount: Nano
+    work: SubmitWork
+    data: Cell | None = field(repr=False)
+
+    @property
+    def result_hash(self) -> Hash:
+        """The hash that goes on chain."""
+        return Hash(self.work.result_hash.to_bytes(32, "big"))
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitClaimedAction:
+    """Worker: submit on the claim with this nonce (amount in nanoTON). `data` is the result's data cell."""
+
+    nonce: int
+    amount: Nano
+    result_hash: Hash
+    data: Cell | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceAction:
+    """Worker: publish its info on the market of a model. `data` is the info's data cell."""
+
+    model_id: Hash
+    info_hash: Hash
+    data: Cell | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FinalizeAction:
+    """Worker: ask an escrow to pay after the window."""
+
+    job_id: int
+    escrow: Address
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableAction:
+    """An action that has no known form; the contract skips it, or runs a newer version than ours."""
+
+    why: str
+
+
+EscrowAction: TypeAlias = (
+    OpenJobAction
+    | AcceptResultAction
+    | AcceptSignedAction
+    | DisputeResultAction
+    | CancelJobAction
+    | ReclaimLateAction
+)
+StakeAction: TypeAlias = ClaimAction | SubmitAction | SubmitClaimedAction | AnnounceAction | FinalizeAction
+SignedAction: TypeAlias = EscrowAction | StakeAction | UnreadableAction
+
+
+@dataclass(frozen=True, slots=True)
+class SignedExternal:
+    """The body of an external, in order of its actions (positions count from 1 in the skip log).
+
+    `valid_until` is unix time in seconds, `max_spend` nanoTON.
+    """
+
+    signature: bytes = field(repr=False)
+    seqno: int
+    valid_until: int
+    max_spend: Nano
+    actions: tuple[SignedAction, ...]
+
+
+def decode_external(body: Cell, kind: AccountKind) -> SignedExternal:
+    """Read the body of an external that an account of `kind` received.
+
+    Raises `MalformedError` when there is no valid head; an action that cannot be read does not hide the
+    others, as it does not for the contract.
+    """
+    source = Reader.of_cell(body)
+    signature = source.uint(SIGNATURE_BYTES * 8).to_bytes(SIGNATURE_BYTES, "big")
+    seqno, valid_until, count = source.uint(32), source.uint(32), source.uint(4)
+    max_spend = Nano(COINS.read(source))
+    if not 1 <= count <= c.MAX_ACTIONS:
+        raise MalformedError(
+            "not a signed external", why=f"it announces {count} actions, allowed are 1 to {c.MAX_ACTIONS}"
+        )
+    actions: list[SignedAction] = []
+    for left in range(count, 0, -1):
+        following = _link(source) if left > 1 else Reader(0, 0, [])
+        actions.append(_read_action(source, kind))
+        source = following
+    return SignedExternal(signature, seqno, valid_until, max_spend, tuple(actions))
+
+
+def _link(source: Reader) -> Reader:
+    """Open the cell of the next action; what is missing reads as empty, as in the contract."""
+    try:
+        return Reader.of_cell(source.ref())
+    except MalformedError:
+        return Reader(0, 0, [])
+
+
+def _read_action(source: Reader, kind: AccountKind) -> SignedAction:
+    try:
+        op = source.uint(8)
+        read = (_ESCROW if kind is AccountKind.ESCROW else _STAKE).get(op)
+        if read is None:
+            return UnreadableAction(f"there is no {kind.value} action {op}")
+        action = read(source)
+        source.finish()
+    except MalformedError as error:
+        return UnreadableAction(str(error))
+    return action
+
+
+def _accept_signed(source: Reader) -> AcceptSignedAction:
+    job_id = source.uint(32)
+    signed = SignedResult.from_cell(source.ref())
+    signature = Reader.of_cell(signed.signature)
+    raw = signature.uint(SIGNATURE_BYTES * 8).to_bytes(SIGNATURE_BYTES, "big")
+    return AcceptSignedAction(job_id, signed.amount, _hash(signed.result_hash), raw)
+
+
+def _open_job(source: Reader) -> OpenJobAction:
+    job_id, data = source.uint(32), _DATA.read(source)
+    return OpenJobAction(job_id, source.ref(), data)
+
+
+def _claim(source: Reader) -> ClaimAction:
+    return ClaimAction(source.uint(32), source.uint(1) == 1, JobTarget.from_cell(source.ref()))
+
+
+def _submit(source: Reader) -> SubmitAction:
+    job_id, amount, data = source.uint(32), Nano(COINS.read(source)), _DATA.read(source)
+    return SubmitAction(job_id, amount, SubmitWork.from_cell(source.ref()), data)
+
+
+def _submit_claimed(source: Reader) -> SubmitClaimedAction:
+    nonce, amount, data = source.uint(32), Nano(COINS.read(source)), _DATA.read(source)
+    (result_hash,) = _hashes(source.ref(), 1)
+    return SubmitClaimedAction(nonce, amount, result_hash, data)
+
+
+def _announce(source: Reader) -> AnnounceAction:
+    data = _DATA.read(source)
+    model_id, info_hash = _hashes(source.ref(), 2)
+    return AnnounceAction(model_id, info_hash, data)
+
+
+def _finalize(source: Reader) -> FinalizeAction:
+    job_id = source.uint(32)
+    (escrow,) = _hashes(source.ref(), 1)
+    return FinalizeAction(job_id, Address((0, escrow)))
+
+
+def _hashes(cell: Cell, count: int) -> list[Hash]:
+    source = Reader.of_cell(cell)
+    found = [_hash(source.uint(256)) for _ in range(count)]
+    source.finish()
+    return found
+
+
+def _hash(value: int) -> Hash:
+    return Hash(value.to_bytes(32, "big"))
+
+
+_ESCROW: Final[dict[int, Callable[[Reader], EscrowAction]]] = {
+    c.ACTION_OPEN_JOB: _open_job,
+    c.ACTION_ACCEPT_RESULT: lambda source: AcceptResultAction(source.uint(32)),
+    c.ACTION_ACCEPT_SIGNED: _accept_signed,
+    c.ACTION_DISPUTE_RESULT: lambda source: DisputeResultAction(source.uint(32)),
+    c.ACTION_CANCEL_JOB: lambda source: CancelJobAction(source.uint(32)),
+    c.ACTION_RECLAIM_LATE: lambda source: ReclaimLateAction(source.uint(32)),
+}
+_STAKE: Final[dict[int, Callable[[Reader], StakeAction]]] = {
+    c.ACTION_CLAIM: _claim,
+    c.ACTION_SUBMIT: _submit,
+    c.ACTION_SUBMIT_CLAIMED: _submit_claimed,
+    c.ACTION_ANNOUNCE: _announce,
+    c.ACTION_FINALIZE: _finalize,
+}

@@ -1,0 +1,369 @@
+"""Finding things in the history of accounts: who sent a message, a job's payload, its results, its life.
+
+Owns walking a `Chain`'s transactions within bounds. Must not know keys, payload contents or policies: what it
+finds was accepted by contracts, but data cells are still whatever a stranger put there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final
+
+from pytoniq_core import Address, Cell
+
+from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.errors import ChainError, MalformedError
+from cocoon_sdk.history.actions import (
+    AcceptResultAction,
+    AcceptSignedAction,
+    AccountKind,
+    CancelJobAction,
+    DisputeResultAction,
+    OpenJobAction,
+    ReclaimLateAction,
+    SignedAction,
+    SubmitAction,
+    SubmitClaimedAction,
+)
+from cocoon_sdk.history.transactions import (
+    ChainMessage,
+    DecodedTransaction,
+    MessageKind,
+    decode_transaction,
+)
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.types import Hash, Nano
+
+MAX_WALK: Final = 4096
+"""Transactions that a search looks at before it gives up."""
+_PAGE: Final = 64
+
+
+class HistoryNotFoundError(ChainError):
+    """The endpoint does not show the transaction that was looked for."""
+
+
+class JobEventKind(StrEnum):
+    """What a transaction of the escrow did to a job."""
+
+    OPENED = "opened"
+    CLAIMED = "claimed"
+    SUBMITTED = "submitted"
+    PAID_AT_ONCE = "paid at once"
+    ACCEPTED = "accepted"
+    ACCEPTED_SIGNED = "accepted with signature"
+    DISPUTED = "disputed"
+    CANCELLED = "cancelled"
+    RECLAIMED = "reclaimed"
+    FINALIZED = "finalized"
+    RESOLVED = "resolved"
+    REFUSED = "refused"
+    """A claim or submission that the escrow answered with `Gone`."""
+    IGNORED = "ignored"
+    """A message about the job that changed nothing, such as a late submission."""
+    UNDELIVERED = "undelivered"
+    DELIVERED = "delivered"
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """One step of a job. `action` is set for steps of the hot key; `paid` is what left for the worker."""
+
+    kind: JobEventKind
+    transaction: DecodedTransaction = field(repr=False)
+    action: SignedAction | None = field(default=None, repr=False)
+    paid: Nano = field(default_factory=lambda: Nano(0))
+
+    @property
+    def message(self) -> ChainMessage | None:
+        """The message that caused the step."""
+        return self.transaction.in_message
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedJob:
+    """A job as its client opened it: terms cell (its hash is the job hash) and the payload's data cell."""
+
+    job_id: int
+    terms: Cell = field(repr=False)
+    data: Cell | None = field(repr=False)
+    transaction: DecodedTransaction = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedResult:
+    """A submission that reached the escrow: amount in nanoTON, hash on chain, the result's data cell."""
+
+    job_id: int
+    worker: Address
+    amount: Nano
+    result_hash: Hash
+    data: Cell | None = field(repr=False)
+    escrow_transaction: DecodedTransaction = field(repr=False)
+    worker_transaction: DecodedTransaction = field(repr=False)
+
+
+async def walk(
+    chain: Chain,
+    address: Address,
+    *,
+    before_lt: int | None = None,
+    after_lt: int = 0,
+    limit: int = MAX_WALK,
+) -> AsyncIterator[DecodedTransaction]:
+    """Yield transactions of an account, newest first, at most `limit`; unreadable ones are left out.
+
+    Raises what `Chain.transactions` raises.
+    """
+    seen = 0
+    while seen < limit:
+        page = await chain.transactions(
+            address, limit=min(_PAGE, limit - seen), before_lt=before_lt, after_lt=after_lt
+        )
+        if not page:
+            return
+        for record in page:
+            try:
+                decoded = decode_transaction(record)
+            except MalformedError:
+                continue  # not made by one of our contracts' messages
+            yield decoded
+        seen += len(page)
+        before_lt = page[-1].lt
+        if page[-1].prev_lt <= after_lt:
+            return
+
+
+async def sending_transaction(chain: Chain, src: Address, created_lt: int) -> DecodedTransaction:
+    """Return the transaction of `src` that sent the message created at `created_lt`.
+
+    It is the newest one with a smaller lt. Raises `HistoryNotFoundError` when the endpoint does not show it
+    (a lagging one, or a forged message), `MalformedError` when it cannot be read.
+    """
+    found = await chain.transactions(src, limit=1, before_lt=created_lt)
+    decoded = decode_transaction(found[0]) if found else None
+    if decoded is None or all(message.created_lt != created_lt for message in decoded.out_messages):
+        raise HistoryNotFoundError(
+            f"cannot find the transaction of {src.to_str()} that sent a message",
+            why=f"no transaction at the endpoint created one at lt {created_lt}",
+            hint="The endpoint may lag: try again, or use one that keeps the history",
+        )
+    return decoded
+
+
+async def payload_of(
+    chain: Chain, escrow: Address, job_id: int, *, notice: ChainMessage | None = None, after_lt: int = 0
+) -> OpenedJob:
+    """Return how a job was opened: one look-up with its `JobOffer` or `JobNotice` at hand, else a walk.
+
+    Raises `HistoryNotFoundError`, or `MalformedError` when the transaction cannot be read.
+    """
+    if notice is not None:
+        found = _opening(await sending_transaction(chain, escrow, notice.created_lt), job_id)
+    else:
+        found = None
+        async for transaction in walk(chain, escrow, after_lt=after_lt):
+            found = _opening(transaction, job_id)
+            if found is not None:
+                break
+    if found is None:
+        raise _no_job(escrow, job_id, "no transaction opened it")
+    return found
+
+
+async def result_of(
+    chain: Chain,
+    escrow: Address,
+    job_id: int,
+    *,
+    result_hash: bytes | None = None,
+    after_lt: int = 0,
+) -> SubmittedResult:
+    """Return the submission that the escrow took for a job (with `result_hash`, exactly that one).
+
+    A late submission counts too: it shows what the worker has. Raises `HistoryNotFoundError` when there is
+    none, `MalformedError` when the worker's transaction cannot be read.
+    """
+    async for transaction in walk(chain, escrow, after_lt=after_lt):
+        submission = _submission(transaction, job_id)
+        if submission is not None and (
+            result_hash is None or submission.result_hash.to_bytes(32, "big") == result_hash
+        ):
+            return await _with_data(chain, transaction, submission)
+        if _opening(transaction, job_id) is not None:
+            break
+    raise _no_job(escrow, job_id, "no submission reached the escrow")
+
+
+async def job_events(
+    chain: Chain, escrow: Address, job_id: int, *, after_lt: int = 0
+) -> tuple[JobEvent, ...]:
+    """Return everything that happened to a job, oldest first; empty when the escrow never opened it.
+
+    Walks from the newest transaction down to the opening, at most `MAX_WALK`. Raises what `Chain` raises.
+    """
+    found: list[JobEvent] = []
+    async for transaction in walk(chain, escrow, after_lt=after_lt):
+        steps = steps_of(transaction, job_id)
+        found += reversed(steps)
+        if any(step.kind is JobEventKind.OPENED for step in steps):
+            break
+    return tuple(_mark_ignored(found[::-1]))
+
+
+def steps_of(transaction: DecodedTransaction, job_id: int) -> tuple[JobEvent, ...]:
+    """Return what one transaction of an escrow did to a job, in order."""
+    incoming = transaction.in_message
+    if incoming is None or not transaction.success:
+        return ()
+    if incoming.kind is MessageKind.EXTERNAL_IN:
+        return tuple(_external_steps(transaction, job_id))
+    if incoming.job_id != job_id:
+        return ()
+    kind = _internal_kind(transaction, incoming, job_id)
+    return () if kind is None else (JobEvent(kind, transaction, paid=_paid(transaction, job_id)),)
+
+
+def actions_of(
+    transaction: DecodedTransaction, kind: AccountKind
+) -> tuple[tuple[SignedAction, int | None], ...]:
+    """Return the actions of an external with the code that skipped each (None: done); empty for others."""
+    if not transaction.success:
+        return ()
+    try:
+        external = transaction.external(kind)
+    except MalformedError:
+        return ()
+    return tuple((action, transaction.skip_code(i)) for i, action in enumerate(external.actions, 1))
+
+
+_ACTION_KINDS: Final[dict[type, JobEventKind]] = {
+    OpenJobAction: JobEventKind.OPENED,
+    AcceptResultAction: JobEventKind.ACCEPTED,
+    AcceptSignedAction: JobEventKind.ACCEPTED_SIGNED,
+    DisputeResultAction: JobEventKind.DISPUTED,
+    CancelJobAction: JobEventKind.CANCELLED,
+    ReclaimLateAction: JobEventKind.RECLAIMED,
+}
+_MESSAGE_KINDS: Final[dict[type, JobEventKind]] = {
+    m.Finalize: JobEventKind.FINALIZED,
+    m.ReclaimLate: JobEventKind.RECLAIMED,
+    m.Resolve: JobEventKind.RESOLVED,
+    m.Deliver: JobEventKind.DELIVERED,
+    m.CancelJob: JobEventKind.CANCELLED,
+}
+_OUTCOMES: Final = (m.Reward.OPCODE, m.Slash.OPCODE, m.Release.OPCODE)
+
+
+def _external_steps(transaction: DecodedTransaction, job_id: int) -> list[JobEvent]:
+    steps: list[JobEvent] = []
+    for action, skipped in actions_of(transaction, AccountKind.ESCROW):
+        kind = _ACTION_KINDS.get(type(action))
+        if kind is not None and skipped is None and getattr(action, "job_id", None) == job_id:
+            paid = _paid(transaction, job_id) if kind in _PAYING else Nano(0)
+            steps.append(JobEvent(kind, transaction, action, paid))
+    return steps
+
+
+_PAYING: Final = (JobEventKind.ACCEPTED, JobEventKind.ACCEPTED_SIGNED)
+
+
+def _internal_kind(
+    transaction: DecodedTransaction, incoming: ChainMessage, job_id: int
+) -> JobEventKind | None:
+    if incoming.bounced:
+        return JobEventKind.UNDELIVERED if incoming.op in _OUTCOMES else None
+    kind = _MESSAGE_KINDS.get(type(incoming.content))
+    if kind is not None:
+        return kind
+    if not isinstance(incoming.content, m.Claim | m.Submit | m.SubmitClaimed):
+        return None
+    answers = {type(message.content) for message in transaction.out_messages if message.job_id == job_id}
+    if m.Gone in answers:
+        return JobEventKind.REFUSED
+    if m.Reward in answers:
+        return JobEventKind.PAID_AT_ONCE
+    if isinstance(incoming.content, m.Claim):
+        return JobEventKind.CLAIMED
+    return JobEventKind.SUBMITTED
+
+
+def _mark_ignored(events: list[JobEvent]) -> list[JobEvent]:
+    """Tell submissions that changed nothing (late, or above the price) from those that opened a window."""
+    terms: m.JobTerms | None = None
+    submit_by: int | None = None
+    marked: list[JobEvent] = []
+    for event in events:
+        if isinstance(event.action, OpenJobAction):
+            terms = event.action.job_terms()
+        elif event.kind is JobEventKind.CLAIMED and terms is not None:
+            submit_by = event.transaction.now + terms.work_period
+        content = None if event.message is None else event.message.content
+        if terms is not None and isinstance(content, m.SubmitClaimed):
+            late = submit_by is None or event.transaction.now > submit_by
+            if event.kind is JobEventKind.SUBMITTED and (late or content.amount > terms.max_price):
+                event = replace(event, kind=JobEventKind.IGNORED)  # noqa: PLW2901
+        marked.append(event)
+    return marked
+
+
+def _paid(transaction: DecodedTransaction, job_id: int) -> Nano:
+    rewards = (message.content for message in transaction.out_messages if message.job_id == job_id)
+    return Nano(sum(reward.amount for reward in rewards if isinstance(reward, m.Reward)))
+
+
+def _opening(transaction: DecodedTransaction, job_id: int) -> OpenedJob | None:
+    for step in steps_of(transaction, job_id):
+        if isinstance(step.action, OpenJobAction):
+            return OpenedJob(job_id, step.action.terms, step.action.data, transaction)
+    return None
+
+
+def _submission(transaction: DecodedTransaction, job_id: int) -> m.Submit | m.SubmitClaimed | None:
+    taken = (JobEventKind.SUBMITTED, JobEventKind.PAID_AT_ONCE)
+    for step in steps_of(transaction, job_id):
+        content = None if step.message is None else step.message.content
+        if step.kind in taken and isinstance(content, m.Submit | m.SubmitClaimed):
+            return content
+    return None
+
+
+async def _with_data(
+    chain: Chain, transaction: DecodedTransaction, submission: m.Submit | m.SubmitClaimed
+) -> SubmittedResult:
+    incoming = transaction.in_message
+    if incoming is None or incoming.src is None:
+        raise MalformedError("a submission without a sender")
+    origin = await sending_transaction(chain, incoming.src, incoming.created_lt)
+    return SubmittedResult(
+        job_id=submission.id,
+        worker=incoming.src,
+        amount=submission.amount,
+        result_hash=Hash(submission.result_hash.to_bytes(32, "big")),
+        data=_result_data(origin, submission),
+        escrow_transaction=transaction,
+        worker_transaction=origin,
+    )
+
+
+def _result_data(origin: DecodedTransaction, submission: m.Submit | m.SubmitClaimed) -> Cell | None:
+    wanted = Hash(submission.result_hash.to_bytes(32, "big"))
+    for action, skipped in actions_of(origin, AccountKind.STAKE):
+        if skipped is not None:
+            continue
+        same = (isinstance(action, SubmitAction) and action.job_id == submission.id) or (
+            isinstance(action, SubmitClaimedAction) and action.nonce == submission.nonce
+        )
+        if same and isinstance(action, SubmitAction | SubmitClaimedAction) and action.result_hash == wanted:
+            return action.data
+    return None
+
+
+def _no_job(escrow: Address, job_id: int, why: str) -> HistoryNotFoundError:
+    return HistoryNotFoundError(
+        f"job {job_id} of {escrow.to_str()}",
+        why=f"{why} in the {MAX_WALK} newest transactions that the endpoint shows",
+        hint="Check the id; the endpoint may lag or have dropped old history",
+    )
