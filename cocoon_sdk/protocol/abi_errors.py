@@ -33,5 +33,9 @@ class ContractError(CocoonError):
         if code is None:
             raise TypeError("a ContractError without a named class needs exit_code")
         self.exit_code: int = code
-        cause = f"{self.WHY} (exit code {code} {self.NAME})" if self.NAME else f"exit code {code}, which has no name"
+        cause = (
+            f"{self.WHY} (exit code {code} {self.NAME})"
+            if self.NAME
+            else f"exit code {code}, which has no name"
+        )
         super().__init__(what, why=why or cause, hint=hint or self.HINT)

@@ -60,11 +60,25 @@ def test_tvm_and_we_can_build_the_same_dictionary_when_given_the_same_entries(co
     stack = call(request.method, *request.args)
     expected = {(i - 3) * step: i * i for i in range(count)}
     assert request.decode(stack) == expected
-    maps = messages.Maps(
-        query_id=0, ints={}, coins=expected, flags={}, inners={}, cells={}, people={}, plain={}
-    )
-    root = maps.to_cell().refs[0] if expected else None
+    root = _maps(coins=expected).to_cell().refs[0] if expected else None
     assert root == stack[0]
+
+
+def _maps(**given: Any) -> Any:
+    names = ("ints", "coins", "flags", "inners", "cells", "people", "plain")
+    empty: dict[str, Any] = {name: {} for name in names}
+    return messages.Maps(**(empty | {"query_id": 0} | given))
+
+
+@pytest.mark.parametrize("prefix", [0x0000, 0xFFFF, 0xAAAA])
+@pytest.mark.parametrize("fork", range(16))
+def test_tvm_and_we_can_choose_the_same_label_when_keys_part_at_any_bit(prefix: int, fork: int) -> None:
+    ints = {prefix: -1, prefix ^ 1 << fork: 1, prefix ^ 1 << fork ^ (1 << fork) - 1: 2}
+    cell = _maps(ints=ints).to_cell()
+    request = calls.rebuild_map(cell)
+    stack = call(request.method, *request.args)
+    assert stack[0] == cell.refs[0]
+    assert request.decode(stack) == ints
 
 
 @few
