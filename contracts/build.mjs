@@ -128,7 +128,7 @@ while (argv.length > 0) {
 if (!out || !source) fail("usage: node build.mjs --out DIR [--source DIR] [Name ...]");
 
 const sources = loadSources(source);
-mkdirSync(out, { recursive: true });
+const built = [];
 for (const name of names.length > 0 ? names : SUITE) {
     if (!existsSync(join(source, entryFile(name)))) {
         if (process.env.COCOON_PARTIAL === "1") {
@@ -137,7 +137,11 @@ for (const name of names.length > 0 ? names : SUITE) {
         }
         fail(`${entryFile(name)} does not exist; COCOON_PARTIAL=1 builds what there is`);
     }
-    const { code, abi } = await compile(name, sources);
+    built.push({ name, ...(await compile(name, sources)) });
+}
+// Written only when all compile, so that a failure never leaves a mixture of two builds.
+mkdirSync(out, { recursive: true });
+for (const { name, code, abi } of built) {
     writeFileSync(join(out, `${name}.code.boc`), code);
     writeFileSync(join(out, `${name}.abi.json`), abi);
     console.log(`${name}: ${code.length} bytes of code`);
