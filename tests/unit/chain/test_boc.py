@@ -92,6 +92,14 @@ def test_reader_cannot_accept_a_bag_when_it_exceeds_a_bound() -> None:
         decode_boc_base64("A" * 1000, max_bytes=100)
 
 
+def test_reader_cannot_accept_a_bag_when_bytes_follow_the_last_cell() -> None:
+    data = bytearray(encode_boc(begin_cell().store_uint(7, 8).end_cell()))
+    assert data[9] == 3  # the size of all cells
+    data[9] += 1
+    with pytest.raises(MalformedError, match="trailing"):
+        decode_boc(bytes(data) + b"\x00")
+
+
 @pytest.mark.parametrize("text", [None, 7, "?", "te6", "", "AAAA"])
 def test_reader_cannot_accept_text_when_it_is_no_bag(text: object) -> None:
     with pytest.raises(MalformedError):

@@ -135,6 +135,17 @@ async def test_transport_can_wait_as_long_as_the_endpoint_asks() -> None:
         await client.close()
 
 
+async def test_transport_can_hold_back_other_calls_as_long_as_the_endpoint_asks() -> None:
+    clock = ManualClock(1000)
+    async with FlakyEndpoint(failure(429, Retry_After="7"), answer(1)) as endpoint:
+        client = transport(endpoint.url, clock, attempts=1)
+        with pytest.raises(RateLimitedError):
+            await client.call("m", {})
+        assert await client.call("other", {}) == 1
+        assert clock.now() == 1007
+        await client.close()
+
+
 async def test_transport_cannot_be_put_to_sleep_when_retry_after_is_absurd() -> None:
     clock = ManualClock(1000)
     waits = [failure(503, Retry_After=value) for value in ("999999999", "Wed, 21 Oct 2026 07:28:00 GMT")]

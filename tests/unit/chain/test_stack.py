@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytoniq_core import begin_cell
 
@@ -31,16 +31,19 @@ def through_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+@settings(max_examples=50)
 @given(stacks)
 def test_typed_stack_can_be_restored_when_it_went_through_json(stack: list[Any]) -> None:
     assert comparable(decode_typed(through_json(encode_typed(stack)))) == comparable(stack)
 
 
+@settings(max_examples=50)
 @given(stacks)
 def test_legacy_arguments_can_be_restored_when_they_went_through_json(stack: list[Any]) -> None:
     assert comparable(decode_legacy(through_json(encode_legacy(stack)))) == comparable(stack)
 
 
+@settings(max_examples=50)
 @given(stacks)
 def test_legacy_answer_can_be_restored_when_top_level_slices_count_as_cells(stack: list[Any]) -> None:
     restored = decode_legacy(through_json(encode_legacy(stack, answer=True)))

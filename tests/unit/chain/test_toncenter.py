@@ -109,12 +109,12 @@ def run_result(stack: list[Any], exit_code: int = 0) -> dict[str, Any]:
 class History:
     """Test double of getTransactions with toncenter's inclusive cursor."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, offset: int = 0) -> None:
         self.cells: list[tuple[int, Cell]] = []
         self.archival_only_below = 0
         prev_lt, prev_hash = 0, bytes(32)
         for number in range(1, count + 1):
-            lt = number * 10
+            lt = number * 10 + offset
             builder = begin_cell().store_uint(7, 4).store_bytes(ADDRESS.hash_part).store_uint(lt, 64)
             builder.store_bytes(prev_hash).store_uint(prev_lt, 64).store_uint(1000 + number, 32)
             cell = builder.store_uint(0, 15).end_cell()
@@ -369,6 +369,19 @@ async def test_caller_can_go_on_when_a_remembered_link_is_no_longer_valid() -> N
         refuse = True
         page = await chain.transactions(ADDRESS, limit=2, before_lt=first[-1].lt)
         assert [record.lt for record in page] == [250, 240]
+
+
+async def test_caller_can_go_on_when_the_chain_was_reset_behind_all_remembered_links() -> None:
+    history = History(30)
+    async with toncenter(getTransactions=history) as (chain, endpoint):
+        await chain.transactions(ADDRESS, limit=5)
+        history.cells = History(40, offset=5).cells
+        page = await chain.transactions(ADDRESS, limit=2, before_lt=260)
+        assert [record.lt for record in page] == [255, 245]
+        before = len(endpoint.calls)
+        page = await chain.transactions(ADDRESS, limit=1, before_lt=268)
+        assert [record.lt for record in page] == [265]
+        assert len(endpoint.calls) == before + 1
 
 
 @pytest.mark.parametrize("damage", ["gap", "foreign", "surplus", "empty", "shape"])

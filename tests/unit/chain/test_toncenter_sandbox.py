@@ -6,15 +6,15 @@ import asyncio
 import base64
 import importlib.util
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import pytest
-from pytoniq_core import Address, begin_cell
+from pytoniq_core import Address, Cell, Slice, begin_cell
 
-from cocoon_sdk.chain.base import AccountStatus
+from cocoon_sdk.chain.base import AccountStatus, StackValue
 from cocoon_sdk.chain.boc import encode_boc_base64
 from cocoon_sdk.chain.http_transport import EndpointFailedError, MalformedResponseError, TransportLimits
 from cocoon_sdk.chain.stack import as_slice
@@ -207,7 +207,8 @@ async def test_unmodified_tonsdk_client_can_read_send_and_see_a_rejection(world:
 
 
 async def test_reader_can_find_messages_fees_and_comments_in_transactions(world: World) -> None:
-    world.give(text="hello \N{GREEK SMALL LETTER ALPHA} " + "x" * 200)
+    text = "hello \N{GREEK SMALL LETTER ALPHA} " + "x" * 300
+    world.give(text=text)
     status, body = await world.get("getTransactions", address=world.alice.address.to_str(), limit=1)
     assert status == 200
     (item,) = body["result"]
@@ -216,7 +217,7 @@ async def test_reader_can_find_messages_fees_and_comments_in_transactions(world:
     (out,) = item["out_msgs"]
     assert out["value"] == str(int(GIFT))
     assert (out["source"], out["destination"]) == (world.alice.address.to_str(), NOBODY.to_str())
-    assert out["message"].startswith("hello \N{GREEK SMALL LETTER ALPHA} xxx")
+    assert out["message"] == text
     assert out["msg_data"]["@type"] == "msg.dataText"
     assert int(item["fee"]) == int(item["storage_fee"]) + int(item["other_fee"])
     status, body = await world.get("getTransactions", address=NOBODY.to_str())
@@ -277,15 +278,35 @@ async def test_reader_can_use_every_simple_account_method(world: World) -> None:
     assert (body["result"]["wallet"], body["result"]["account_state"]) == (False, "uninitialized")
 
 
-async def test_reader_can_get_slices_as_cells_from_the_old_method_and_as_slices_from_the_new(
+class SliceGetter(SandboxChain):
+    """Test double: any get-method returns a slice, a cell and null."""
+
+    async def run_getter(
+        self, address: Address, method: str | int, stack: Sequence[StackValue] = ()
+    ) -> list[StackValue]:
+        cell = begin_cell().store_address(NOBODY).end_cell()
+        return [cell.begin_parse(), cell, None]
+
+
+async def test_caller_can_get_slices_typed_or_as_cells_where_only_the_old_method_is_used(
     world: World,
 ) -> None:
-    params = {"address": world.alice.address.to_str(), "method": "get_plugin_list", "stack": []}
-    _, body = await world.post("/api/v2/runGetMethod", params)
-    assert body["result"]["stack"] == [["list", {"@type": "tvm.list", "elements": []}]]
-    _, body = await world.post("/api/v2/runGetMethodStd", params)
-    assert body["result"]["stack"][0]["@type"] == "tvm.stackEntryList"
-    assert as_slice(world.alice.state_init.begin_parse()).remaining_refs == 2
+    chain = SliceGetter(world.blockchain)
+    async with ToncenterServer(chain) as server:
+        http = ToncenterChain(f"{server.url}/api/v2", clock=ManualClock(world.blockchain.now))
+        typed = await http.run_getter(NOBODY, "m")
+        http._typed_getters = False
+        legacy = await http.run_getter(NOBODY, "m")
+        await http.close()
+        params = {"address": NOBODY.to_str(), "method": "m", "stack": []}
+        async with world.session.post(f"{server.url}/api/v2/runGetMethod", json=params) as response:
+            stack = (await response.json())["result"]["stack"]
+    assert [type(value) for value in typed] == [Slice, Cell, type(None)]
+    assert [type(value) for value in legacy] == [Cell, Cell, type(None)]
+    assert [as_slice(values[0]).load_address() for values in (typed, legacy)] == [NOBODY, NOBODY]
+    assert stack[0] == stack[1] == ["cell", {"bytes": stack[0][1]["bytes"]}]
+    assert stack[2] == ["list", {"@type": "tvm.list", "elements": []}]
+    await chain.close()
 
 
 async def test_reader_can_look_up_known_blocks_only(world: World) -> None:

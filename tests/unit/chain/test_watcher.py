@@ -227,6 +227,62 @@ async def test_watcher_can_report_errors_with_growing_waits_when_the_endpoint_is
     assert clock.now() == 71
 
 
+async def test_watcher_can_fill_a_gap_with_two_requests_a_page() -> None:
+    chain = ScriptedChain()
+    chain.produce(20)
+    errors: list[ChainError] = []
+    source = watcher(chain, page_size=4, on_error=lambda error, _: errors.append(error))
+    assert await everything(source) == [record.lt for record in chain.history]
+    assert errors == []
+    assert chain.requests == 5 + 4 + 1  # down, up again without the page at hand, and a last look
+
+
+async def test_watcher_can_forget_old_failures_when_the_endpoint_recovers() -> None:
+    chain = ScriptedChain()
+    chain.produce(1)
+    pauses: list[float] = []
+
+    def note(_: ChainError, pause: float) -> None:
+        pauses.append(pause)
+        chain.failing = float(len(pauses) % 2)  # every second failure is the last for now
+
+    source = watcher(chain, backoff_s=1.0, on_error=note)
+    for expected in ([1, 2], [1, 2, 1, 2]):
+        chain.failing = 1.0
+        await source.next_known()
+        assert pauses == expected
+
+
+async def test_watcher_can_outlast_a_page_from_another_branch_while_it_walks_down() -> None:
+    chain, other = ScriptedChain(1), ScriptedChain(1)
+    chain.produce(12)
+    other.produce(12, salt=b"other")
+    original, served = chain.transactions, 0
+
+    async def switching(*args: Any, **kwargs: Any) -> list[TransactionRecord]:
+        nonlocal served
+        served += 1
+        return await (other.transactions if served == 2 else original)(*args, **kwargs)
+
+    chain.transactions = switching  # type: ignore[method-assign]
+    source = watcher(chain, page_size=4)
+    assert await source.next_known() is None
+    assert await everything(source) == [record.lt for record in chain.history]
+
+
+async def test_watcher_cannot_go_on_when_the_chain_is_replaced_while_it_climbs() -> None:
+    chain, other = ScriptedChain(1), ScriptedChain(1)
+    chain.produce(12)
+    other.produce(12, salt=b"other")
+    source = watcher(chain, page_size=4)
+    for record in chain.history[:4]:
+        assert await anext(source) == record
+    chain.history = other.history
+    with pytest.raises(ChainResetError, match="does not follow the cursor"):
+        await anext(source)
+    assert source.cursor.lt == other.history[3].lt
+
+
 async def test_watcher_cannot_go_on_when_another_chain_stands_at_the_cursor() -> None:
     chain, other = ScriptedChain(1), ScriptedChain(2)
     chain.produce(5)
