@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from pytoniq_core import Address, Cell
 
 from cocoon_sdk.chain.base import AccountState, AccountStatus, StackValue
-from cocoon_sdk.errors import AccountNotFoundError, ExternalRejectedError
+from cocoon_sdk.errors import AccountNotFoundError
 from cocoon_sdk.sandbox.accounts import EMPTY_ACCOUNT, ShardAccount
 from cocoon_sdk.sandbox.actors import DEFAULT_BALANCE, Actor
 from cocoon_sdk.sandbox.cells import NativeCell, address_key, key_address, to_native
 from cocoon_sdk.sandbox.config import NetworkConfig
 from cocoon_sdk.sandbox.errors import EmulationError, MessageLimitError, OutOfOrderError, SandboxError
 from cocoon_sdk.sandbox.loop import execute
-from cocoon_sdk.sandbox.messages import Message, contract_address, internal_message
+from cocoon_sdk.sandbox.messages import Message, admit_external, contract_address, internal_message
 from cocoon_sdk.sandbox.state import Log, QueuedMessage, State
 from cocoon_sdk.sandbox.transactions import Transaction
 from cocoon_sdk.sandbox.tvm import GETTER_GAS_LIMIT, GetterContext, Tvm
@@ -37,8 +37,6 @@ FAUCET = Address((0, hashlib.sha256(b"sandbox faucet").digest()))
 """Sender of minted messages that name no other."""
 
 _LT_PER_BLOCK = 1_000_000
-_MAX_EXTERNAL_BYTES = 65_535
-_MAX_EXTERNAL_DEPTH = 512
 _EMPTY_LOG = Log()
 
 BlockListener = Callable[[Sequence[Transaction]], None]
@@ -127,12 +125,8 @@ class Blockchain:
         Raises `ExternalRejectedError` when it is not accepted, which changes nothing; `MessageLimitError`.
         While the queue is held only the first transaction is executed.
         """
-        native = to_native(message)
-        view = Message(native)
-        if not view.is_external_in or view.dst_key is None:
-            raise ExternalRejectedError("an external message was not accepted", why="it is not of that kind")
-        _check_external_size(message)
-        return self._batch(QueuedMessage(native, view.dst_key, None, None), drain=not self._state.held)
+        native, receiver = admit_external(message)
+        return self._batch(QueuedMessage(native, receiver, None, 0, None), drain=not self._state.held)
 
     def send_internal(
         self,
@@ -162,7 +156,7 @@ class Blockchain:
             created_lt=state.lt,
             created_at=state.now,
         )
-        item = QueuedMessage(to_native(cell), address_key(dst), address_key(src), None)
+        item = QueuedMessage(to_native(cell), address_key(dst), address_key(src), 0, None)
         state.minted += int(value)
         try:
             return self._batch(item, drain=not state.held)
@@ -393,15 +387,3 @@ class Blockchain:
 
     def _shard_account(self, key: int) -> ShardAccount:
         return ShardAccount(self._state.accounts.get(key, EMPTY_ACCOUNT))
-
-
-def _check_external_size(message: Cell) -> None:
-    """Refuse what the network's nodes would not relay."""
-    size, depth = len(message.to_boc()), message.get_depth()
-    if size > _MAX_EXTERNAL_BYTES or depth > _MAX_EXTERNAL_DEPTH:
-        raise ExternalRejectedError(
-            "an external message was not accepted",
-            why=f"it has {size} bytes and depth {depth}; nodes relay at most "
-            f"{_MAX_EXTERNAL_BYTES} bytes and depth {_MAX_EXTERNAL_DEPTH}",
-            hint="send less data",
-        )

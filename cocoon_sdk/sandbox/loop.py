@@ -17,6 +17,7 @@ from cocoon_sdk.sandbox.tvm import Tvm
 
 _BITS_BEFORE_OUT_COUNT = 4 + 256 + 64 + 256 + 64 + 32
 _STATUS_BITS = 2 + 2
+_OUT_COUNT_AND_STATUS_BITS = 15 + _STATUS_BITS
 _INTERNAL_FLAG_BITS = 3  # ihr_disabled, bounce, bounced
 _STD_ADDRESS_TAG = "4"  # addr_std, not anycast
 _NO_HISTORY = Log()
@@ -32,8 +33,7 @@ def execute(tvm: Tvm, state: State, item: QueuedMessage) -> Transaction:
     account, native = tvm.execute(state.accounts.get(key, EMPTY_ACCOUNT), item.native, state.now, lt)
     source = load_as_cell_slice(native, False)
     source.advance(_BITS_BEFORE_OUT_COUNT)
-    out_count = int(source.load_uint(15))
-    source.advance(_STATUS_BITS)
+    out_count = int(source.load_uint(_OUT_COUNT_AND_STATUS_BITS)) >> _STATUS_BITS
     messages = source.fetch_ref()
     total_fees = int(source.load_var_integer_str(16, False))
     out_messages = _out_messages(messages, out_count) if out_count else ()
@@ -48,31 +48,25 @@ def execute(tvm: Tvm, state: State, item: QueuedMessage) -> Transaction:
         parent=item.parent,
         seqno=state.seqno + 1,
     )
-    routed = [
-        QueuedMessage(message, receiver, key, transaction)
-        for message in out_messages
-        if (receiver := _receiver(message)) is not None
-    ]
-    state.queue.extend(routed)
+    routed = [_route(message, key, transaction) for message in out_messages]
+    state.queue.extend(message for message in routed if message is not None)
     state.accounts[key] = account
     state.histories[key] = state.histories.get(key, _NO_HISTORY).append(transaction)
     state.log = state.log.append(transaction)
     state.lt = lt + out_count  # outgoing messages took lt+1, lt+2, ...
-    state.fees += total_fees + _forward_fee(item.native)
+    state.fees += total_fees + item.fwd_fee
     return transaction
 
 
 def _out_messages(messages: NativeCell, count: int) -> tuple[NativeCell, ...]:
     source = load_as_cell_slice(messages, False)
-    if source.load_uint(1) == "1":
-        source.advance_refs(1)  # the incoming message
-    source.advance(1)
+    source.advance_bits_refs(2, 1)  # the incoming message, and the flag of the dictionary
     dictionary = PyDict(15, False, load_as_cell_slice(source.fetch_ref(), False))
     return tuple(dictionary.lookup_ref_str(str(index), 15, False) for index in range(count))
 
 
-def _receiver(message: NativeCell) -> int | None:
-    """Return the receiving account's key; None when the message leaves the chain."""
+def _route(message: NativeCell, src_key: int, sender: Transaction) -> QueuedMessage | None:
+    """Read receiver and forward fee of an outgoing message; None when it leaves the chain."""
     source = load_as_cell_slice(message, False)
     if source.load_uint(1) == "1":
         return None
@@ -81,17 +75,9 @@ def _receiver(message: NativeCell) -> int | None:
         raise EmulationError(
             "a message cannot be routed", why="its receiver is an anycast or variable-length address"
         )
-    return read_key(source)
-
-
-def _forward_fee(message: NativeCell) -> int:
-    """Return what delivering a message earns: the forward fee that an internal one still carries."""
-    source = load_as_cell_slice(message, False)
-    if source.load_uint(1) == "1":
-        return 0
-    source.advance(_INTERNAL_FLAG_BITS + 2 * STD_ADDRESS_BITS)
-    source.load_var_integer_str(16, False)
+    dst_key = read_key(source)
+    source.load_var_integer_str(16, False)  # value
     if source.load_uint(1) == "1":
         source.advance_refs(1)  # extra currencies
     source.load_var_integer_str(16, False)  # ihr fee: the receiver's, not a validator's
-    return int(source.load_var_integer_str(16, False))
+    return QueuedMessage(message, dst_key, src_key, int(source.load_var_integer_str(16, False)), sender)

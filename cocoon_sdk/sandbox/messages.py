@@ -10,13 +10,14 @@ from functools import cached_property
 
 from pytoniq_core import Address, Builder, Cell, begin_cell
 
-from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.errors import ExternalRejectedError, MalformedError
 from cocoon_sdk.sandbox.cells import (
     NativeCell,
     NativeSlice,
     Reader,
     from_native,
     key_address,
+    native_from_boc,
     native_hash,
     native_slice,
     remainder,
@@ -25,6 +26,9 @@ from cocoon_sdk.types import Nano
 
 _EMPTY = begin_cell().end_cell()
 _OP_BITS = 32
+_NOT_ACCEPTED = "an external message was not accepted"
+MAX_EXTERNAL_BYTES = 65_535
+MAX_EXTERNAL_DEPTH = 512
 BOUNCED_OP = 0xFFFF_FFFF
 """What a bounced body starts with; the first 256 bits of the original body follow."""
 
@@ -63,6 +67,30 @@ def external_message(dst: Address, body: Cell, init: Cell | None = None) -> Cell
     """Build an external-in message to `dst`."""
     builder = begin_cell().store_uint(0b10, 2).store_uint(0, 2).store_address(dst).store_coins(0)
     return _store_init_and_body(builder, init, body)
+
+
+def admit_external(message: Cell) -> tuple[NativeCell, int]:
+    """Check an external-in message as a node does before relaying it; return its cell and receiver's key.
+
+    Raises `ExternalRejectedError` for other kinds of messages and for too large or too deep ones.
+    """
+    boc, depth = message.to_boc(), message.get_depth()
+    if len(boc) > MAX_EXTERNAL_BYTES or depth > MAX_EXTERNAL_DEPTH:
+        raise ExternalRejectedError(
+            _NOT_ACCEPTED,
+            why=f"it has {len(boc)} bytes and depth {depth}; nodes relay at most "
+            f"{MAX_EXTERNAL_BYTES} bytes and depth {MAX_EXTERNAL_DEPTH}",
+            hint="send less data",
+        )
+    native = native_from_boc(boc)
+    try:
+        view = Message(native)
+        receiver = view.dst_key if view.is_external_in else None
+    except MalformedError as error:
+        raise ExternalRejectedError(_NOT_ACCEPTED, why=str(error)) from error
+    if receiver is None:
+        raise ExternalRejectedError(_NOT_ACCEPTED, why="it is not an external-in message to an account")
+    return native, receiver
 
 
 def _store_init_and_body(builder: Builder, init: Cell | None, body: Cell) -> Cell:

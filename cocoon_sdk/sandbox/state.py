@@ -19,11 +19,12 @@ from cocoon_sdk.sandbox.transactions import Transaction
 
 
 class QueuedMessage(NamedTuple):
-    """A message on its way: its cell, receiver, sender, and the transaction that sent it."""
+    """A message on its way: its cell, receiver, sender, forward fee (nanoTON) and sending transaction."""
 
     native: NativeCell
     dst_key: int
     src_key: int | None
+    fwd_fee: int
     parent: Transaction | None
 
 

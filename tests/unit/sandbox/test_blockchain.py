@@ -350,8 +350,14 @@ def test_runs_can_be_repeated_exactly() -> None:
 
 
 def test_external_cannot_be_sent_when_it_is_an_internal_message(blockchain: Blockchain) -> None:
-    with pytest.raises(ExternalRejectedError, match="not of that kind"):
+    with pytest.raises(ExternalRejectedError, match="not an external-in message"):
         blockchain.send_external(internal_message(src=FAUCET, dst=FAUCET, value=1))
+
+
+@pytest.mark.parametrize("bits", ["", "10", "10" + "00" + "11" + "0" * 300])
+def test_external_cannot_be_sent_when_it_is_malformed(blockchain: Blockchain, bits: str) -> None:
+    with pytest.raises(ExternalRejectedError):
+        blockchain.send_external(begin_cell().store_bits(bits).end_cell())
 
 
 def test_external_cannot_be_sent_when_it_is_too_deep_or_too_large(blockchain: Blockchain) -> None:
