@@ -41,7 +41,7 @@ from cocoon_sdk.sandbox.errors import EmulationError
 from cocoon_sdk.sandbox.stack import pop_all, push_all
 
 GETTER_GAS_LIMIT = 1_000_000
-"""Gas a get-method may use; liteservers give about this much."""
+"""Gas a get-method may use unless told otherwise; liteservers set limits of their own."""
 _LOG_TAIL_LINES = 12
 _OUT_OF_GAS = -14
 _EXIT_LINE = re.compile(r"terminating vm with exit code (-?\d+)")
