@@ -18,11 +18,9 @@ from cocoon_sdk.crypto.keys import SIGNATURE_BYTES
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol.abi_cells import Reader
-from cocoon_sdk.protocol.abi_codecs import CELL, COINS, MaybeCodec
+from cocoon_sdk.protocol.abi_codecs import COINS
 from cocoon_sdk.protocol.messages import JobTarget, JobTerms, SignedResult, SubmitWork
 from cocoon_sdk.types import Hash, Nano
-
-_DATA: Final = MaybeCodec(CELL)
 
 
 class AccountKind(Enum):
@@ -219,8 +217,7 @@ def _accept_signed(source: Reader) -> AcceptSignedAction:
 
 
 def _open_job(source: Reader) -> OpenJobAction:
-    job_id, data = source.uint(32), _DATA.read(source)
-    return OpenJobAction(job_id, source.ref(), data)
+    return OpenJobAction(source.uint(32), source.ref(), _data(source))
 
 
 def _claim(source: Reader) -> ClaimAction:
@@ -228,26 +225,31 @@ def _claim(source: Reader) -> ClaimAction:
 
 
 def _submit(source: Reader) -> SubmitAction:
-    job_id, amount, data = source.uint(32), Nano(COINS.read(source)), _DATA.read(source)
-    return SubmitAction(job_id, amount, SubmitWork.from_cell(source.ref()), data)
+    job_id, amount = source.uint(32), Nano(COINS.read(source))
+    return SubmitAction(job_id, amount, SubmitWork.from_cell(source.ref()), _data(source))
 
 
 def _submit_claimed(source: Reader) -> SubmitClaimedAction:
-    nonce, amount, data = source.uint(32), Nano(COINS.read(source)), _DATA.read(source)
+    nonce, amount = source.uint(32), Nano(COINS.read(source))
     (result_hash,) = _hashes(source.ref(), 1)
-    return SubmitClaimedAction(nonce, amount, result_hash, data)
+    return SubmitClaimedAction(nonce, amount, result_hash, _data(source))
 
 
 def _announce(source: Reader) -> AnnounceAction:
-    data = _DATA.read(source)
+    source.uint(32)  # all actions have a field of this width here; this one does not use it
     model_id, info_hash = _hashes(source.ref(), 2)
-    return AnnounceAction(model_id, info_hash, data)
+    return AnnounceAction(model_id, info_hash, _data(source))
 
 
 def _finalize(source: Reader) -> FinalizeAction:
     job_id = source.uint(32)
     (escrow,) = _hashes(source.ref(), 1)
     return FinalizeAction(job_id, Address((0, escrow)))
+
+
+def _data(source: Reader) -> Cell | None:
+    """Read the data cell: the last reference, where there is one."""
+    return source.ref() if source.refs_left else None
 
 
 def _hashes(cell: Cell, count: int) -> list[Hash]:

@@ -15,22 +15,17 @@ from pytoniq_core import Address, Cell
 from cocoon_sdk.chain.base import TransactionRecord
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.history.actions import AccountKind, SignedExternal, decode_external
-from cocoon_sdk.protocol import messages as _messages
 from cocoon_sdk.protocol.abi_cells import Reader
 from cocoon_sdk.protocol.abi_codecs import COINS
 from cocoon_sdk.protocol.abi_dict import parse
 from cocoon_sdk.protocol.abi_runtime import Message
+from cocoon_sdk.protocol.messages import MESSAGES
 from cocoon_sdk.types import Nano
 
 _OP_BITS: Final = 32
 _BOUNCED_OP: Final = 0xFFFF_FFFF
 _OUT_KEY_BITS: Final = 15
 _SKIPPED_BITS: Final = 8 + 16
-_BY_OPCODE: Final[dict[int, type[Message]]] = {
-    value.OPCODE: value
-    for value in vars(_messages).values()
-    if isinstance(value, type) and issubclass(value, Message) and value is not Message
-}
 
 
 class MessageKind(Enum):
@@ -65,7 +60,7 @@ class ChainMessage:
         if self.content is not None:
             found = getattr(self.content, "id", None)
             return found if isinstance(found, int) else None
-        known = _BY_OPCODE.get(self.op) if self.bounced and self.op is not None else None
+        known = MESSAGES.get(self.op) if self.bounced and self.op is not None else None
         if known is None or "id" not in known.__dataclass_fields__:  # type: ignore[attr-defined]
             return None
         source = Reader.of_cell(self.body)
@@ -198,7 +193,7 @@ def _content(body: Cell, bounced: bool) -> tuple[int | None, Message | None]:
     if bounced:
         cut_short = op != _BOUNCED_OP or source.bits_left < _OP_BITS
         return (None if cut_short else source.uint(_OP_BITS)), None
-    known = _BY_OPCODE.get(op)
+    known = MESSAGES.get(op)
     if known is None:
         return op, None
     try:
