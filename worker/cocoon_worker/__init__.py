@@ -1,0 +1,1 @@
+"""A Cocoon worker: watches its stake, serves jobs with an engine, settles on chain. Public SDK only."""

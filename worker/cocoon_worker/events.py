@@ -1,0 +1,160 @@
+"""Transactions of our stake and of markets as the few events that a worker acts on.
+
+Owns the reading. Pure; must not know the journal or what an event leads to. What a stranger's message claims
+(an offer from a forged escrow) is an event all the same: admission judges it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from pytoniq_core import Address
+
+from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.history import (
+    AccountKind,
+    ChainMessage,
+    ClaimAction,
+    DecodedTransaction,
+    MessageKind,
+    SubmitAction,
+)
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.signing import account_id
+from cocoon_sdk.types import Nano
+from cocoon_worker.records import JobKey
+
+
+@dataclass(frozen=True, slots=True)
+class JobNoticed:
+    """Somebody says that an escrow opened a job: for us (at our stake), or for anybody (at a market)."""
+
+    key: JobKey
+    is_open: bool
+    notice_lt: int
+
+
+class OutcomeKind(StrEnum):
+    """How a job, or one message about it, ended at our stake."""
+
+    REWARD = "reward"
+    RELEASE = "release"
+    SLASH = "slash"
+    GONE = "gone"
+    BOUNCED = "bounced"
+    """A claim or submission came back: there is no such escrow. The stake freed the lock."""
+    NOT_FINALIZED = "not-finalized"
+    """The escrow refused to pay: the window is not over, or the job has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """A message about a job of ours. `nonce` is None where the message does not carry it."""
+
+    kind: OutcomeKind
+    key: JobKey
+    nonce: int | None
+    amount: Nano
+    fee: Nano
+
+
+@dataclass(frozen=True, slots=True)
+class JobDisputed:
+    """The client disputes a result."""
+
+    key: JobKey
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalAccepted:
+    """Our stake accepted an external of the operator key. Positions count from 1.
+
+    `skipped` maps the positions that were left out to their exit codes; `nonces` maps claims and submissions
+    to the lock they made (0: none was needed).
+    """
+
+    body_hash: bytes
+    seqno: int
+    skipped: Mapping[int, int]
+    nonces: Mapping[int, int]
+
+
+Event: TypeAlias = JobNoticed | JobOutcome | JobDisputed | ExternalAccepted
+
+_ZERO: Final = Nano(0)
+_BOUNCED: Final = {
+    m.Claim.OPCODE: OutcomeKind.BOUNCED,
+    m.Submit.OPCODE: OutcomeKind.BOUNCED,
+    m.Finalize.OPCODE: OutcomeKind.NOT_FINALIZED,
+}
+
+
+def stake_event(transaction: DecodedTransaction) -> Event | None:
+    """Return what a transaction of our stake means; None when it means nothing to a worker.
+
+    A transaction that failed changed nothing: what it brought went back, and will be delivered again.
+    """
+    message = transaction.in_message
+    if message is None or not transaction.success:
+        return None
+    if message.kind is MessageKind.EXTERNAL_IN:
+        return _accepted(transaction, message)
+    source = _account(message.src)
+    if source is None:
+        return None
+    if message.bounced:
+        kind = _BOUNCED.get(message.op or 0)
+        if kind is None or message.job_id is None:
+            return None
+        return JobOutcome(kind, JobKey(source, message.job_id), None, _ZERO, _ZERO)
+    match message.content:
+        case m.JobOffer(id=job_id):
+            return JobNoticed(JobKey(source, job_id), False, message.created_lt)
+        case m.Reward(id=job_id, nonce=nonce, amount=amount, fee=fee):
+            return JobOutcome(OutcomeKind.REWARD, JobKey(source, job_id), nonce, Nano(amount), Nano(fee))
+        case m.Release(id=job_id, nonce=nonce):
+            return JobOutcome(OutcomeKind.RELEASE, JobKey(source, job_id), nonce, _ZERO, _ZERO)
+        case m.Slash(id=job_id, nonce=nonce, amount=amount):
+            return JobOutcome(OutcomeKind.SLASH, JobKey(source, job_id), nonce, Nano(amount), _ZERO)
+        case m.Gone(id=job_id, nonce=nonce):
+            return JobOutcome(OutcomeKind.GONE, JobKey(source, job_id), nonce, _ZERO, _ZERO)
+        case m.Disputed(id=job_id):
+            return JobDisputed(JobKey(source, job_id))
+    return None
+
+
+def market_event(transaction: DecodedTransaction, least_fee: int) -> JobNoticed | None:
+    """Return the open job that a market's transaction announces; less than `least_fee` nanoTON is ignored."""
+    message = transaction.in_message
+    if message is None or message.kind is not MessageKind.INTERNAL or message.bounced:
+        return None
+    source = _account(message.src)
+    if source is None or message.value < least_fee or not isinstance(message.content, m.JobNotice):
+        return None
+    return JobNoticed(JobKey(source, message.content.id), True, message.created_lt)
+
+
+def _accepted(transaction: DecodedTransaction, message: ChainMessage) -> ExternalAccepted | None:
+    try:
+        external = transaction.external(AccountKind.STAKE)
+    except MalformedError:
+        return None
+    skipped = {skip.position: skip.exit_code for skip in transaction.skipped}
+    # Messages leave in the order of the actions that sent them.
+    made = iter(
+        each.content.nonce
+        for each in transaction.out_messages
+        if isinstance(each.content, m.Claim | m.Submit)
+    )
+    nonces: dict[int, int] = {}
+    for position, action in enumerate(external.actions, 1):
+        if position not in skipped and isinstance(action, ClaimAction | SubmitAction):
+            nonces[position] = next(made, 0)
+    return ExternalAccepted(bytes(message.body.hash), external.seqno, skipped, nonces)
+
+
+def _account(address: Address | None) -> int | None:
+    return account_id(address) if address is not None and address.wc == 0 else None

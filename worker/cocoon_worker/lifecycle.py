@@ -1,0 +1,129 @@
+"""What each event, and each look at the escrow, does to a job.
+
+Owns the steps between states as pure functions from a job to a job. Must not read anything. Money that comes
+is always noted, whatever state the job is in; a lock is noted as free only when the stake freed it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.types import Nano
+from cocoon_worker.events import JobOutcome, OutcomeKind
+from cocoon_worker.records import JobRecord
+from cocoon_worker.states import JOB_TRANSITIONS, OVER, ActionKind, JobState
+
+STATUS_CLAIMED: Final = 1
+STATUS_SUBMITTED: Final = 2
+STATUS_DISPUTED: Final = 3
+MAX_PAUSE_S: Final = 300
+
+_BEFORE: Final = {
+    ActionKind.CLAIM: (JobState.CLAIMING, JobState.OFFERED),
+    ActionKind.SUBMIT: (JobState.SUBMITTING, JobState.READY),
+    ActionKind.SUBMIT_CLAIMED: (JobState.SUBMITTING, JobState.READY),
+    ActionKind.FINALIZE: (JobState.FINALIZING, JobState.SUBMITTED),
+}
+"""Where a job stands while an action is under way, and where it returns to when the action came to nothing."""
+
+
+def move(job: JobRecord, state: JobState, now: int, reason: str = "") -> JobRecord:
+    """Return the job in another state if the table allows it, else as it is: what is over stays over."""
+    if state == job.state or state not in JOB_TRANSITIONS[job.state]:
+        return job
+    return replace(job, state=state, updated_at=now, tries=0, not_before=0, reason=reason or job.reason)
+
+
+def give_up(job: JobRecord, now: int, reason: str) -> JobRecord:
+    """Stop working on a job: with a lock its outcome is awaited, without one it has failed."""
+    return move(job, JobState.ABANDONED if job.locked else JobState.FAILED, now, reason)
+
+
+def retry_later(job: JobRecord, now: int, reason: str) -> JobRecord:
+    """Note a failed attempt; the pause doubles from one second to `MAX_PAUSE_S`."""
+    pause = min(MAX_PAUSE_S, 1 << min(job.tries, 16))
+    return replace(job, tries=job.tries + 1, not_before=now + pause, updated_at=now, reason=reason)
+
+
+def on_outcome(job: JobRecord, outcome: JobOutcome, now: int) -> JobRecord:
+    """Return the job after a message of its escrow."""
+    if outcome.kind is OutcomeKind.NOT_FINALIZED:
+        # Nothing was lost but gas; the escrow is looked at again before the next try.
+        return undone(job, ActionKind.FINALIZE, now, "the escrow refused to finalise")
+    own_lock = job.locked and (outcome.nonce is None or outcome.nonce == job.nonce)
+    if own_lock:
+        job = replace(job, locked=False, updated_at=now)
+    match outcome.kind:
+        case OutcomeKind.REWARD:
+            job = replace(job, paid=job.paid + outcome.amount, fee=job.fee + outcome.fee, updated_at=now)
+            # A verdict that pays a part and slashes sends the reward first, without the lock's nonce.
+            awaits_slash = job.state is JobState.DISPUTED and job.locked and outcome.nonce == 0
+            return job if awaits_slash else move(job, JobState.PAID, now)
+        case OutcomeKind.SLASH if own_lock:
+            slashed = job.slashed + min(outcome.amount, job.collateral)
+            return move(replace(job, slashed=Nano(slashed)), JobState.SLASHED, now)
+        case OutcomeKind.RELEASE if own_lock:
+            return move(job, JobState.RELEASED, now)
+        case OutcomeKind.GONE | OutcomeKind.BOUNCED if own_lock or outcome.nonce == job.nonce:
+            return move(job, JobState.LOST, now, "the escrow does not hold it for us any more")
+    return job
+
+
+def on_dispute(job: JobRecord, now: int) -> JobRecord:
+    """Return the job after the client disputed its result."""
+    return move(job, JobState.DISPUTED, now)
+
+
+def done(job: JobRecord, action: ActionKind, nonce: int, now: int) -> JobRecord:
+    """Return the job after the stake carried out an action for it. `nonce`: the lock that it made."""
+    state, before = _BEFORE[action]
+    if job.state is before:
+        # The external had been given up as expired, and shows up after all.
+        job = move(job, state, now)
+    if nonce and action in (ActionKind.CLAIM, ActionKind.SUBMIT):
+        job = replace(job, nonce=nonce, locked=True)
+    return replace(job, tries=0, not_before=0, updated_at=now)
+
+
+def undone(job: JobRecord, action: ActionKind, now: int, reason: str) -> JobRecord:
+    """Return the job after an action for it was skipped, or its external can never be accepted."""
+    state, before = _BEFORE[action]
+    if job.state is not state:
+        return job
+    tries = job.tries
+    return retry_later(replace(move(job, before, now), tries=tries), now, reason)
+
+
+def on_view(job: JobRecord, view: m.Job | None, stake: int, now: int, margin_s: int) -> JobRecord:
+    """Return the job after a look at its entry; `now` is what the chain has surely reached.
+
+    The entry changes before the message that tells us arrives, so a missing entry is given `margin_s`.
+    """
+    if view is not None and view.worker == stake and view.status == STATUS_DISPUTED:
+        return replace(move(job, JobState.DISPUTED, now), deadline=_arbitration_end(view))
+    match job.state:
+        case JobState.CLAIMING if job.locked:
+            ours = view is not None and view.worker == stake and view.nonce == job.nonce
+            if ours and view is not None and view.status == STATUS_CLAIMED:
+                return replace(move(job, JobState.CLAIMED, now), deadline=view.deadline)
+        case JobState.SUBMITTING:
+            if view is not None and view.worker == stake and view.status == STATUS_SUBMITTED:
+                return replace(move(job, JobState.SUBMITTED, now), deadline=view.deadline)
+            if view is not None and view.status == STATUS_CLAIMED and now > view.deadline + margin_s:
+                return give_up(job, now, "the submission arrived after the deadline")
+        case JobState.QUEUED | JobState.RUNNING | JobState.READY if not job.locked:
+            if view is None and now > job.deadline + margin_s:
+                return move(job, JobState.LOST, now, "the client took the job back")
+    return job
+
+
+def is_over(job: JobRecord) -> bool:
+    """Tell whether nothing is left to do or to wait for."""
+    return job.state in OVER and not job.locked
+
+
+def _arbitration_end(view: m.Job) -> int:
+    params = m.Params.from_cell(view.params)
+    return view.deadline + params.evidence_deadline + params.arbitration_timeout

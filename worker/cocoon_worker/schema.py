@@ -1,0 +1,72 @@
+"""The journal's tables.
+
+Owns the SQL of the schema and its version. Money is stored as whole nanoTON: all TON there is fits 63 bits.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCHEMA_VERSION: Final = 1
+
+SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE cursors (account BLOB PRIMARY KEY, lt INTEGER NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE jobs (
+    escrow BLOB NOT NULL,
+    id INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    is_open INTEGER NOT NULL,
+    notice_lt INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    deadline INTEGER NOT NULL,
+    nonce INTEGER NOT NULL,
+    locked INTEGER NOT NULL,
+    collateral INTEGER NOT NULL,
+    amount INTEGER NOT NULL,
+    paid INTEGER NOT NULL,
+    fee INTEGER NOT NULL,
+    slashed INTEGER NOT NULL,
+    ready_at INTEGER NOT NULL,
+    not_before INTEGER NOT NULL,
+    tries INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    facts TEXT,
+    PRIMARY KEY (escrow, id)
+) WITHOUT ROWID;
+CREATE INDEX jobs_by_state ON jobs (state, created_at);
+CREATE TABLE payloads (
+    escrow BLOB NOT NULL, id INTEGER NOT NULL,
+    data BLOB NOT NULL, prekey_id BLOB NOT NULL,
+    PRIMARY KEY (escrow, id)
+);
+CREATE TABLE results (
+    escrow BLOB NOT NULL, id INTEGER NOT NULL,
+    sealed BLOB NOT NULL, sealed_hash BLOB NOT NULL, text BLOB NOT NULL, result_hash BLOB NOT NULL,
+    amount INTEGER NOT NULL, signature BLOB NOT NULL, created_at INTEGER NOT NULL,
+    PRIMARY KEY (escrow, id)
+);
+CREATE INDEX results_by_content ON results (sealed_hash);
+CREATE TABLE externals (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    seqno INTEGER NOT NULL,
+    valid_until INTEGER NOT NULL,
+    message BLOB NOT NULL,
+    body_hash BLOB NOT NULL UNIQUE,
+    info_hash BLOB NOT NULL,
+    state TEXT NOT NULL,
+    sent_at INTEGER NOT NULL,
+    sends INTEGER NOT NULL
+);
+CREATE INDEX externals_by_state ON externals (state, seqno);
+CREATE TABLE actions (
+    external INTEGER NOT NULL REFERENCES externals (number) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    escrow BLOB,
+    id INTEGER,
+    model_id BLOB NOT NULL,
+    PRIMARY KEY (external, position)
+) WITHOUT ROWID;
+"""
