@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pytoniq_core import Address, Cell, begin_cell
 
 from cocoon_sdk.contracts.code import code_cell
-from cocoon_sdk.protocol.messages import EscrowData, MarketData, RegistryData, WorkerStakeData
+from cocoon_sdk.protocol.messages import AccountIdentity, MarketData, RegistryData
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class Network:
 
     def escrow(self, owner: Address, index: int = 0, *, code: Cell | None = None) -> Deployment:
         """Return the escrow of a client's owner wallet (docs/protocol.md 2, derived addresses)."""
-        data = EscrowData(registry=self.registry, owner=owner, index=index, state=Cell.empty())
+        data = AccountIdentity(registry=self.registry, owner=owner, index=index)
         return Deployment.of(code or code_cell("Escrow"), data.to_cell())
 
     def stake(self, owner: Address, index: int = 0, *, code: Cell | None = None) -> Deployment:
         """Return the stake of a worker's owner wallet."""
-        data = WorkerStakeData(registry=self.registry, owner=owner, index=index, state=Cell.empty())
+        data = AccountIdentity(registry=self.registry, owner=owner, index=index)
         return Deployment.of(code or code_cell("WorkerStake"), data.to_cell())
 
     def market(self, model_id: bytes) -> Deployment:

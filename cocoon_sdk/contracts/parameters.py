@@ -76,6 +76,9 @@ class NetworkParameters:
         ).serialize()
         arbiters = Arbiters(count=len(self.arbiters), threshold=(len(self.arbiters) + 1) // 2, members=members)
         rules = ParamsRules(
+            evidence_deadline=self.evidence_deadline_s,
+            arbitration_timeout=self.arbitration_timeout_s,
+            max_job_life=self.max_job_life_s,
             slash_bps=self.slash_bps,
             late_penalty_bps=self.late_penalty_bps,
             compensation_bps=self.compensation_bps,
@@ -97,9 +100,7 @@ class NetworkParameters:
             fee_bps=self.fee_bps,
             min_window=self.min_window_s,
             max_window=self.max_window_s,
-            evidence_deadline=self.evidence_deadline_s,
-            arbitration_timeout=self.arbitration_timeout_s,
-            max_job_life=self.max_job_life_s,
+            max_phases=self.max_job_life_s - self.evidence_deadline_s - self.arbitration_timeout_s,
             announce_fee=self.announce_fee,
             market_code_hash=int.from_bytes(code_hash("Market"), "big"),
             market_code_depth=code_depth("Market"),

@@ -85,9 +85,14 @@ class WorkerStakeGetters:
         return GetterCall("state", (), StakeView.from_stack)
 
     @staticmethod
-    def work_value() -> GetterCall[int]:
-        """`workValue()`."""
-        return GetterCall("workValue", (), one(sint(257)))
+    def submit_reserve() -> GetterCall[int]:
+        """`submitReserve()`."""
+        return GetterCall("submitReserve", (), one(sint(257)))
+
+    @staticmethod
+    def work_cost() -> GetterCall[int]:
+        """`workCost()`."""
+        return GetterCall("workCost", (), one(sint(257)))
 
 
 class EscrowGetters:

@@ -33,22 +33,22 @@ from cocoon_sdk.types import Nano
 class ConfigureEscrow(Message):
     """Message `ConfigureEscrow`.
 
-    configure_escrow#939e80ad query_id:uint64 hot_key:uint256 daily_limit:Coins allowed:(Maybe ^Cell) =
+    configure_escrow#73207d25 query_id:uint64 hot_key:uint256 daily_limit:uint64 allowed:(Maybe ^Cell) =
     InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x939E80AD
+    OPCODE: ClassVar[int] = 0x73207D25
     LAYOUT: ClassVar[Layout] = (
         (
             ("query_id", uint(64)),
             ("hot_key", uint(256)),
-            ("daily_limit", COINS),
+            ("daily_limit", uint(64)),
             ("allowed", MaybeCodec(CELL)),
         ),
     )
     query_id: int
     hot_key: int
-    daily_limit: Nano
+    daily_limit: int
     allowed: Cell | None
     """Null lets the hot key use any worker; else a dictionary worker account id -> empty leaf."""
 
@@ -57,25 +57,25 @@ class ConfigureEscrow(Message):
 class ConfigureStake(Message):
     """Message `ConfigureStake`.
 
-    configure_stake#e72e4083 query_id:uint64 operator_key:uint256 info_hash:uint256 max_locked:Coins
-    daily_lock:Coins = InMsg;
+    configure_stake#8299389a query_id:uint64 operator_key:uint256 info_hash:uint256 max_locked:uint64
+    daily_lock:uint64 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xE72E4083
+    OPCODE: ClassVar[int] = 0x8299389A
     LAYOUT: ClassVar[Layout] = (
         (
             ("query_id", uint(64)),
             ("operator_key", uint(256)),
             ("info_hash", uint(256)),
-            ("max_locked", COINS),
-            ("daily_lock", COINS),
+            ("max_locked", uint(64)),
+            ("daily_lock", uint(64)),
         ),
     )
     query_id: int
     operator_key: int
     info_hash: int
-    max_locked: Nano
-    daily_lock: Nano
+    max_locked: int
+    daily_lock: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,19 +100,19 @@ class SetKey(Message):
 class SetEscrowLimits(Message):
     """Message `SetEscrowLimits`.
 
-    set_escrow_limits#700d1b2e query_id:uint64 daily_limit:Coins allowed:(Maybe ^Cell) = InMsg;
+    set_escrow_limits#07723c24 query_id:uint64 daily_limit:uint64 allowed:(Maybe ^Cell) = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x700D1B2E
+    OPCODE: ClassVar[int] = 0x07723C24
     LAYOUT: ClassVar[Layout] = (
         (
             ("query_id", uint(64)),
-            ("daily_limit", COINS),
+            ("daily_limit", uint(64)),
             ("allowed", MaybeCodec(CELL)),
         ),
     )
     query_id: int
-    daily_limit: Nano
+    daily_limit: int
     allowed: Cell | None
 
 
@@ -120,20 +120,20 @@ class SetEscrowLimits(Message):
 class SetStakeLimits(Message):
     """Message `SetStakeLimits`.
 
-    set_stake_limits#bcb00499 query_id:uint64 max_locked:Coins daily_lock:Coins = InMsg;
+    set_stake_limits#43051c56 query_id:uint64 max_locked:uint64 daily_lock:uint64 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xBCB00499
+    OPCODE: ClassVar[int] = 0x43051C56
     LAYOUT: ClassVar[Layout] = (
         (
             ("query_id", uint(64)),
-            ("max_locked", COINS),
-            ("daily_lock", COINS),
+            ("max_locked", uint(64)),
+            ("daily_lock", uint(64)),
         ),
     )
     query_id: int
-    max_locked: Nano
-    daily_lock: Nano
+    max_locked: int
+    daily_lock: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,15 +362,16 @@ class Sweep(Message):
 class Claim(Message):
     """Message `Claim`.
 
-    claim#37b55430 id:uint32 nonce:uint32 binding:uint256 operator_key:uint256 owner:uint256
-    index:uint32 previous_code:Bool = InMsg;
+    claim#c56de16d id:uint32 nonce:uint32 collateral:Coins binding:uint256 operator_key:uint256
+    owner:uint256 index:uint32 previous_code:Bool = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x37B55430
+    OPCODE: ClassVar[int] = 0xC56DE16D
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
             ("nonce", uint(32)),
+            ("collateral", COINS),
             ("binding", uint(256)),
             ("operator_key", uint(256)),
             ("owner", uint(256)),
@@ -380,10 +381,9 @@ class Claim(Message):
     )
     id: int
     nonce: int
+    collateral: Nano
     binding: int
-    """SHA-256 of (hash of the stake's parameter cell | hash of the job's terms cell | collateral as
-    uint64).
-    """
+    """SHA-256 of (hash of the stake's parameter cell | hash of the job's terms cell)."""
     operator_key: int
     owner: int
     """From owner and index the escrow derives the stake's address before it believes."""
@@ -395,15 +395,17 @@ class Claim(Message):
 class Submit(Message):
     """Message `Submit`.
 
-    submit#60299a01 id:uint32 nonce:uint32 amount:Coins result_hash:uint256 binding:uint256 = InMsg;
+    submit#d2cfe622 id:uint32 nonce:uint32 amount:Coins collateral:Coins result_hash:uint256
+    binding:uint256 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x60299A01
+    OPCODE: ClassVar[int] = 0xD2CFE622
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
             ("nonce", uint(32)),
             ("amount", COINS),
+            ("collateral", COINS),
             ("result_hash", uint(256)),
             ("binding", uint(256)),
         ),
@@ -412,6 +414,7 @@ class Submit(Message):
     nonce: int
     """Of the lock that this submission made; 0 when nothing is locked (window 0)."""
     amount: Nano
+    collateral: Nano
     result_hash: int
     binding: int
     """As in Claim."""
@@ -905,43 +908,39 @@ class VerdictSignature(Struct):
 class Params(Struct):
     """The parameter cell. What a job needs when it is opened stands in front; the rest in a reference.
 
-    params$_ version:uint32 min_collateral:Coins collateral_bps:uint24 batch_collateral_bps:uint24
-    dispute_bond:Coins fee_bps:uint16 min_window:uint24 max_window:uint24 evidence_deadline:uint32
-    arbitration_timeout:uint32 max_job_life:uint32 announce_fee:Coins market_code_hash:uint256
-    market_code_depth:uint16 rules:^Cell = Params;
+    params$_ version:uint32 min_window:uint24 max_window:uint24 max_phases:uint32 min_collateral:Coins
+    collateral_bps:uint24 batch_collateral_bps:uint24 dispute_bond:Coins announce_fee:Coins
+    fee_bps:uint16 market_code_hash:uint256 market_code_depth:uint16 rules:^Cell = Params;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("version", uint(32)),
+            ("min_window", uint(24)),
+            ("max_window", uint(24)),
+            ("max_phases", uint(32)),
             ("min_collateral", COINS),
             ("collateral_bps", uint(24)),
             ("batch_collateral_bps", uint(24)),
             ("dispute_bond", COINS),
-            ("fee_bps", uint(16)),
-            ("min_window", uint(24)),
-            ("max_window", uint(24)),
-            ("evidence_deadline", uint(32)),
-            ("arbitration_timeout", uint(32)),
-            ("max_job_life", uint(32)),
             ("announce_fee", COINS),
+            ("fee_bps", uint(16)),
             ("market_code_hash", uint(256)),
             ("market_code_depth", uint(16)),
             ("rules", CELL),
         ),
     )
     version: int
+    min_window: int
+    max_window: int
+    max_phases: int
+    """Longest sum of claim, work and challenge periods: what max_job_life leaves beside a dispute."""
     min_collateral: Nano
     collateral_bps: int
     batch_collateral_bps: int
     dispute_bond: Nano
-    fee_bps: int
-    min_window: int
-    max_window: int
-    evidence_deadline: int
-    arbitration_timeout: int
-    max_job_life: int
     announce_fee: Nano
+    fee_bps: int
     market_code_hash: int
     market_code_depth: int
     rules: Cell
@@ -951,13 +950,17 @@ class Params(Struct):
 class ParamsRules(Struct):
     """What only the slower paths need.
 
-    params_rules$_ slash_bps:uint16 late_penalty_bps:uint16 compensation_bps:uint16
-    compensation_floor:Coins arbiter_fee:Coins unbond_delay:uint32 session_close_delay:uint32
-    timelock:uint32 escrow_codes:^Cell stake_codes:^Cell arbiters:^Cell = ParamsRules;
+    params_rules$_ evidence_deadline:uint32 arbitration_timeout:uint32 max_job_life:uint32
+    slash_bps:uint16 late_penalty_bps:uint16 compensation_bps:uint16 compensation_floor:Coins
+    arbiter_fee:Coins unbond_delay:uint32 session_close_delay:uint32 timelock:uint32 escrow_codes:^Cell
+    stake_codes:^Cell arbiters:^Cell = ParamsRules;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
+            ("evidence_deadline", uint(32)),
+            ("arbitration_timeout", uint(32)),
+            ("max_job_life", uint(32)),
             ("slash_bps", uint(16)),
             ("late_penalty_bps", uint(16)),
             ("compensation_bps", uint(16)),
@@ -971,6 +974,9 @@ class ParamsRules(Struct):
             ("arbiters", CELL),
         ),
     )
+    evidence_deadline: int
+    arbitration_timeout: int
+    max_job_life: int
     slash_bps: int
     late_penalty_bps: int
     compensation_bps: int
@@ -1132,21 +1138,21 @@ class Lock(Struct):
     """One lock; key: nonce, 32 bits. Nonces count upwards, so live ones share long prefixes: cheaper than
     a hash of escrow and id, and a message acts only if nonce, escrow and id are all equal.
 
-    lock$_ escrow:uint256 id:uint32 collateral:Coins end:uint32 pending:Bool = Lock;
+    lock$_ escrow:uint256 id:uint32 collateral:uint64 end:uint32 pending:Bool = Lock;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("escrow", uint(256)),
             ("id", uint(32)),
-            ("collateral", COINS),
+            ("collateral", uint(64)),
             ("end", uint(32)),
             ("pending", BOOL),
         ),
     )
     escrow: int
     id: int
-    collateral: Nano
+    collateral: int
     end: int
     """After this the stake frees the lock by itself: longest life and delivery grace."""
     pending: bool
@@ -1154,82 +1160,118 @@ class Lock(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StakeState(Struct):
-    """What changes with every transaction of a stake; follows its identity in the root cell.
+class Holdings(Struct):
+    """The part of a stake's state that locks and rewards change.
 
-    stake_state$_ seqno:uint32 next_nonce:uint32 pending:uint8 lock_count:uint8 bucket_at:uint32
-    stake:Coins locked:Coins earned:Coins fee_due:Coins bucket:Coins locks:(Maybe ^Cell) auth:^Cell =
-    StakeState;
+    holdings$_ pending:uint8 lock_count:uint8 locked:uint64 earned:uint64 fee_due:uint64 locks:(Maybe
+    ^Cell) = Holdings;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("seqno", uint(32)),
-            ("next_nonce", uint(32)),
             ("pending", uint(8)),
             ("lock_count", uint(8)),
-            ("bucket_at", uint(32)),
-            ("stake", COINS),
-            ("locked", COINS),
-            ("earned", COINS),
-            ("fee_due", COINS),
-            ("bucket", COINS),
+            ("locked", uint(64)),
+            ("earned", uint(64)),
+            ("fee_due", uint(64)),
             ("locks", MaybeCodec(CELL)),
-            ("auth", CELL),
         ),
     )
-    seqno: int
-    next_nonce: int
     pending: int
     """Claims whose submission's gas is set aside."""
     lock_count: int
-    bucket_at: int
-    stake: Nano
-    locked: Nano
-    earned: Nano
-    fee_due: Nano
-    bucket: Nano
+    locked: int
+    earned: int
+    fee_due: int
     locks: Cell | None
-    auth: Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StakeAuth(Struct):
     """What only the owner, the registry and announcements change.
 
-    stake_auth$_ epoch:uint32 operator_key:uint256 info_hash:uint256 unbonding:Coins unbonds_at:uint32
-    max_locked:Coins daily_lock:Coins params:(Maybe ^Cell) peers:(Maybe ^Cell) = StakeAuth;
+    stake_auth$_ epoch:uint32 operator_key:uint256 unbonding:uint64 max_locked:uint64 daily_lock:uint64
+    params:(Maybe ^Cell) peers:(Maybe ^Cell) info_hash:uint256 unbonds_at:uint32 = StakeAuth;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("epoch", uint(32)),
             ("operator_key", uint(256)),
-            ("info_hash", uint(256)),
-            ("unbonding", COINS),
-            ("unbonds_at", uint(32)),
-            ("max_locked", COINS),
-            ("daily_lock", COINS),
+            ("unbonding", uint(64)),
+            ("max_locked", uint(64)),
+            ("daily_lock", uint(64)),
             ("params", MaybeCodec(CELL)),
             ("peers", MaybeCodec(CELL)),
+            ("info_hash", uint(256)),
+            ("unbonds_at", uint(32)),
         ),
     )
     epoch: int
     operator_key: int
-    info_hash: int
-    unbonding: Nano
-    unbonds_at: int
-    max_locked: Nano
-    daily_lock: Nano
+    unbonding: int
+    max_locked: int
+    daily_lock: int
     params: Cell | None
     """Null while pending."""
     peers: Cell | None
     """Codes of escrows that the owner deals with."""
+    info_hash: int
+    unbonds_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk(Struct):
+    """What the operator's actions change.
+
+    desk$_ next_nonce:int257 level:int257 holdings:Holdings auth:^Cell = Desk;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("next_nonce", sint(257)),
+            ("level", sint(257)),
+            ("holdings", StructCodec(Holdings)),
+            ("auth", CELL),
+        ),
+    )
+    next_nonce: int
+    level: int
+    """Collateral that may still be locked now."""
+    holdings: Holdings
+    auth: Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mandate(Struct):
+    """What they only read.
+
+    mandate$_ identity:^Cell operator_key:int257 bonded:int257 max_locked:int257 params:^Cell
+    peers:^Cell = Mandate;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("identity", SLICE),
+            ("operator_key", sint(257)),
+            ("bonded", sint(257)),
+            ("max_locked", sint(257)),
+            ("params", CELL),
+            ("peers", CELL),
+        ),
+    )
+    identity: Cell
+    operator_key: int
+    bonded: int
+    """Stake that is not unbonding."""
+    max_locked: int
+    params: Cell
+    peers: Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountIdentity(Struct):
-    """What an account's address is derived from, with its code.
+    """The init data of an account; its state follows in the same cell.
 
     account_identity$_ registry:MsgAddressInt owner:MsgAddressInt index:uint32 = AccountIdentity;
     """
@@ -1244,6 +1286,35 @@ class AccountIdentity(Struct):
     registry: Address
     owner: Address
     index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StakeState(Struct):
+    """All of a stake's data behind its identity. Hot paths read and write only the parts they need, in
+    this order.
+
+    stake_state$_ seqno:uint32 next_nonce:uint32 bucket_at:uint32 bucket:uint64 stake:uint64
+    holdings:Holdings auth:^Cell = StakeState;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("seqno", uint(32)),
+            ("next_nonce", uint(32)),
+            ("bucket_at", uint(32)),
+            ("bucket", uint(64)),
+            ("stake", uint(64)),
+            ("holdings", StructCodec(Holdings)),
+            ("auth", CELL),
+        ),
+    )
+    seqno: int
+    next_nonce: int
+    bucket_at: int
+    bucket: int
+    stake: int
+    holdings: Holdings
+    auth: Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1320,156 +1391,161 @@ class StakeView(Struct):
 class WorkerStakeData(Struct):
     """Data cell of a contract `WorkerStakeData`.
 
-    worker_stake_data$_ registry:MsgAddressInt owner:MsgAddressInt index:uint32 state:Any =
-    WorkerStakeData;
+    worker_stake_data$_ data:Any = WorkerStakeData;
     """
 
-    LAYOUT: ClassVar[Layout] = (
-        (
-            ("registry", ADDRESS),
-            ("owner", ADDRESS),
-            ("index", uint(32)),
-            ("state", REST),
-        ),
-    )
-    registry: Address
-    owner: Address
-    index: int
-    state: Cell
+    LAYOUT: ClassVar[Layout] = ((("data", REST),),)
+    data: Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job(Struct):
-    """One entry, inline in the leaf of `entries` (key: id, 32 bits).
+    """One entry, inline in the leaf of `entries` (key: id, 32 bits). Amounts have a fixed width, so that a
+    job always fits one leaf and hot paths can skip what they do not need.
 
-    job$_ status:uint4 worker:uint256 key_or_result:uint256 deadline:uint32 nonce:uint32 window:uint24
-    fee_bps:uint16 price:uint64 hold:uint64 collateral:uint64 amount:uint64 gas_back:uint64 terms:^Cell
+    job$_ status:uint4 deadline:uint32 nonce:uint32 amount:uint64 gas_back:uint64 key_or_result:uint256
+    worker:uint256 window:uint24 price:uint64 collateral:uint64 fee_bps:uint16 hold:uint64 terms:^Cell
     params:^Cell = Job;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("status", uint(4)),
-            ("worker", uint(256)),
-            ("key_or_result", uint(256)),
             ("deadline", uint(32)),
             ("nonce", uint(32)),
-            ("window", uint(24)),
-            ("fee_bps", uint(16)),
-            ("price", uint(64)),
-            ("hold", uint(64)),
-            ("collateral", uint(64)),
             ("amount", uint(64)),
             ("gas_back", uint(64)),
+            ("key_or_result", uint(256)),
+            ("worker", uint(256)),
+            ("window", uint(24)),
+            ("price", uint(64)),
+            ("collateral", uint(64)),
+            ("fee_bps", uint(16)),
+            ("hold", uint(64)),
             ("terms", CELL),
             ("params", CELL),
         ),
     )
     status: int
-    worker: int
-    """Account id of the worker's stake; 0 while an open job has none."""
-    key_or_result: int
-    """Until the result is in: the operator key whose signature counts. Then: the result hash."""
     deadline: int
     """OPEN: claim by. CLAIMED: submit by. SUBMITTED: end of the window. DISPUTED: time of the dispute."""
     nonce: int
     """Nonce of the worker's lock; 0 when nothing is locked."""
-    window: int
-    fee_bps: int
-    price: int
-    """Amounts have a fixed width, so that a job always fits one leaf."""
-    hold: int
-    """Price, dispute bond and dispute announcement: what `reserved` holds for this job."""
-    collateral: int
     amount: int
     gas_back: int
     """What is left of the gas that the worker attached; goes back to it with the outcome."""
+    key_or_result: int
+    """Until the result is in: the operator key whose signature counts. Then: the result hash."""
+    worker: int
+    """Account id of the worker's stake; 0 while an open job has none."""
+    window: int
+    price: int
+    collateral: int
+    fee_bps: int
+    hold: int
+    """Price, dispute bond and dispute announcement: what `reserved` holds for this job."""
     terms: Cell
     params: Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EscrowState(Struct):
-    """What changes with every transaction of an escrow; follows its identity in the root cell.
+class Book(Struct):
+    """The part of an escrow's state that jobs change.
 
-    escrow_state$_ seqno:uint32 next_id:uint32 jobs:uint8 bucket_at:uint32 reserved:Coins bucket:Coins
-    entries:(Maybe ^Cell) tombstones:(Maybe ^Cell) auth:^Cell = EscrowState;
+    book$_ jobs:uint8 reserved:uint64 entries:(Maybe ^Cell) = Book;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("seqno", uint(32)),
-            ("next_id", uint(32)),
             ("jobs", uint(8)),
-            ("bucket_at", uint(32)),
-            ("reserved", COINS),
-            ("bucket", COINS),
+            ("reserved", uint(64)),
             ("entries", MaybeCodec(CELL)),
-            ("tombstones", MaybeCodec(CELL)),
-            ("auth", CELL),
         ),
     )
-    seqno: int
-    next_id: int
     jobs: int
-    bucket_at: int
-    reserved: Nano
-    bucket: Nano
+    reserved: int
     entries: Cell | None
-    tombstones: Cell | None
-    auth: Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscrowAuth(Struct):
     """What only the owner and the registry change.
 
-    escrow_auth$_ epoch:uint32 hot_key:uint256 daily_limit:Coins allowed:(Maybe ^Cell) params:(Maybe
-    ^Cell) peers:(Maybe ^Cell) = EscrowAuth;
+    escrow_auth$_ epoch:uint32 hot_key:uint256 daily_limit:uint64 params:(Maybe ^Cell) peers:(Maybe
+    ^Cell) allowed:(Maybe ^Cell) = EscrowAuth;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("epoch", uint(32)),
             ("hot_key", uint(256)),
-            ("daily_limit", COINS),
-            ("allowed", MaybeCodec(CELL)),
+            ("daily_limit", uint(64)),
             ("params", MaybeCodec(CELL)),
             ("peers", MaybeCodec(CELL)),
+            ("allowed", MaybeCodec(CELL)),
         ),
     )
     epoch: int
     hot_key: int
-    daily_limit: Nano
-    allowed: Cell | None
+    daily_limit: int
     params: Cell | None
     """Null while pending."""
     peers: Cell | None
     """Codes of worker stakes that the owner deals with."""
+    allowed: Cell | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone(Struct):
     """An outcome that came back; key: id and kind, 34 bits.
 
-    tombstone$_ worker:uint256 nonce:uint32 amount:Coins second:Coins expires:uint32 = Tombstone;
+    tombstone$_ worker:uint256 nonce:uint32 amount:uint64 second:uint64 expires:uint32 = Tombstone;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("worker", uint(256)),
             ("nonce", uint(32)),
-            ("amount", COINS),
-            ("second", COINS),
+            ("amount", uint(64)),
+            ("second", uint(64)),
             ("expires", uint(32)),
         ),
     )
     worker: int
     nonce: int
-    amount: Nano
-    second: Nano
+    amount: int
+    second: int
     """Reward: the fee. Slash: the part that goes back."""
     expires: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowState(Struct):
+    """All of an escrow's data behind its identity. Hot paths read and write only the parts they need, in
+    this order.
+
+    escrow_state$_ seqno:uint32 bucket_at:uint32 bucket:uint64 next_id:uint32 book:Book auth:^Cell
+    tombstones:(Maybe ^Cell) = EscrowState;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("seqno", uint(32)),
+            ("bucket_at", uint(32)),
+            ("bucket", uint(64)),
+            ("next_id", uint(32)),
+            ("book", StructCodec(Book)),
+            ("auth", CELL),
+            ("tombstones", MaybeCodec(CELL)),
+        ),
+    )
+    seqno: int
+    bucket_at: int
+    bucket: int
+    next_id: int
+    book: Book
+    auth: Cell
+    tombstones: Cell | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1534,21 +1610,11 @@ class EscrowView(Struct):
 class EscrowData(Struct):
     """Data cell of a contract `EscrowData`.
 
-    escrow_data$_ registry:MsgAddressInt owner:MsgAddressInt index:uint32 state:Any = EscrowData;
+    escrow_data$_ data:Any = EscrowData;
     """
 
-    LAYOUT: ClassVar[Layout] = (
-        (
-            ("registry", ADDRESS),
-            ("owner", ADDRESS),
-            ("index", uint(32)),
-            ("state", REST),
-        ),
-    )
-    registry: Address
-    owner: Address
-    index: int
-    state: Cell
+    LAYOUT: ClassVar[Layout] = ((("data", REST),),)
+    data: Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,9 +57,9 @@ def account_address(account: int) -> Address:
     return Address((0, account.to_bytes(32, "big")))
 
 
-def binding_hash(params: Cell, job_hash: bytes, collateral: int) -> Hash:
-    """Return what a claim or submission binds: parameters, terms cell of the job, exact collateral."""
-    return Hash(hashlib.sha256(params.hash + job_hash + collateral.to_bytes(8, "big")).digest())
+def binding_hash(params: Cell, job_hash: bytes) -> Hash:
+    """Return what a claim or submission binds: the stake's parameters and the terms cell of the job."""
+    return Hash(hashlib.sha256(params.hash + job_hash).digest())
 
 
 def result_digest(domain: Domain, worker: Address, job_id: int, result_hash: bytes, amount: int) -> Hash:
@@ -98,10 +98,13 @@ def _action(op: int, fields: Builder, *refs: Cell) -> Action:
     return Action(begin_cell().store_uint(op, 8).store_cell(fields.end_cell()).end_cell(), refs)
 
 
+def _optional(data: Cell | None) -> tuple[Cell, ...]:
+    return () if data is None else (data,)
+
+
 def open_job(job_id: int, terms: Cell, data: Cell | None = None) -> Action:
     """Client: open the job with the expected id; `data` (inline content or a location) stays in the external."""
-    fields = begin_cell().store_uint(job_id, 32).store_bit(int(data is not None))
-    return _action(c.ACTION_OPEN_JOB, fields, *(() if data is None else (data,)), terms)
+    return _action(c.ACTION_OPEN_JOB, begin_cell().store_uint(job_id, 32), terms, *_optional(data))
 
 
 def accept_result(job_id: int) -> Action:
@@ -142,22 +145,21 @@ def claim(job_id: int, target: JobTarget, *, previous_code: bool = False) -> Act
 
 def submit(job_id: int, amount: Nano, work: SubmitWork, data: Cell | None = None) -> Action:
     """Worker: submit without a claim."""
-    fields = begin_cell().store_uint(job_id, 32).store_coins(amount).store_bit(int(data is not None))
-    return _action(c.ACTION_SUBMIT, fields, *(() if data is None else (data,)), work.to_cell())
+    fields = begin_cell().store_uint(job_id, 32).store_coins(amount)
+    return _action(c.ACTION_SUBMIT, fields, work.to_cell(), *_optional(data))
 
 
 def submit_claimed(nonce: int, amount: Nano, result_hash: bytes, data: Cell | None = None) -> Action:
     """Worker: submit on the claim with this nonce."""
-    fields = begin_cell().store_uint(nonce, 32).store_coins(amount).store_bit(int(data is not None))
+    fields = begin_cell().store_uint(nonce, 32).store_coins(amount)
     work = begin_cell().store_bytes(result_hash).end_cell()
-    return _action(c.ACTION_SUBMIT_CLAIMED, fields, *(() if data is None else (data,)), work)
+    return _action(c.ACTION_SUBMIT_CLAIMED, fields, work, *_optional(data))
 
 
 def announce(model_id: bytes, info_hash: bytes, data: Cell | None = None) -> Action:
     """Worker: publish its info on the market of a model."""
     topic = begin_cell().store_bytes(model_id).store_bytes(info_hash).end_cell()
-    fields = begin_cell().store_bit(int(data is not None))
-    return _action(c.ACTION_ANNOUNCE, fields, *(() if data is None else (data,)), topic)
+    return _action(c.ACTION_ANNOUNCE, begin_cell().store_uint(0, 32), topic, *_optional(data))
 
 
 def finalize(job_id: int, escrow: Address) -> Action:

@@ -170,7 +170,7 @@ class Worker(Account):
         return self.act(action, max_spend=self.work_spend(), **options)
 
     def work_spend(self) -> int:
-        return int(self.get(WorkerStakeGetters.work_value()))
+        return int(self.get(WorkerStakeGetters.work_cost()))
 
     def sign_result(self, client: Client, job_id: int, amount: int, result: bytes = b"") -> bytes:
         digest = signing.result_digest(
