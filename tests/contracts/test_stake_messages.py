@@ -1,0 +1,419 @@
+"""Every internal message of a worker's stake, from the wrong sender, too early, too late, in the wrong shape."""
+
+from __future__ import annotations
+
+import pytest
+from pytoniq_core import Address, Cell, begin_cell
+
+from cocoon_sdk.protocol import constants as c
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.abi_runtime import Message
+from cocoon_sdk.protocol.exit_codes import ExitCode
+from cocoon_sdk.sandbox import Actor
+from cocoon_sdk.types import Nano
+from tests.contracts.test_escrow_messages import named
+from tests.contracts.weak_keys import WEAK_KEYS
+from tests.helpers.audit import World, at, gas_fee, locks, refused, state_of, truncated
+from tests.helpers.suite import GAS, Client, Worker, key_of
+
+KEY = key_of("new").verify_key.to_int()
+DAY = 86_400
+OWNERS_MESSAGES: list[Message] = [
+    m.ConfigureStake(query_id=0, operator_key=KEY, info_hash=0, max_locked=Nano(1), daily_lock=Nano(1)),
+    m.SetKey(query_id=0, key=KEY),
+    m.SetStakeLimits(query_id=0, max_locked=Nano(1), daily_lock=Nano(1)),
+    m.AcceptCode(query_id=0, code_hash=1),
+    m.AddStake(query_id=0, amount=Nano(1)),
+    m.Unbond(query_id=0, amount=Nano(1)),
+    m.CompleteUnbond(query_id=0),
+    m.WithdrawBucket(query_id=0, bucket=0, amount=Nano(1)),
+    m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(1)),
+]
+
+
+@pytest.mark.parametrize("body", OWNERS_MESSAGES, ids=named)
+def test_stranger_cannot_use_the_owners_messages(
+    world: World, worker: Worker, stranger: Actor, body: Message
+) -> None:
+    refused(
+        world.chain,
+        worker.address,
+        lambda: stranger.send(worker.address, GAS, body.to_cell()),
+        ExitCode.NOT_OWNER,
+    )
+    twin = Address((-1, worker.owner.address.hash_part))
+    refused(
+        world.chain,
+        worker.address,
+        lambda: world.chain.send_internal(worker.address, GAS, body.to_cell(), src=twin),
+        ExitCode.NOT_OWNER,
+    )
+
+
+@pytest.mark.parametrize("body", OWNERS_MESSAGES, ids=named)
+def test_owner_gets_a_truncated_message_back(world: World, worker: Worker, body: Message) -> None:
+    whole = body.to_cell()
+    for drop in (1, len(whole.bits) - 32):
+        cut = truncated(whole, drop)
+        refused(
+            world.chain,
+            worker.address,
+            lambda cut=cut: worker.owner.send(worker.address, GAS, cut),
+            # A query id that nobody uses is not even read.
+            ExitCode.NOT_UNBONDED if isinstance(body, m.CompleteUnbond) else ExitCode.CELL_UNDERFLOW,
+        )
+
+
+def test_stranger_cannot_update_parameters(world: World, worker: Worker, stranger: Actor) -> None:
+    body = m.ParamsUpdate(query_id=0, params=world.suite.params_cell).to_cell()
+    refused(
+        world.chain, worker.address, lambda: stranger.send(worker.address, GAS, body), ExitCode.NOT_REGISTRY
+    )
+
+
+@pytest.mark.parametrize("key", WEAK_KEYS, ids=hex)
+def test_owner_cannot_set_a_weak_operator_key(world: World, worker: Worker, key: int) -> None:
+    for body in (
+        m.SetKey(query_id=0, key=key),
+        m.ConfigureStake(query_id=0, operator_key=key, info_hash=0, max_locked=Nano(1), daily_lock=Nano(1)),
+    ):
+        refused(world.chain, worker.address, lambda body=body: worker.from_owner(body), ExitCode.WEAK_KEY)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        begin_cell().store_uint(0xDEADBEEF, 32).end_cell(),
+        begin_cell().store_uint(0xFFFFFFFF, 32).store_uint(1, 256).end_cell(),
+        begin_cell().store_uint(0, 32).store_bytes(b"hello").end_cell(),
+        m.Submit(id=1, nonce=1, amount=Nano(1), result_hash=0, binding=0).to_cell(),
+        m.Finalize(id=1).to_cell(),
+    ],
+)
+def test_stranger_gets_junk_back(world: World, worker: Worker, stranger: Actor, body: Cell) -> None:
+    refused(
+        world.chain,
+        worker.address,
+        lambda: stranger.send(worker.address, GAS, body),
+        ExitCode.UNKNOWN_MESSAGE,
+    )
+
+
+# -- strangers who play an escrow ------------------------------------------------------------------------
+
+
+def locked_job(world: World, client: Client, worker: Worker) -> int:
+    number, _ = client.open(world.suite.open_terms())
+    worker.claim(client, number)
+    assert worker.get_state().locked == Nano.ton(4)
+    return number
+
+
+@pytest.mark.parametrize("kind", ["slash", "release", "gone"])
+@pytest.mark.parametrize("from_", ["stranger", "other escrow", "masterchain twin"])
+def test_stranger_cannot_touch_a_lock(
+    world: World, client: Client, worker: Worker, stranger: Actor, kind: str, from_: str
+) -> None:
+    number = locked_job(world, client, worker)
+    sources = {
+        "stranger": stranger.address,
+        "other escrow": world.client("other").address,
+        "masterchain twin": Address((-1, client.address.hash_part)),
+    }
+    bodies: dict[str, Message] = {
+        "slash": m.Slash(id=number, nonce=1, amount=10**9, back=10**9),
+        "release": m.Release(id=number, nonce=1),
+        "gone": m.Gone(id=number, nonce=1),
+    }
+    data, before = state_of(world.chain, worker.address)
+    (arrival,) = world.chain.send_internal(worker.address, GAS, bodies[kind].to_cell(), src=sources[from_])
+    assert arrival.success
+    assert not arrival.out_msgs
+    assert state_of(world.chain, worker.address) == (data, before + GAS - arrival.total_fees)
+
+
+@pytest.mark.parametrize("wrong", [{"id": 2}, {"nonce": 2}, {"nonce": 0}], ids=str)
+@pytest.mark.parametrize("kind", ["slash", "release", "gone"])
+def test_escrow_cannot_touch_a_lock_when_id_or_nonce_differ(
+    world: World, client: Client, worker: Worker, kind: str, wrong: dict[str, int]
+) -> None:
+    number = locked_job(world, client, worker)
+    where = {"id": number, "nonce": 1, **wrong}
+    bodies: dict[str, Message] = {
+        "slash": m.Slash(**where, amount=10**9, back=10**9),
+        "release": m.Release(**where),
+        "gone": m.Gone(**where),
+    }
+    data, _ = state_of(world.chain, worker.address)
+    (arrival,) = world.chain.send_internal(worker.address, GAS, bodies[kind].to_cell(), src=client.address)
+    assert (arrival.success, arrival.out_msgs) == (True, ())
+    assert state_of(world.chain, worker.address)[0] == data
+
+
+@pytest.mark.parametrize("amount", [10**9, 10**15, 2**64 - 1])
+@pytest.mark.parametrize("nonce", [0, 1])
+def test_stranger_cannot_declare_more_income_than_it_brings(
+    world: World, client: Client, worker: Worker, stranger: Actor, amount: int, nonce: int
+) -> None:
+    locked_job(world, client, worker)
+    held = locks(worker)
+    body = m.Reward(id=1, nonce=nonce, amount=amount, fee=amount)
+    (arrival,) = at(stranger.send(worker.address, Nano.ton("0.5"), body.to_cell()), worker.address)
+    state = worker.get_state()
+    assert state.earned + state.fee_due <= Nano.ton("0.5") - arrival.total_fees
+    assert locks(worker) == held
+
+
+@pytest.mark.parametrize("value", [0, 1_000_000, 4_399_999])
+def test_reward_with_less_than_its_gas_credits_nothing(
+    world: World, worker: Worker, stranger: Actor, value: int
+) -> None:
+    body = m.Reward(id=1, nonce=0, amount=10**9, fee=10**7)
+    stranger.send(worker.address, value, body.to_cell(), bounce=False)
+    assert (worker.get_state().earned, worker.get_state().fee_due) == (0, 0)
+
+
+def test_slash_takes_at_most_the_lock(world: World, client: Client, worker: Worker) -> None:
+    number = locked_job(world, client, worker)
+    body = m.Slash(id=number, nonce=1, amount=2**64 - 1, back=2**64 - 1)
+    before = worker.get_state()
+    world.chain.send_internal(worker.address, GAS, body.to_cell(), src=client.address)
+    after = worker.get_state()
+    assert before.stake - after.stake == Nano.ton(4)
+    assert (after.locked, after.locks) == (0, 0)
+
+
+def test_duplicate_outcomes_change_nothing(world: World, client: Client, worker: Worker) -> None:
+    number = locked_job(world, client, worker)
+    for body in (m.Slash(id=number, nonce=1, amount=100, back=40), m.Release(id=number, nonce=1)):
+        world.chain.send_internal(worker.address, GAS, body.to_cell(), src=client.address)
+    assert worker.get_state().stake == Nano.ton(100) - 100
+    again = m.Slash(id=number, nonce=1, amount=100, back=40)
+    world.chain.send_internal(worker.address, GAS, again.to_cell(), src=client.address)
+    assert worker.get_state().stake == Nano.ton(100) - 100
+
+
+@pytest.mark.parametrize("body", [m.JobOffer(id=1), m.Disputed(id=1)], ids=named)
+def test_notices_write_and_answer_nothing(
+    world: World, worker: Worker, stranger: Actor, body: Message
+) -> None:
+    data, _ = state_of(world.chain, worker.address)
+    (arrival,) = at(stranger.send(worker.address, GAS, body.to_cell()), worker.address)
+    assert (arrival.success, arrival.out_msgs) == (True, ())
+    assert state_of(world.chain, worker.address)[0] == data
+
+
+def test_bounced_submission_on_a_claim_frees_nothing(world: World, client: Client, worker: Worker) -> None:
+    number = locked_job(world, client, worker)
+    data, _ = state_of(world.chain, worker.address)
+    original = m.SubmitClaimed(id=number, nonce=1, amount=Nano(1), result_hash=0).to_cell()
+    body = (
+        begin_cell().store_uint(0xFFFFFFFF, 32).store_bits(original.begin_parse().load_bits(224)).end_cell()
+    )
+    world.chain.send_internal(worker.address, GAS, body, src=client.address, bounced=True, bounce=False)
+    assert state_of(world.chain, worker.address)[0] == data
+
+
+@pytest.mark.parametrize("wrong", ["escrow", "id", "nonce", None])
+def test_bounced_claim_frees_only_its_own_lock(
+    world: World, client: Client, worker: Worker, stranger: Actor, wrong: str | None
+) -> None:
+    number = locked_job(world, client, worker)
+    claim = m.Claim(
+        id=number + (wrong == "id"),
+        nonce=1 + (wrong == "nonce"),
+        binding=0,
+        operator_key=0,
+        owner=0,
+        index=0,
+        previous_code=False,
+    )
+    head = claim.to_cell().begin_parse().load_bits(256)
+    body = begin_cell().store_uint(0xFFFFFFFF, 32).store_bits(head).end_cell()
+    source = stranger.address if wrong == "escrow" else client.address
+    world.chain.send_internal(worker.address, GAS, body, src=source, bounced=True, bounce=False)
+    assert worker.get_state().locks == (0 if wrong is None else 1)
+
+
+# -- the owner's money -----------------------------------------------------------------------------------
+
+
+def test_owner_cannot_add_stake_that_it_does_not_bring(world: World, worker: Worker) -> None:
+    for amount, value in ((0, GAS), (GAS, GAS), (Nano.ton(1), Nano.ton(1) + gas_fee(c.GAS_OWNER) - 1)):
+        body = m.AddStake(query_id=0, amount=Nano(amount))
+        refused(
+            world.chain,
+            worker.address,
+            lambda body=body, value=value: worker.from_owner(body, value),
+            ExitCode.LOW_VALUE,
+        )
+    before = worker.get_state().stake
+    worker.from_owner(m.AddStake(query_id=0, amount=Nano.ton(1)), Nano.ton(1) + gas_fee(c.GAS_OWNER))
+    assert worker.get_state().stake == before + Nano.ton(1)
+
+
+def test_owner_can_unbond_only_after_the_delay(world: World, worker: Worker) -> None:
+    amount = Nano.ton(30)
+    refused(
+        world.chain,
+        worker.address,
+        lambda: worker.from_owner(m.CompleteUnbond(query_id=0)),
+        ExitCode.NOT_UNBONDED,
+    )
+    for wrong in (0, Nano.ton(100) + 1):
+        refused(
+            world.chain,
+            worker.address,
+            lambda wrong=wrong: worker.from_owner(m.Unbond(query_id=0, amount=Nano(wrong))),
+            ExitCode.INSUFFICIENT_STAKE,
+        )
+    worker.from_owner(m.Unbond(query_id=0, amount=amount))
+    state = worker.get_state()
+    assert (state.stake, state.unbonding, state.lockable) == (Nano.ton(100), amount, Nano.ton(70))
+    assert state.unbonds_at == world.chain.now + 3 * DAY
+    refused(
+        world.chain,
+        worker.address,
+        lambda: worker.from_owner(m.Unbond(query_id=0, amount=Nano(1))),
+        ExitCode.UNBONDING,
+    )
+    world.chain.set_now(state.unbonds_at - 1)
+    refused(
+        world.chain,
+        worker.address,
+        lambda: worker.from_owner(m.CompleteUnbond(query_id=0)),
+        ExitCode.NOT_UNBONDED,
+    )
+    world.chain.warp(1)
+    wallet, before = worker.owner.balance, worker.balance
+    transactions = worker.from_owner(m.CompleteUnbond(query_id=0))
+    (arrival,) = at(transactions, worker.address)
+    assert worker.get_state().stake == Nano.ton(70)
+    assert before - worker.balance == amount + arrival.storage_fee
+    fees = sum(int(t.cost - t.storage_fee) for t in transactions)
+    storage = sum(int(t.storage_fee) for t in at(transactions, worker.owner.address))
+    assert worker.owner.balance - wallet == amount - fees - storage
+    refused(
+        world.chain,
+        worker.address,
+        lambda: worker.from_owner(m.CompleteUnbond(query_id=0)),
+        ExitCode.NOT_UNBONDED,
+    )
+
+
+def test_unbonding_stake_cannot_be_locked_and_locked_stake_cannot_be_unbonded(
+    world: World, client: Client, worker: Worker
+) -> None:
+    number, _ = client.open(world.suite.open_terms())
+    worker.from_owner(m.Unbond(query_id=0, amount=Nano.ton("96.000000001")))
+    transactions = worker.claim(client, number)
+    from tests.helpers.audit import skips
+
+    assert skips(transactions, worker.address) == [(1, ExitCode.INSUFFICIENT_STAKE)]
+    assert worker.get_state().locks == 0
+    world.chain.warp(3 * DAY)
+    worker.from_owner(m.CompleteUnbond(query_id=0))
+    worker.from_owner(m.AddStake(query_id=0, amount=Nano.ton(1)), Nano.ton(2))
+    second, _ = client.open(world.suite.open_terms())
+    worker.claim(client, second)
+    state = worker.get_state()
+    assert state.locked == Nano.ton(4)
+    body = m.Unbond(query_id=0, amount=Nano(state.stake - state.locked + 1))
+    refused(world.chain, worker.address, lambda: worker.from_owner(body), ExitCode.INSUFFICIENT_STAKE)
+    worker.from_owner(m.Unbond(query_id=0, amount=Nano(state.stake - state.locked)))
+    assert worker.get_state().lockable == 0
+
+
+@pytest.mark.parametrize("bucket", [2, 3, 255])
+def test_owner_cannot_withdraw_from_an_unknown_bucket(world: World, worker: Worker, bucket: int) -> None:
+    body = m.WithdrawBucket(query_id=0, bucket=bucket, amount=Nano(1))
+    refused(world.chain, worker.address, lambda: worker.from_owner(body), ExitCode.BAD_BUCKET)
+
+
+def test_owner_can_withdraw_all_spare_gas_and_not_one_nanoton_more(world: World, worker: Worker) -> None:
+    gas = worker.get_state().gas
+    for amount in (0, gas + 1, 2**100):
+        body = m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(amount))
+        refused(
+            world.chain, worker.address, lambda body=body: worker.from_owner(body), ExitCode.INSUFFICIENT_FREE
+        )
+    before = worker.balance
+    worker.from_owner(m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(gas)))
+    assert before - worker.balance == gas
+    state = worker.get_state()
+    assert (state.gas, state.stake) == (0, Nano.ton(100))
+
+
+def test_owner_cannot_withdraw_the_gas_that_a_claim_set_aside(
+    world: World, client: Client, worker: Worker
+) -> None:
+    locked_job(world, client, worker)
+    worker.from_owner(m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(worker.get_state().gas)))
+    assert worker.get_state().gas == 0
+    body = m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(1))
+    refused(world.chain, worker.address, lambda: worker.from_owner(body), ExitCode.INSUFFICIENT_FREE)
+
+
+def test_owner_can_withdraw_what_was_earned_and_the_registry_gets_its_fee(
+    world: World, client: Client, worker: Worker
+) -> None:
+    from cocoon_sdk.protocol import signing
+
+    number, _ = client.open(world.suite.directed_terms(worker, price=Nano.ton(2)))
+    signature = worker.sign_result(client, number, Nano.ton(2))
+    from tests.helpers.suite import hash_of
+
+    client.act(signing.accept_signed(number, Nano.ton(2), hash_of("result"), signature))
+    state = worker.get_state()
+    assert (state.earned, state.fee_due) == (Nano.ton("1.98"), Nano.ton("0.02"))
+    too_much = m.WithdrawBucket(query_id=0, bucket=0, amount=Nano(state.earned + 1))
+    refused(world.chain, worker.address, lambda: worker.from_owner(too_much), ExitCode.INSUFFICIENT_FREE)
+    registry = world.chain.balance(world.suite.network.registry)
+    before = worker.balance
+    transactions = worker.from_owner(m.WithdrawBucket(query_id=0, bucket=0, amount=Nano(state.earned)))
+    after = worker.get_state()
+    assert (after.earned, after.fee_due, after.stake) == (0, 0, state.stake)
+    assert before - worker.balance == Nano.ton(2)
+    (fee,) = at(transactions, world.suite.network.registry)
+    assert m.ProtocolFee.from_cell(fee.in_msg.body) == m.ProtocolFee(amount=Nano.ton("0.02"))
+    assert fee.in_msg.value > Nano.ton("0.019")
+    assert world.chain.balance(world.suite.network.registry) == registry + fee.in_msg.value - fee.total_fees
+
+
+def test_small_fees_wait_in_the_stake(world: World, client: Client, worker: Worker) -> None:
+    from cocoon_sdk.protocol import signing
+    from tests.helpers.suite import hash_of
+
+    number, _ = client.open(world.suite.directed_terms(worker, price=Nano.ton("0.5")))
+    signature = worker.sign_result(client, number, Nano.ton("0.5"))
+    client.act(signing.accept_signed(number, Nano.ton("0.5"), hash_of("result"), signature))
+    worker.from_owner(m.WithdrawBucket(query_id=0, bucket=0, amount=Nano.ton("0.4")))
+    state = worker.get_state()
+    assert (state.earned, state.fee_due) == (Nano.ton("0.095"), Nano.ton("0.005"))
+
+
+# -- expired locks ---------------------------------------------------------------------------------------
+
+
+def test_anyone_can_release_a_lock_only_after_its_end(
+    world: World, client: Client, worker: Worker, stranger: Actor
+) -> None:
+    number = locked_job(world, client, worker)
+    lock = worker.lock(1)
+    assert lock is not None
+    assert lock.end == world.chain.now + c.HARD_MAX_JOB_LIFE + c.DELIVERY_GRACE
+    body = m.ReleaseExpired(nonce=1).to_cell()
+    for when in (world.chain.now, lock.end):
+        world.chain.set_now(when)
+        refused(
+            world.chain, worker.address, lambda: stranger.send(worker.address, GAS, body), ExitCode.LOCK_ALIVE
+        )
+    world.chain.warp(1)
+    assert stranger.send(worker.address, GAS, body)[1].success
+    state = worker.get_state()
+    assert (state.locked, state.locks, state.stake) == (0, 0, Nano.ton(100))
+    refused(world.chain, worker.address, lambda: stranger.send(worker.address, GAS, body), ExitCode.NO_LOCK)
+    # The gas that the claim had set aside is free again, and the escrow's late outcome finds nothing.
+    stranger.send(client.address, GAS, m.ReclaimLate(id=number).to_cell())
+    assert client.job(number) is None
+    assert worker.get_state().stake == Nano.ton(100)
