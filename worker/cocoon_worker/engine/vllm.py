@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import socket
 import sys
@@ -42,6 +43,7 @@ _PROBE_TIMEOUT_S = 5.0
 _START_POLL_S = 0.5
 _WATCH_POLL_S = 10.0
 _SICK_PROBES = 6  # so long may a living process fail its health check before it is replaced
+_MAX_PROBE_BYTES = 1 << 20
 _QUIET_S = 5.0  # progress is reported at least this often
 
 _STAGES = (  # what vLLM prints -> what a person waiting wants to know; the last match counts
@@ -55,6 +57,9 @@ _STAGES = (  # what vLLM prints -> what a person waiting wants to know; the last
 )
 
 
+_LOAD = re.compile(r"^vllm:num_requests_(running|waiting)(?:\{[^}\n]*\})? ([0-9.e+]+)$", re.MULTILINE)
+
+
 class Device(StrEnum):
     """What vLLM computes on."""
 
@@ -66,6 +71,14 @@ def detect_device() -> Device:
     """Return GPU when this machine shows an NVIDIA or AMD device node, else CPU."""
     nvidia = any(name.removeprefix("nvidia").isdecimal() for name in os.listdir("/dev"))
     return Device.GPU if nvidia or os.path.exists("/dev/kfd") else Device.CPU
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLoad:
+    """Requests that vLLM computes now, and requests that wait for a place in the batch."""
+
+    running: int
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +168,7 @@ class VllmEngine:
         self._launched_at = 0.0
         self._child: GuardedChild | None = None
         self._client: OpenAIEngine | None = None
-        self._health_url = ""
+        self._root = ""
         self._http: aiohttp.ClientSession | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -231,6 +244,18 @@ class VllmEngine:
             raise self._unavailable()
         return await self._client.run(request, deadline_s=deadline_s)
 
+    async def load(self) -> EngineLoad:
+        """Return how busy vLLM is now. Raises `EngineUnavailableError` when it does not tell."""
+        try:
+            status, text = await self._get("/metrics")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise EngineUnavailableError("vLLM does not tell its load", why=type(error).__name__) from None
+        if status != 200:
+            raise EngineUnavailableError("vLLM does not tell its load", why=f"HTTP {status}")
+        found = {name: float(value) for name, value in _LOAD.findall(text)}
+        running, waiting = found.get("running", 0.0), found.get("waiting", 0.0)
+        return EngineLoad(running=int(running), waiting=int(waiting))
+
     # -- life cycle ------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
@@ -268,10 +293,10 @@ class VllmEngine:
             log=self._log,
             grace_s=settings.stop_grace_s,
         )
-        self._health_url = f"http://{_HOST}:{port}/health"
+        self._root = f"http://{_HOST}:{port}"
         await self._until_healthy(child)
         client = OpenAIEngine(
-            f"http://{_HOST}:{port}/v1", api_key=api_key, models=[settings.served_name], limits=self._limits
+            f"{self._root}/v1", api_key=api_key, models=[settings.served_name], limits=self._limits
         )
         await client.start()
         self._client = client
@@ -311,13 +336,17 @@ class VllmEngine:
 
     async def _probe(self) -> str:
         """Ask vLLM for its health; return what is wrong, nothing if all is well."""
-        if self._http is None:
-            return "not started"
         try:
-            async with self._http.get(self._health_url, allow_redirects=False) as response:
-                return "" if response.status == 200 else f"its health check gives HTTP {response.status}"
+            status, _ = await self._get("/health")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return f"its health check fails ({type(error).__name__})"
+        return "" if status == 200 else f"its health check gives HTTP {status}"
+
+    async def _get(self, path: str) -> tuple[int, str]:
+        if self._http is None:
+            raise self._unavailable()
+        async with self._http.get(self._root + path, allow_redirects=False) as response:
+            return response.status, (await response.content.read(_MAX_PROBE_BYTES)).decode("utf-8", "replace")
 
     async def _drop(self) -> None:
         """End child and connections, whatever state they are in."""
