@@ -1,0 +1,121 @@
+"""What a job's parameters and state mean: amounts set aside, and why a worker's message was refused.
+
+Owns the escrow's checks seen from the outside, in the contract's order. Must not read a chain. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytoniq_core import Address, Cell
+
+from cocoon_sdk.data.location import InlineData, LocationRefusedError, decode_data
+from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.explain.job_facts import JobStatus, PayloadPlace, Refusal
+from cocoon_sdk.protocol import constants as c
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.types import Nano
+
+
+def share_up(amount: int, bps: int) -> int:
+    """Return `bps` basis points of an amount, rounded up as the contracts do."""
+    return -(-amount * bps // c.BASIS_POINTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The parameter cell a job was opened under, read once."""
+
+    cell: Cell
+    params: m.Params
+    rules: m.ParamsRules
+
+    @classmethod
+    def of(cls, cell: Cell) -> Rules:
+        """Read a parameter cell. Raises `MalformedError`."""
+        params = m.Params.from_cell(cell)
+        return cls(cell, params, m.ParamsRules.from_cell(params.rules))
+
+    @property
+    def evidence_s(self) -> int:
+        """Seconds after a dispute in which both sides open what they have."""
+        return _either(self.rules, self.params, "evidence_deadline")
+
+    @property
+    def arbitration_s(self) -> int:
+        """Seconds after the evidence in which the arbiters may rule."""
+        return _either(self.rules, self.params, "arbitration_timeout")
+
+    def hold_and_collateral(self, terms: m.JobTerms) -> tuple[Nano, Nano]:
+        """Return the bond with its announcement, and the collateral, as the escrow computes them."""
+        if not terms.window:
+            return Nano(0), Nano(0)
+        p = self.params
+        bps = p.batch_collateral_bps if terms.items >= c.BATCH_ITEMS else p.collateral_bps
+        return p.dispute_bond + p.announce_fee, Nano(max(p.min_collateral, share_up(terms.max_price, bps)))
+
+
+def _either(first: object, second: object, name: str) -> int:
+    return int(getattr(first, name, None) or getattr(second, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a job stood when a message arrived."""
+
+    status: JobStatus
+    worker: Address | None
+    deadline: int
+    price: Nano
+    window: int
+
+
+def why_ignored(content: m.SubmitClaimed, job: Position, now: int) -> Refusal | None:
+    """Say why a submission on one's own claim changed nothing; None when it was taken."""
+    if job.status is JobStatus.SUBMITTED:
+        return Refusal.ALREADY_SUBMITTED
+    if job.status is JobStatus.DISPUTED:
+        return Refusal.DISPUTED
+    if now > job.deadline:
+        return Refusal.LATE_SUBMISSION
+    return Refusal.OVER_PRICE if content.amount > job.price else None
+
+
+def why_refused(
+    content: m.Claim | m.Submit | m.SubmitClaimed, worker: Address, job: Position, now: int
+) -> Refusal:
+    """Say what in the job's state stood against a claim or submission that got `Gone`."""
+    if job.status is JobStatus.UNKNOWN:
+        return Refusal.NEVER_OPENED
+    if job.status is JobStatus.ENDED:
+        return Refusal.ENDED
+    if isinstance(content, m.SubmitClaimed):
+        return Refusal.NO_CLAIM
+    if job.status is not JobStatus.OPEN:
+        if job.worker == worker:
+            claimed = job.status is JobStatus.CLAIMED
+            return Refusal.ALREADY_CLAIMED if claimed else Refusal.ALREADY_SUBMITTED
+        return Refusal.TAKEN
+    if job.worker is not None and job.worker != worker:
+        return Refusal.DIRECTED
+    if now > job.deadline:
+        return Refusal.LATE_CLAIM if isinstance(content, m.Claim) else Refusal.LATE_SUBMISSION
+    if isinstance(content, m.Submit):
+        if job.worker is None:
+            return Refusal.NO_CLAIM
+        if content.amount > job.price:
+            return Refusal.OVER_PRICE
+    elif not job.window:
+        return Refusal.NO_WINDOW
+    return Refusal.WRONG_BINDING
+
+
+def payload_place(data: Cell | None) -> PayloadPlace:
+    """Say where the bytes are that a data cell stands for."""
+    if data is None:
+        return PayloadPlace.NOT_ON_CHAIN
+    try:
+        found = decode_data(data)
+    except (MalformedError, LocationRefusedError):
+        return PayloadPlace.UNREADABLE
+    return PayloadPlace.INLINE if isinstance(found, InlineData) else PayloadPlace.BY_REFERENCE

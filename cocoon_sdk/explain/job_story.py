@@ -1,0 +1,394 @@
+"""The life of a job, replayed from the escrow's transactions into facts.
+
+Owns following a job's state, so that a refusal can be explained by what stood in its way. Must not read a
+chain: what happened comes in as decoded transactions, oldest first. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytoniq_core import Address
+
+from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.explain.facts import Fact, Role, TxRef
+from cocoon_sdk.explain.job_facts import (
+    ActionSkipped,
+    ArbiterPaid,
+    JobCancelled,
+    JobClaimed,
+    JobDisputed,
+    JobOpened,
+    JobReclaimed,
+    JobStatus,
+    MessageRefused,
+    NoticeReturned,
+    OutcomeKind,
+    OutcomeRedelivered,
+    OutcomeUndelivered,
+    PaidBecause,
+    ResultSubmitted,
+    SlashArrived,
+    VerdictExecuted,
+    Work,
+    WorkerPaid,
+    WorkerSlashed,
+    WorkIgnored,
+    WorkRefused,
+)
+from cocoon_sdk.explain.job_rules import Position, Rules, payload_place, why_ignored, why_refused
+from cocoon_sdk.explain.names import action_name, code_name, message_name
+from cocoon_sdk.history import (
+    AcceptSignedAction,
+    AccountKind,
+    ChainMessage,
+    DecodedTransaction,
+    JobEvent,
+    JobEventKind,
+    MessageKind,
+    OpenJobAction,
+    actions_of,
+    steps_of,
+)
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.abi_runtime import Message
+from cocoon_sdk.types import Hash, Nano
+
+_OUTCOMES: Final = {
+    m.Reward.OPCODE: OutcomeKind.REWARD,
+    m.Slash.OPCODE: OutcomeKind.SLASH,
+    m.Release.OPCODE: OutcomeKind.RELEASE,
+}
+OUTCOME_KINDS: Final = tuple(OutcomeKind)
+"""By the number that `Deliver` and tombstones use."""
+
+
+class JobStory:
+    """Follows one job. Feed every transaction of its escrow from the opening on, oldest first."""
+
+    def __init__(self, escrow: Address, job_id: int, rules: Rules) -> None:
+        self.escrow, self.job_id, self.rules = escrow, job_id, rules
+        self.facts: list[Fact] = []
+        self.status = JobStatus.UNKNOWN
+        self.terms: m.JobTerms | None = None
+        self.worker: Address | None = None
+        self.workers: dict[bytes, Address] = {}
+        self.deadline = 0
+        self.amount = Nano(0)
+        self.shared = False
+        self.client_network_fees = Nano(0)
+
+    def feed(self, transaction: DecodedTransaction) -> None:
+        """Add what one transaction of the escrow did to the job."""
+        before = len(self.facts)
+        incoming = transaction.in_message
+        if incoming is None:
+            return
+        if incoming.kind is MessageKind.EXTERNAL_IN:
+            self._external(transaction)
+        elif incoming.job_id == self.job_id:
+            self._internal(transaction, incoming)
+        if len(self.facts) > before:
+            self.client_network_fees += transaction.total_fees + transaction.forward_fees
+
+    # -- what happened --------------------------------------------------------------------------------
+
+    def _external(self, transaction: DecodedTransaction) -> None:
+        actions = actions_of(transaction, AccountKind.ESCROW)
+        mine = [pair for pair in actions if getattr(pair[0], "job_id", None) == self.job_id]
+        steps = {id(step.action): step for step in steps_of(transaction, self.job_id)}
+        self.shared |= bool(mine) and len(actions) > len(mine)
+        for action, code in mine:
+            if code is not None:
+                named = code_name(code)
+                self._add(
+                    transaction,
+                    ActionSkipped,
+                    by=Role.CLIENT,
+                    account=self.escrow,
+                    action=action_name(action),
+                    exit_code=code,
+                    name=named.name,
+                    why=named.why,
+                    hint=named.hint,
+                )
+        for step in steps.values():
+            self._step(step)
+
+    def _internal(self, transaction: DecodedTransaction, incoming: ChainMessage) -> None:
+        if not transaction.success:
+            code = transaction.exit_code if transaction.exit_code is not None else 0
+            named = code_name(code)
+            self._add(
+                transaction,
+                MessageRefused,
+                sender=incoming.src,
+                message=message_name(incoming.op),
+                exit_code=code,
+                name=named.name,
+                why=named.why,
+                hint=named.hint,
+            )
+            return
+        if incoming.bounced and incoming.op not in _OUTCOMES and incoming.src is not None:
+            self._add(transaction, NoticeReturned, to=incoming.src, notice=message_name(incoming.op))
+            return
+        if isinstance(incoming.content, m.SlashPaid) and incoming.src is not None:
+            self._add(transaction, SlashArrived, worker=incoming.src, amount=incoming.content.amount)
+        for step in steps_of(transaction, self.job_id):
+            self._step(step)
+
+    def _step(self, step: JobEvent) -> None:
+        match step.kind:
+            case JobEventKind.OPENED:
+                self._opened(step)
+            case JobEventKind.CLAIMED:
+                self._claimed(step)
+            case JobEventKind.SUBMITTED | JobEventKind.PAID_AT_ONCE:
+                self._submitted(step)
+            case JobEventKind.REFUSED:
+                self._refused(step)
+            case JobEventKind.ACCEPTED | JobEventKind.ACCEPTED_SIGNED | JobEventKind.FINALIZED:
+                self._paid(step)
+            case JobEventKind.DISPUTED:
+                self._disputed(step)
+            case JobEventKind.RESOLVED:
+                self._resolved(step)
+            case JobEventKind.RECLAIMED:
+                self._reclaimed(step)
+            case JobEventKind.CANCELLED:
+                by_owner = step.action is None
+                self._add(step.transaction, JobCancelled, price=self._price, by_owner=by_owner)
+                self.status = JobStatus.ENDED
+            case JobEventKind.UNDELIVERED | JobEventKind.DELIVERED:
+                self._delivery(step)
+
+    def _opened(self, step: JobEvent) -> None:
+        action = step.action
+        if not isinstance(action, OpenJobAction):
+            return
+        try:
+            self.terms = terms = action.job_terms()
+        except MalformedError:
+            return  # a codec of another version; what follows is told without it
+        now = step.transaction.now
+        bond, collateral = self.rules.hold_and_collateral(terms)
+        self.status = JobStatus.OPEN
+        self.deadline = now + terms.claim_period
+        if terms.worker is not None:
+            offer = next((x for x in step.transaction.out_messages if self._is(x, m.JobOffer)), None)
+            self.worker = None if offer is None else offer.dst
+            self._met(self.worker)
+        self._add(
+            step.transaction,
+            JobOpened,
+            model_id=_hash(terms.model_id),
+            price=terms.max_price,
+            bond=bond,
+            collateral=collateral,
+            worker=self.worker,
+            claim_by=self.deadline,
+            work_period_s=terms.work_period,
+            window_s=terms.window,
+            items=terms.items,
+            payload=payload_place(action.data),
+        )
+
+    def _claimed(self, step: JobEvent) -> None:
+        message = step.message
+        if message is None or message.src is None or not isinstance(message.content, m.Claim):
+            return
+        self.status, self.worker = JobStatus.CLAIMED, message.src
+        self._met(message.src)
+        self.deadline = step.transaction.now + (self.terms.work_period if self.terms else 0)
+        self._add(
+            step.transaction,
+            JobClaimed,
+            worker=message.src,
+            collateral=self._collateral,
+            submit_by=self.deadline,
+        )
+
+    def _submitted(self, step: JobEvent) -> None:
+        message = step.message
+        if message is None or message.src is None:
+            return
+        content, now = message.content, step.transaction.now
+        if not isinstance(content, m.Submit | m.SubmitClaimed):
+            return
+        self._met(message.src)
+        if isinstance(content, m.SubmitClaimed) and (reason := why_ignored(content, self._position(), now)):
+            self._add(step.transaction, WorkIgnored, worker=message.src, reason=reason, amount=content.amount)
+            return
+        self.status, self.worker, self.amount = JobStatus.SUBMITTED, message.src, content.amount
+        self.deadline = now + (self.terms.window if self.terms else 0)
+        self._add(
+            step.transaction,
+            ResultSubmitted,
+            worker=message.src,
+            amount=content.amount,
+            result_hash=_hash(content.result_hash),
+            window_end=self.deadline,
+        )
+        if step.kind is JobEventKind.PAID_AT_ONCE:
+            self._pay(step, PaidBecause.NO_WINDOW)
+
+    def _refused(self, step: JobEvent) -> None:
+        message = step.message
+        if message is None or message.src is None:
+            return
+        content = message.content
+        if not isinstance(content, m.Claim | m.Submit | m.SubmitClaimed):
+            return
+        self._met(message.src)
+        self._add(
+            step.transaction,
+            WorkRefused,
+            worker=message.src,
+            work=Work.CLAIM if isinstance(content, m.Claim) else Work.SUBMISSION,
+            reason=why_refused(content, message.src, self._position(), step.transaction.now),
+            amount=None if isinstance(content, m.Claim) else content.amount,
+        )
+
+    def _paid(self, step: JobEvent) -> None:
+        if step.kind is JobEventKind.ACCEPTED:
+            self._pay(step, PaidBecause.ACCEPTED)
+        elif isinstance(step.action, AcceptSignedAction):
+            self._pay(step, PaidBecause.ACCEPTED_SIGNED, step.action.result_hash)
+        elif self.status is JobStatus.DISPUTED:
+            self._pay(step, PaidBecause.ARBITERS_SILENT)
+        else:
+            self._pay(step, PaidBecause.WINDOW_OVER)
+
+    def _pay(self, step: JobEvent, because: PaidBecause, result_hash: Hash | None = None) -> None:
+        for message in step.transaction.out_messages:
+            if self._is(message, m.Reward) and isinstance(message.content, m.Reward) and message.dst:
+                self._add(
+                    step.transaction,
+                    WorkerPaid,
+                    worker=message.dst,
+                    amount=Nano(message.content.amount),
+                    fee=Nano(message.content.fee),
+                    price=self._price,
+                    because=because,
+                    by=None if step.message is None else step.message.src,
+                    result_hash=result_hash,
+                )
+        self.status = JobStatus.ENDED
+
+    def _disputed(self, step: JobEvent) -> None:
+        p, now = self.rules.params, step.transaction.now
+        self.status, self.deadline = JobStatus.DISPUTED, now
+        self._add(
+            step.transaction,
+            JobDisputed,
+            worker=self.worker or self.escrow,
+            amount=self.amount,
+            bond=p.dispute_bond,
+            evidence_until=now + self.rules.evidence_s,
+            verdict_until=now + self.rules.evidence_s + self.rules.arbitration_s,
+        )
+
+    def _resolved(self, step: JobEvent) -> None:
+        resolve = None if step.message is None else step.message.content
+        if not isinstance(resolve, m.Resolve):
+            return
+        verdict = m.Verdict.from_cell(resolve.verdict)
+        shares = [x for x in step.transaction.out_messages if x.kind is MessageKind.INTERNAL and x.op is None]
+        self._add(
+            step.transaction,
+            VerdictExecuted,
+            worker=self.worker or self.escrow,
+            asked=self.amount,
+            pay=Nano(verdict.pay),
+            slash=Nano(verdict.slash),
+            signers=len(shares),
+        )
+        for share in shares:
+            if share.dst is not None:
+                self._add(step.transaction, ArbiterPaid, arbiter=share.dst, amount=share.value)
+        self._pay(step, PaidBecause.VERDICT)
+        self._slashes(step, late=False)
+
+    def _reclaimed(self, step: JobEvent) -> None:
+        self._add(
+            step.transaction,
+            JobReclaimed,
+            worker=self.worker or self.escrow,
+            price=self._price,
+            by=None if step.message is None else step.message.src,
+        )
+        self._slashes(step, late=True)
+        self.status = JobStatus.ENDED
+
+    def _slashes(self, step: JobEvent, *, late: bool) -> None:
+        for message in step.transaction.out_messages:
+            if self._is(message, m.Slash) and isinstance(message.content, m.Slash) and message.dst:
+                amount, back = Nano(message.content.amount), Nano(message.content.back)
+                self._add(
+                    step.transaction, WorkerSlashed, worker=message.dst, amount=amount, back=back, late=late
+                )
+
+    def _delivery(self, step: JobEvent) -> None:
+        message = step.message
+        if message is None:
+            return
+        if step.kind is JobEventKind.UNDELIVERED and message.src is not None and message.op is not None:
+            outcome = _OUTCOMES[message.op]
+            self._add(
+                step.transaction,
+                OutcomeUndelivered,
+                worker=message.src,
+                outcome=outcome,
+                amount=_bounced_amount(message) if outcome is not OutcomeKind.RELEASE else Nano(0),
+            )
+        elif isinstance(message.content, m.Deliver):
+            sent = next((x for x in step.transaction.out_messages if x.op in _OUTCOMES), None)
+            self._add(
+                step.transaction,
+                OutcomeRedelivered,
+                worker=None if sent is None else sent.dst,
+                outcome=OUTCOME_KINDS[message.content.kind % len(OUTCOME_KINDS)],
+                by=message.src,
+            )
+
+    def _position(self) -> Position:
+        return Position(self.status, self.worker, self.deadline, self._price, self._window)
+
+    # -- small things ---------------------------------------------------------------------------------
+
+    @property
+    def _price(self) -> Nano:
+        return Nano(0) if self.terms is None else self.terms.max_price
+
+    @property
+    def _window(self) -> int:
+        return 0 if self.terms is None else self.terms.window
+
+    @property
+    def _collateral(self) -> Nano:
+        return Nano(0) if self.terms is None else self.rules.hold_and_collateral(self.terms)[1]
+
+    def _is(self, message: ChainMessage, wanted: type[Message]) -> bool:
+        return isinstance(message.content, wanted) and message.job_id == self.job_id
+
+    def _met(self, worker: Address | None) -> None:
+        if worker is not None:
+            self.workers.setdefault(worker.hash_part, worker)
+
+    def _add(self, transaction: DecodedTransaction, fact: type[Fact], **fields: object) -> None:
+        where = TxRef(transaction.address, transaction.lt)
+        self.facts.append(fact(at=transaction.now, tx=where, **fields))
+
+
+def _bounced_amount(message: ChainMessage) -> Nano:
+    """Read the amount that a bounced outcome still shows: operation, id, nonce, amount follow the marker."""
+    skipped = 32 + 32 + 32 + 32
+    bits = message.body.begin_parse()
+    if len(bits.bits) < skipped + 64:
+        return Nano(0)
+    return Nano(bits.skip_bits(skipped).load_uint(64))
+
+
+def _hash(value: int) -> Hash:
+    return Hash(value.to_bytes(32, "big"))
