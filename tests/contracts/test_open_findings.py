@@ -1,4 +1,4 @@
-"""Confirmed holes of the contracts, each with its smallest reproduction. A test that passes moves to its room."""
+"""Confirmed holes of the contracts, each with its smallest reproduction."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def test_hot_key_thief_cannot_burn_free_funds_with_an_empty_bucket(
 ) -> None:
     """A due step with junk behind it is accepted without any bucket, skipped, and so can be sent for ever.
 
-    `isDue` looks at operation and id only; `perform` refuses the trailing bits after the acceptance. The import
-    fee of a large external (up to 0.3 TON) is charged to the account and never to the bucket.
+    `isDue` looks at operation and id only; `perform` refuses the trailing bits after the acceptance. The
+    import fee of a large external (up to 0.3 TON) is charged to the account and never to the bucket.
     """
     number, _ = client.open(world.suite.directed_terms(worker))
     worker.submit(client, number, Nano.ton(1))
@@ -35,7 +35,7 @@ def test_hot_key_thief_cannot_burn_free_funds_with_an_empty_bucket(
 def test_bucket_is_charged_for_all_that_an_external_costs(
     world: World, client: Client, worker: Worker
 ) -> None:
-    """What a hot key makes the account pay has to leave the bucket, import fees of large externals included."""
+    """What a hot key makes the account pay has to leave the bucket, import fees included."""
     client.from_owner(m.SetEscrowLimits(query_id=0, daily_limit=Nano.ton(10), allowed=None))
     terms = world.suite.directed_terms(worker).to_cell()
     oversized = Action(signing.open_job(1, terms).bits, (extended(terms, "", tree(3000)),))

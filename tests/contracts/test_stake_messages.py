@@ -1,4 +1,4 @@
-"""Every internal message of a worker's stake, from the wrong sender, too early, too late, in the wrong shape."""
+"""Every message of a worker's stake, from the wrong sender, at the wrong time, in the wrong shape."""
 
 from __future__ import annotations
 

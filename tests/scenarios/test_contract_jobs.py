@@ -1,0 +1,323 @@
+"""Whole lives of jobs on the contracts alone: who ends up with what, to the nanoTON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.exit_codes import ExitCode
+from cocoon_sdk.sandbox import Transaction
+from cocoon_sdk.types import Nano
+from tests.helpers.audit import BURN, World, at, audited, net, refused, sent, skipped, the_payment
+from tests.helpers.suite import GAS, Client, Worker, hash_of
+
+PRICE = Nano.ton(1)
+FEE = Nano.ton("0.01")
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    yield from audited()
+
+
+class Books:
+    """Balances at the start, and every transaction since."""
+
+    def __init__(self, world: World, *accounts: Client | Worker) -> None:
+        self.chain, self.accounts = world.chain, accounts
+        self.start = {account.address: int(account.balance) for account in accounts}
+        self.lt = world.chain.lt
+
+    def all(self) -> list[Transaction]:
+        return self.chain.transactions(limit=10**6, after_lt=self.lt)[::-1]
+
+    def close(self) -> None:
+        """Every account's change is explained by its messages and its own fees."""
+        for account in self.accounts:
+            explained = self.start[account.address] + net(self.all(), account.address)
+            assert account.balance == explained
+
+    def spent_by(self, account: Client | Worker) -> int:
+        return self.start[account.address] - int(account.balance)
+
+
+def idle(client: Client, jobs: int = 0) -> None:
+    """Nothing of the client's money is bound any more."""
+    state = client.get_state()
+    assert (state.jobs, state.reserved) == (jobs, 0)
+
+
+# -- paid ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("amount", [0, 1, 100, 333_333_333, PRICE])
+def test_client_can_accept_a_submitted_result_of_a_directed_job(world: World, amount: int) -> None:
+    client, worker = world.client(), world.worker()
+    books = Books(world, client, worker)
+    number, opened = client.open(world.suite.directed_terms(worker, price=PRICE))
+    assert at(opened, worker.address)[0].op == m.JobOffer.OPCODE
+    worker.submit(client, number, amount)
+    job = client.job(number)
+    assert job is not None
+    accepted = client.act(signing.accept_result(number))
+    reward = the_payment(accepted, m.Reward)
+    assert reward.value == amount + job.gas_back
+    state = worker.get_state()
+    fee = -(-amount * 100 // 10_000)
+    assert (state.earned, state.fee_due, state.locks, state.stake) == (
+        amount - fee,
+        fee,
+        0,
+        Nano.ton(100),
+    )
+    books.close()
+    idle(client)
+    # The client paid the amount, and besides it less than a hundredth of a TON of gas.
+    assert 0 <= books.spent_by(client) - amount < Nano.ton("0.03")
+    assert 0 <= books.spent_by(worker) + amount < Nano.ton("0.03")
+    assert world.chain.balance(BURN) == 0
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+@pytest.mark.parametrize("amount", [0, 1, Nano.ton("0.7")])
+def test_client_can_end_a_job_with_the_workers_signature(world: World, claimed: bool, amount: int) -> None:
+    client, worker = world.client(), world.worker()
+    books = Books(world, client, worker)
+    number, _ = client.open(world.suite.directed_terms(worker, price=PRICE))
+    if claimed:
+        worker.claim(client, number)
+        assert worker.get_state().locks == 1
+    signature = worker.sign_result(client, number, amount)
+    ended = client.act(signing.accept_signed(number, Nano(amount), hash_of("result"), signature))
+    skipped(client, ended)
+    state = worker.get_state()
+    assert (state.earned + state.fee_due, state.locks, state.locked) == (amount, 0, 0)
+    # The gas that the claim had set aside is free again.
+    assert state.gas == state.balance - state.stake - amount - 60_000_000
+    books.close()
+    idle(client)
+
+
+def test_cooperative_end_takes_four_transactions(world: World) -> None:
+    client, worker = world.client(), world.worker()
+    number, opened = client.open(world.suite.directed_terms(worker))
+    signature = worker.sign_result(client, number, PRICE)
+    ended = client.act(signing.accept_signed(number, PRICE, hash_of("result"), signature))
+    assert len(opened) + len(ended) == 4
+
+
+def test_window_zero_pays_at_once(world: World) -> None:
+    client, worker = world.client(), world.worker()
+    books = Books(world, client, worker)
+    number, _ = client.open(world.suite.directed_terms(worker, window=0))
+    assert client.get_state().reserved == PRICE
+    submitted = worker.submit(client, number, Nano.ton("0.25"))
+    assert [t.op for t in submitted[1:]] == [m.Submit.OPCODE, m.Reward.OPCODE]
+    state = worker.get_state()
+    assert (state.earned, state.fee_due, state.next_nonce) == (Nano.ton("0.2475"), Nano.ton("0.0025"), 1)
+    books.close()
+    idle(client)
+
+
+@pytest.mark.parametrize("caller", ["stranger", "operator"])
+def test_anyone_can_finalize_after_the_window(world: World, caller: str) -> None:
+    client, worker = world.client(), world.worker()
+    stranger = world.chain.actor("stranger")
+    number, _ = client.open(world.suite.directed_terms(worker, price=PRICE))
+    worker.submit(client, number, PRICE)
+    job = client.job(number)
+    assert job is not None
+    body = m.Finalize(id=number).to_cell()
+    world.chain.set_now(job.deadline - 1)
+    refused(world.chain, client.address, lambda: stranger.send(client.address, GAS, body), ExitCode.TOO_EARLY)
+    world.chain.warp(1)
+    books = Books(world, client, worker)
+    if caller == "stranger":
+        done = stranger.send(client.address, GAS, body)
+    else:
+        done = worker.act(signing.finalize(number, client.address), max_spend=Nano.ton("0.02"))
+    assert the_payment(done, m.Reward).value > PRICE + job.gas_back
+    state = worker.get_state()
+    assert (state.earned, state.fee_due, state.locks) == (PRICE - FEE, FEE, 0)
+    books.close()
+    idle(client)
+    assert books.spent_by(client) - at(done, client.address)[0].storage_fee == PRICE + job.gas_back
+    refused(world.chain, client.address, lambda: stranger.send(client.address, GAS, body), ExitCode.NO_JOB)
+
+
+# -- nobody comes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["hot key", "owner"])
+@pytest.mark.parametrize("directed", [True, False])
+def test_client_can_take_back_a_job_that_nobody_serves(world: World, who: str, directed: bool) -> None:
+    client, worker = world.client(), world.worker()
+    terms = world.suite.directed_terms(worker) if directed else world.suite.open_terms()
+    number, _ = client.open(terms)
+    job = client.job(number)
+    assert job is not None
+    body = m.CancelJob(query_id=0, id=number)
+    if directed:
+        # The named worker may be at work until its deadline.
+        world.chain.set_now(job.deadline)
+        if who == "owner":
+            refused(world.chain, client.address, lambda: client.from_owner(body), ExitCode.TOO_EARLY)
+        else:
+            skipped(client, client.act(signing.cancel_job(number)), ExitCode.TOO_EARLY)
+        world.chain.warp(1)
+    books = Books(world, client, worker)
+    done = client.from_owner(body) if who == "owner" else client.act(signing.cancel_job(number))
+    assert at(done, client.address)[0].success
+    books.close()
+    idle(client)
+    (cancelled,) = at(done, client.address)
+    attached = GAS if who == "owner" else 0
+    assert books.spent_by(client) == cancelled.total_fees - attached
+    assert worker.get_state().locks == 0
+
+
+def test_client_cannot_cancel_a_claimed_job(world: World) -> None:
+    client, worker = world.client(), world.worker()
+    number, _ = client.open(world.suite.open_terms())
+    worker.claim(client, number)
+    job = client.job(number)
+    world.chain.warp(90_000)
+    skipped(client, client.act(signing.cancel_job(number)), ExitCode.WRONG_STATE)
+    refused(
+        world.chain,
+        client.address,
+        lambda: client.from_owner(m.CancelJob(query_id=0, id=number)),
+        ExitCode.WRONG_STATE,
+    )
+    assert client.job(number) == job
+
+
+def test_three_workers_can_race_and_one_wins(world: World) -> None:
+    """All three claims are under way before the first arrives; the losers get their collateral back."""
+    client = world.client()
+    rivals = [world.worker(f"rival {i}") for i in range(3)]
+    number, _ = client.open(world.suite.open_terms(PRICE))
+    books = Books(world, client, *rivals)
+    world.chain.hold()
+    for rival in rivals:
+        rival.claim(client, number)
+    assert [rival.get_state().locked for rival in rivals] == [Nano.ton(4)] * 3
+    world.chain.step(1)  # the second one's claim arrives first
+    world.chain.release()
+    job = client.job(number)
+    assert job is not None
+    winner = rivals[1]
+    assert signing.account_address(job.worker) == winner.address
+    assert [rival.get_state().locks for rival in rivals] == [0, 1, 0]
+    assert [rival.get_state().locked for rival in rivals] == [0, Nano.ton(4), 0]
+    for loser in (rivals[0], rivals[2]):
+        state = loser.get_state()
+        assert state.gas == state.balance - state.stake - 60_000_000
+    winner.submit_claimed(1, PRICE)
+    client.act(signing.accept_result(number))
+    assert winner.get_state().earned == PRICE - FEE
+    books.close()
+    idle(client)
+
+
+@pytest.mark.parametrize("caller", ["hot key", "stranger"])
+@pytest.mark.parametrize("price", ["0.001", "1", "30"])
+def test_worker_pays_the_late_penalty_when_it_does_not_deliver(world: World, caller: str, price: str) -> None:
+    client, worker = world.client(), world.worker(stake=Nano.ton(200))
+    stranger = world.chain.actor("stranger")
+    total = Nano.ton(price)
+    number, _ = client.open(world.suite.open_terms(total))
+    worker.claim(client, number)
+    job = client.job(number)
+    assert job is not None
+    world.chain.set_now(job.deadline)
+    body = m.ReclaimLate(id=number).to_cell()
+    refused(world.chain, client.address, lambda: stranger.send(client.address, GAS, body), ExitCode.TOO_EARLY)
+    skipped(client, client.act(signing.reclaim_late(number)), ExitCode.TOO_EARLY)
+    world.chain.warp(1)
+    books = Books(world, client, worker)
+    if caller == "stranger":
+        done = stranger.send(client.address, GAS, body)
+    else:
+        done = client.act(signing.reclaim_late(number))
+    penalty, back = int(total) * 4 // 100, int(total) // 100
+    (slashed,) = sent(done, m.Slash)
+    assert m.Slash.from_cell(slashed.in_msg.body) == m.Slash(
+        id=number, nonce=job.nonce, amount=penalty, back=back
+    )
+    state = worker.get_state()
+    assert (state.stake, state.locked, state.locks, state.earned) == (
+        Nano.ton(200) - penalty,
+        0,
+        0,
+        0,
+    )
+    assert the_payment(done, m.SlashPaid).value == back
+    assert world.chain.balance(BURN) == penalty - back
+    books.close()
+    idle(client)
+    refused(world.chain, client.address, lambda: stranger.send(client.address, GAS, body), ExitCode.NO_JOB)
+    # A submission that crosses finds nothing, frees nothing, and brings its gas back.
+    gas = worker.get_state().gas
+    skipped(worker, worker.submit_claimed(job.nonce, PRICE), ExitCode.NO_LOCK)
+    assert gas - worker.get_state().gas < Nano.ton("0.01")
+
+
+# -- crossing messages -----------------------------------------------------------------------------------
+
+
+def test_submission_that_crosses_a_signed_end_frees_its_lock(world: World) -> None:
+    client, worker = world.client(), world.worker()
+    number, _ = client.open(world.suite.directed_terms(worker))
+    signature = worker.sign_result(client, number, Nano.ton("0.4"))
+    target = worker.target(client, number)
+    world.chain.hold()
+    client.act(signing.accept_signed(number, Nano.ton("0.4"), hash_of("result"), signature))
+    worker.submit(client, number, PRICE, target=target)
+    # The submission arrives before the reward, although it was sent after.
+    index = next(i for i, p in enumerate(world.chain.pending) if p.op == m.Submit.OPCODE)
+    world.chain.step(index)
+    world.chain.release()
+    state = worker.get_state()
+    assert (state.locks, state.locked, state.earned + state.fee_due) == (0, 0, Nano.ton("0.4"))
+    idle(client)
+
+
+def test_claim_that_crosses_a_cancellation_frees_its_lock(world: World) -> None:
+    client, worker = world.client(), world.worker()
+    number, _ = client.open(world.suite.open_terms())
+    world.chain.hold()
+    worker.claim(client, number)
+    client.act(signing.cancel_job(number))
+    world.chain.release()
+    assert (worker.get_state().locks, worker.get_state().stake) == (0, Nano.ton(100))
+    idle(client)
+
+
+def test_late_gone_cannot_free_a_younger_lock(world: World) -> None:
+    """The answer to a premature submission names its own nonce: the lock of the claim stays."""
+    client, worker = world.client(), world.worker()
+    number, _ = client.open(world.suite.open_terms())
+    world.chain.hold()
+    worker.submit(client, number, PRICE)  # nobody claimed yet: Gone for nonce 1
+    worker.claim(client, number)  # nonce 2
+    world.chain.release()
+    job = client.job(number)
+    assert job is not None
+    assert (job.status, job.nonce) == (1, 2)
+    assert worker.lock(1) is None
+    assert worker.lock(2) is not None
+    assert worker.get_state().locked == Nano.ton(4)
+
+
+def test_dispute_that_crosses_finalisation_changes_nothing(world: World) -> None:
+    client, worker = world.client(), world.worker()
+    number, _ = client.open(world.suite.directed_terms(worker))
+    worker.submit(client, number, PRICE)
+    world.chain.warp(3600)
+    world.chain.actor("stranger").send(client.address, GAS, m.Finalize(id=number).to_cell())
+    skipped(client, client.act(signing.dispute_result(number)), ExitCode.NO_JOB)
+    assert worker.get_state().earned == PRICE - FEE
