@@ -32,6 +32,7 @@ from cocoon_sdk.history.lookup import (
     payload_of,
     result_of,
     sending_transaction,
+    state_after,
     steps_of,
     walk,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "payload_of",
     "result_of",
     "sending_transaction",
+    "state_after",
     "steps_of",
     "walk",
 ]

@@ -202,7 +202,8 @@ def _read_action(source: Reader, kind: AccountKind) -> SignedAction:
         if read is None:
             return UnreadableAction(f"there is no {kind.value} action {op}")
         action = read(source)
-        source.finish()
+        if isinstance(action, OpenJobAction | AcceptResultAction):
+            source.finish()  # the contract insists for these; elsewhere it takes what follows, and so must we
     except MalformedError as error:
         return UnreadableAction(str(error))
     return action
@@ -221,12 +222,12 @@ def _open_job(source: Reader) -> OpenJobAction:
 
 
 def _claim(source: Reader) -> ClaimAction:
-    return ClaimAction(source.uint(32), source.uint(1) == 1, JobTarget.from_cell(source.ref()))
+    return ClaimAction(source.uint(32), source.uint(1) == 1, JobTarget.read(Reader.of_cell(source.ref())))
 
 
 def _submit(source: Reader) -> SubmitAction:
     job_id, amount = source.uint(32), Nano(COINS.read(source))
-    return SubmitAction(job_id, amount, SubmitWork.from_cell(source.ref()), _data(source))
+    return SubmitAction(job_id, amount, SubmitWork.read(Reader.of_cell(source.ref())), _data(source))
 
 
 def _submit_claimed(source: Reader) -> SubmitClaimedAction:
@@ -254,9 +255,7 @@ def _data(source: Reader) -> Cell | None:
 
 def _hashes(cell: Cell, count: int) -> list[Hash]:
     source = Reader.of_cell(cell)
-    found = [_hash(source.uint(256)) for _ in range(count)]
-    source.finish()
-    return found
+    return [_hash(source.uint(256)) for _ in range(count)]
 
 
 def _hash(value: int) -> Hash:

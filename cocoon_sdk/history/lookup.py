@@ -6,7 +6,7 @@ finds was accepted by contracts, but data cells are still whatever a stranger pu
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -34,6 +34,7 @@ from cocoon_sdk.history.transactions import (
     decode_transaction,
 )
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.job_states import JobState
 from cocoon_sdk.types import Hash, Nano
 
 MAX_WALK: Final = 4096
@@ -224,6 +225,36 @@ def steps_of(transaction: DecodedTransaction, job_id: int) -> tuple[JobEvent, ..
         return ()
     kind = _internal_kind(transaction, incoming, job_id)
     return () if kind is None else (JobEvent(kind, transaction, paid=_paid(transaction, job_id)),)
+
+
+def state_after(events: Sequence[JobEvent]) -> JobState:
+    """Return where a job stands after what happened to it (all of it, oldest first)."""
+    state = JobState.NONE
+    for event in events:
+        if event.kind is JobEventKind.OPENED and isinstance(event.action, OpenJobAction):
+            terms = event.action.job_terms()
+            directed = JobState.OFFERED if terms.window else JobState.OFFERED_AT_ONCE
+            state = JobState.OPEN if terms.worker is None else directed
+        elif event.kind is JobEventKind.RESOLVED:
+            sent = {type(message.content) for message in event.transaction.out_messages}
+            unpaid = JobState.REFUNDED if m.Release in sent else JobState.PAID
+            state = JobState.SLASHED if m.Slash in sent else unpaid
+        else:
+            state = _STATES_AFTER.get(event.kind, state)
+    return state
+
+
+_STATES_AFTER: Final = {
+    JobEventKind.CLAIMED: JobState.CLAIMED,
+    JobEventKind.SUBMITTED: JobState.SUBMITTED,
+    JobEventKind.PAID_AT_ONCE: JobState.PAID,
+    JobEventKind.ACCEPTED: JobState.PAID,
+    JobEventKind.ACCEPTED_SIGNED: JobState.PAID,
+    JobEventKind.DISPUTED: JobState.DISPUTED,
+    JobEventKind.CANCELLED: JobState.REFUNDED,
+    JobEventKind.RECLAIMED: JobState.PENALISED,
+    JobEventKind.FINALIZED: JobState.PAID,
+}
 
 
 def actions_of(
