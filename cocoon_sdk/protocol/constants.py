@@ -32,10 +32,10 @@ ESCROW_RENT: Final = 60000000
 STAKE_RENT: Final = 60000000
 REGISTRY_RESERVE: Final = 200000000
 MARKET_RENT: Final = 20000000
-GAS_EXTERNAL_BASE: Final = 5000
-"""An external up to accepting it, and its tail, without actions."""
-GAS_EXTERNAL_ACTION: Final = 26000
-"""One action of an external on the largest state, its import fee included."""
+GAS_EXTERNAL: Final = 24000
+"""An external with one action on the largest state, its import fee included; each further action at
+most as much.
+"""
 GAS_NOTICE: Final = 1500
 """A notice that changes nothing (JobOffer, Disputed, market notices)."""
 GAS_STAKE_CREDIT: Final = 11000
@@ -56,6 +56,8 @@ GAS_JOB_PATH: Final = 60000
 """All of a job that draws on its own gas: two externals, two notices, the outcome."""
 GAS_SYNC: Final = 40000
 """Answer of the registry, and its use by an account."""
+ACTION_BATCH: Final = 0
+"""Several actions in one external."""
 ACTION_OPEN_JOB: Final = 1
 """Client: open a job."""
 ACTION_ACCEPT_RESULT: Final = 2

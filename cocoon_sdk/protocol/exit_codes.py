@@ -74,7 +74,6 @@ class ExitCode(IntEnum):
     TIMELOCK = 1102
     NOT_PENDING_OWNER = 1103
     INSUFFICIENT_STAKE = 1200
-    MAX_LOCKED = 1201
     TOO_MANY_LOCKS = 1202
     NO_LOCK = 1203
     LOCK_ALIVE = 1204
@@ -586,21 +585,14 @@ class NotPendingOwnerError(ContractError):
 
 
 class InsufficientStakeError(ContractError):
-    """Exit code 1200: The unlocked stake does not cover the collateral."""
+    """Exit code 1200: The unlocked stake, or what the owner lets the operator lock, does not cover the
+    collateral.
+    """
 
     CODE = ExitCode.INSUFFICIENT_STAKE
     NAME = "INSUFFICIENT_STAKE"
-    WHY = "The unlocked stake does not cover the collateral"
-    HINT = "Add stake, or wait until locks end"
-
-
-class MaxLockedError(ContractError):
-    """Exit code 1201: The owner's max_locked would be exceeded."""
-
-    CODE = ExitCode.MAX_LOCKED
-    NAME = "MAX_LOCKED"
-    WHY = "The owner's max_locked would be exceeded"
-    HINT = "Raise it, or wait until locks end"
+    WHY = "The unlocked stake, or what the owner lets the operator lock, does not cover the collateral"
+    HINT = "Add stake, raise max_locked, or wait until locks end"
 
 
 class TooManyLocksError(ContractError):
@@ -846,7 +838,6 @@ ERRORS: Final[dict[int, type[ContractError]]] = {
     ExitCode.TIMELOCK: TimelockError,
     ExitCode.NOT_PENDING_OWNER: NotPendingOwnerError,
     ExitCode.INSUFFICIENT_STAKE: InsufficientStakeError,
-    ExitCode.MAX_LOCKED: MaxLockedError,
     ExitCode.TOO_MANY_LOCKS: TooManyLocksError,
     ExitCode.NO_LOCK: NoLockError,
     ExitCode.LOCK_ALIVE: LockAliveError,

@@ -85,11 +85,6 @@ class WorkerStakeGetters:
         return GetterCall("state", (), StakeView.from_stack)
 
     @staticmethod
-    def submit_reserve() -> GetterCall[int]:
-        """`submitReserve()`."""
-        return GetterCall("submitReserve", (), one(sint(257)))
-
-    @staticmethod
     def work_cost() -> GetterCall[int]:
         """`workCost()`."""
         return GetterCall("workCost", (), one(sint(257)))

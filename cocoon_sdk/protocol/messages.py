@@ -362,16 +362,16 @@ class Sweep(Message):
 class Claim(Message):
     """Message `Claim`.
 
-    claim#c56de16d id:uint32 nonce:uint32 collateral:Coins binding:uint256 operator_key:uint256
+    claim#fc5d5ddd id:uint32 nonce:uint32 collateral:uint64 binding:uint256 operator_key:uint256
     owner:uint256 index:uint32 previous_code:Bool = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xC56DE16D
+    OPCODE: ClassVar[int] = 0xFC5D5DDD
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
             ("nonce", uint(32)),
-            ("collateral", COINS),
+            ("collateral", uint(64)),
             ("binding", uint(256)),
             ("operator_key", uint(256)),
             ("owner", uint(256)),
@@ -381,9 +381,9 @@ class Claim(Message):
     )
     id: int
     nonce: int
-    collateral: Nano
+    collateral: int
     binding: int
-    """SHA-256 of (hash of the stake's parameter cell | hash of the job's terms cell)."""
+    """Hash of the stake's parameter cell XOR hash of the job's terms cell."""
     operator_key: int
     owner: int
     """From owner and index the escrow derives the stake's address before it believes."""
@@ -395,17 +395,17 @@ class Claim(Message):
 class Submit(Message):
     """Message `Submit`.
 
-    submit#d2cfe622 id:uint32 nonce:uint32 amount:Coins collateral:Coins result_hash:uint256
+    submit#985a09c8 id:uint32 nonce:uint32 amount:uint64 collateral:uint64 result_hash:uint256
     binding:uint256 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xD2CFE622
+    OPCODE: ClassVar[int] = 0x985A09C8
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
             ("nonce", uint(32)),
-            ("amount", COINS),
-            ("collateral", COINS),
+            ("amount", uint(64)),
+            ("collateral", uint(64)),
             ("result_hash", uint(256)),
             ("binding", uint(256)),
         ),
@@ -413,8 +413,8 @@ class Submit(Message):
     id: int
     nonce: int
     """Of the lock that this submission made; 0 when nothing is locked (window 0)."""
-    amount: Nano
-    collateral: Nano
+    amount: int
+    collateral: int
     result_hash: int
     binding: int
     """As in Claim."""
@@ -424,22 +424,22 @@ class Submit(Message):
 class SubmitClaimed(Message):
     """Message `SubmitClaimed`.
 
-    submit_claimed#ad84f876 id:uint32 nonce:uint32 amount:Coins result_hash:uint256 = InMsg;
+    submit_claimed#415809b7 id:uint32 nonce:uint32 amount:uint64 result_hash:uint256 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xAD84F876
+    OPCODE: ClassVar[int] = 0x415809B7
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
             ("nonce", uint(32)),
-            ("amount", COINS),
+            ("amount", uint(64)),
             ("result_hash", uint(256)),
         ),
     )
     id: int
     nonce: int
     """Of the claim, which bound all else."""
-    amount: Nano
+    amount: int
     result_hash: int
 
 
@@ -447,18 +447,18 @@ class SubmitClaimed(Message):
 class SlashPaid(Message):
     """Message `SlashPaid`.
 
-    slash_paid#73b6dc61 id:uint32 amount:Coins = InMsg;
+    slash_paid#76eced8f id:uint32 amount:uint64 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x73B6DC61
+    OPCODE: ClassVar[int] = 0x76ECED8F
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("amount", COINS),
+            ("amount", uint(64)),
         ),
     )
     id: int
-    amount: Nano
+    amount: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -747,17 +747,17 @@ class OfferNotice(Message):
 class SignedResult(Struct):
     """Body of an accepted-signed action: what the worker signed, and its signature.
 
-    signed_result$_ amount:Coins result_hash:uint256 signature:Any = SignedResult;
+    signed_result$_ amount:uint64 result_hash:uint256 signature:Any = SignedResult;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("amount", COINS),
+            ("amount", uint(64)),
             ("result_hash", uint(256)),
             ("signature", REST),
         ),
     )
-    amount: Nano
+    amount: int
     result_hash: int
     signature: Cell
 
@@ -767,8 +767,8 @@ class JobTarget(Struct):
     """What an operator names of a job it claims or submits without a claim; the stake derives the escrow
     from it.
 
-    job_target$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool collateral:Coins
-    job_hash:uint256 = JobTarget;
+    job_target$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool collateral:uint64
+    job_hash:uint256 own_previous_code:Bool = JobTarget;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -776,16 +776,20 @@ class JobTarget(Struct):
             ("escrow_owner", uint(256)),
             ("escrow_index", uint(32)),
             ("previous_code", BOOL),
-            ("collateral", COINS),
+            ("collateral", uint(64)),
             ("job_hash", uint(256)),
+            ("own_previous_code", BOOL),
         ),
     )
     escrow_owner: int
     escrow_index: int
     previous_code: bool
-    collateral: Nano
+    """Whether the escrow runs what this stake's owner accepted as the previous code."""
+    collateral: int
     job_hash: int
     """Cell hash of the job's terms cell."""
+    own_previous_code: bool
+    """In a claim: whether this stake runs what the escrow's owner accepted as the previous code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -810,8 +814,8 @@ class JobTerms(Struct):
     """What the client fixes when it opens a job; its cell hash is the job hash. Kept as it came, never
     rewritten.
 
-    job_terms$_ model_id:uint256 payload_hash:uint256 terms_hash:uint256 max_price:Coins
-    claim_period:uint24 work_period:uint24 window:uint24 items:uint16 worker:(Maybe ^Cell) = JobTerms;
+    job_terms$_ model_id:uint256 payload_hash:uint256 terms_hash:uint256 claim_period:uint24
+    work_period:uint24 items:uint16 window:uint24 max_price:uint64 worker:(Maybe ^Cell) = JobTerms;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -819,47 +823,44 @@ class JobTerms(Struct):
             ("model_id", uint(256)),
             ("payload_hash", uint(256)),
             ("terms_hash", uint(256)),
-            ("max_price", COINS),
             ("claim_period", uint(24)),
             ("work_period", uint(24)),
-            ("window", uint(24)),
             ("items", uint(16)),
+            ("window", uint(24)),
+            ("max_price", uint(64)),
             ("worker", MaybeCodec(CELL)),
         ),
     )
     model_id: int
     payload_hash: int
     terms_hash: int
-    max_price: Nano
     claim_period: int
     """Seconds to claim (or to submit without a claim), to work after a claim, and to challenge."""
     work_period: int
-    window: int
     items: int
     """Number of items of a batch; 1 for a single request."""
+    window: int
+    max_price: int
     worker: Cell | None
     """The worker of a directed job; null for an open one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobWorker(Struct):
-    """The worker a directed job is for, with the operator key that the client saw.
+    """The worker a directed job is for: the operator key that the client saw, and the stake's account id.
+    The client checks before it signs that the account is genuine; nobody else's money depends on it.
 
-    job_worker$_ owner:uint256 index:uint32 previous_code:Bool operator_key:uint256 = JobWorker;
+    job_worker$_ operator_key:uint256 account:uint256 = JobWorker;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("owner", uint(256)),
-            ("index", uint(32)),
-            ("previous_code", BOOL),
             ("operator_key", uint(256)),
+            ("account", uint(256)),
         ),
     )
-    owner: int
-    index: int
-    previous_code: bool
     operator_key: int
+    account: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -908,39 +909,39 @@ class VerdictSignature(Struct):
 class Params(Struct):
     """The parameter cell. What a job needs when it is opened stands in front; the rest in a reference.
 
-    params$_ version:uint32 min_window:uint24 max_window:uint24 max_phases:uint32 min_collateral:Coins
-    collateral_bps:uint24 batch_collateral_bps:uint24 dispute_bond:Coins announce_fee:Coins
-    fee_bps:uint16 market_code_hash:uint256 market_code_depth:uint16 rules:^Cell = Params;
+    params$_ version:uint32 fee_bps:uint16 announce_fee:uint64 dispute_bond:uint64 min_window:uint24
+    max_window:uint24 max_phases:uint32 min_collateral:uint64 collateral_bps:uint24
+    batch_collateral_bps:uint24 market_code_hash:uint256 market_code_depth:uint16 rules:^Cell = Params;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("version", uint(32)),
+            ("fee_bps", uint(16)),
+            ("announce_fee", uint(64)),
+            ("dispute_bond", uint(64)),
             ("min_window", uint(24)),
             ("max_window", uint(24)),
             ("max_phases", uint(32)),
-            ("min_collateral", COINS),
+            ("min_collateral", uint(64)),
             ("collateral_bps", uint(24)),
             ("batch_collateral_bps", uint(24)),
-            ("dispute_bond", COINS),
-            ("announce_fee", COINS),
-            ("fee_bps", uint(16)),
             ("market_code_hash", uint(256)),
             ("market_code_depth", uint(16)),
             ("rules", CELL),
         ),
     )
     version: int
+    fee_bps: int
+    announce_fee: int
+    dispute_bond: int
     min_window: int
     max_window: int
     max_phases: int
     """Longest sum of claim, work and challenge periods: what max_job_life leaves beside a dispute."""
-    min_collateral: Nano
+    min_collateral: int
     collateral_bps: int
     batch_collateral_bps: int
-    dispute_bond: Nano
-    announce_fee: Nano
-    fee_bps: int
     market_code_hash: int
     market_code_depth: int
     rules: Cell
@@ -1160,85 +1161,174 @@ class Lock(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holdings(Struct):
-    """The part of a stake's state that locks and rewards change.
+class Header(Struct):
+    """Struct `Header`.
 
-    holdings$_ pending:uint8 lock_count:uint8 locked:uint64 earned:uint64 fee_due:uint64 locks:(Maybe
-    ^Cell) = Holdings;
+    header$_ purpose:uint32 global_id:int32 contract:uint256 epoch:uint32 counterparty:uint256 = Header;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("pending", uint(8)),
-            ("lock_count", uint(8)),
-            ("locked", uint(64)),
-            ("earned", uint(64)),
-            ("fee_due", uint(64)),
-            ("locks", MaybeCodec(CELL)),
+            ("purpose", uint(32)),
+            ("global_id", sint(32)),
+            ("contract", uint(256)),
+            ("epoch", uint(32)),
+            ("counterparty", uint(256)),
         ),
     )
-    pending: int
-    """Claims whose submission's gas is set aside."""
-    lock_count: int
-    locked: int
-    earned: int
-    fee_due: int
-    locks: Cell | None
+    purpose: int
+    global_id: int
+    contract: int
+    epoch: int
+    counterparty: int
+    """Account id of the counterparty; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StakeAuth(Struct):
-    """What only the owner, the registry and announcements change.
+    """What only the owner, the registry, slashes and announcements change.
 
-    stake_auth$_ epoch:uint32 operator_key:uint256 unbonding:uint64 max_locked:uint64 daily_lock:uint64
-    params:(Maybe ^Cell) peers:(Maybe ^Cell) info_hash:uint256 unbonds_at:uint32 = StakeAuth;
+    stake_auth$_ header:Header operator_key:uint256 daily_lock:uint64 params:(Maybe ^Cell) peers:(Maybe
+    ^Cell) bond:^Cell = StakeAuth;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("epoch", uint(32)),
+            ("header", StructCodec(Header)),
             ("operator_key", uint(256)),
-            ("unbonding", uint(64)),
-            ("max_locked", uint(64)),
             ("daily_lock", uint(64)),
             ("params", MaybeCodec(CELL)),
             ("peers", MaybeCodec(CELL)),
-            ("info_hash", uint(256)),
-            ("unbonds_at", uint(32)),
+            ("bond", CELL),
         ),
     )
-    epoch: int
+    header: Header
+    """Of externals, kept ready since activation; zeros while pending."""
     operator_key: int
-    unbonding: int
-    max_locked: int
     daily_lock: int
     params: Cell | None
     """Null while pending."""
     peers: Cell | None
     """Codes of escrows that the owner deals with."""
-    info_hash: int
+    bond: Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bond(Struct):
+    """The slow part of it.
+
+    bond$_ stake:uint64 unbonding:uint64 unbonds_at:uint32 max_locked:uint64 info_hash:uint256 = Bond;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("stake", uint(64)),
+            ("unbonding", uint(64)),
+            ("unbonds_at", uint(32)),
+            ("max_locked", uint(64)),
+            ("info_hash", uint(256)),
+        ),
+    )
+    stake: int
+    unbonding: int
     unbonds_at: int
+    max_locked: int
+    info_hash: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StakeState(Struct):
+    """All of a stake's data behind its identity. Hot paths read and write only the parts they need, in
+    this order.
+
+    stake_state$_ seqno:uint32 next_nonce:uint32 bucket_at:uint32 bucket:uint64 ceiling:uint64
+    counts:uint16 locked:uint64 promised:uint64 fee_due:uint64 locks:(Maybe ^Cell) auth:^Cell =
+    StakeState;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("seqno", uint(32)),
+            ("next_nonce", uint(32)),
+            ("bucket_at", uint(32)),
+            ("bucket", uint(64)),
+            ("ceiling", uint(64)),
+            ("counts", uint(16)),
+            ("locked", uint(64)),
+            ("promised", uint(64)),
+            ("fee_due", uint(64)),
+            ("locks", MaybeCodec(CELL)),
+            ("auth", CELL),
+        ),
+    )
+    seqno: int
+    next_nonce: int
+    bucket_at: int
+    bucket: int
+    ceiling: int
+    """Most that may be locked: the smaller of what is bonded and not unbonding, and the owner's
+    max_locked.
+    """
+    counts: int
+    """Locks x 256 + claims whose submission's gas is set aside."""
+    locked: int
+    promised: int
+    """Stake, earned and fee due: what the balance covers before any gas."""
+    fee_due: int
+    locks: Cell | None
+    auth: Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings(Struct):
+    """The part that outcomes change.
+
+    holdings$_ counts:uint16 locked:uint64 promised:uint64 fee_due:uint64 locks:(Maybe ^Cell) =
+    Holdings;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("counts", uint(16)),
+            ("locked", uint(64)),
+            ("promised", uint(64)),
+            ("fee_due", uint(64)),
+            ("locks", MaybeCodec(CELL)),
+        ),
+    )
+    counts: int
+    locked: int
+    promised: int
+    fee_due: int
+    locks: Cell | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk(Struct):
     """What the operator's actions change.
 
-    desk$_ next_nonce:int257 level:int257 holdings:Holdings auth:^Cell = Desk;
+    desk$_ next_nonce:int257 level:int257 counts:int257 ^[ locked:int257 locks:(Maybe ^Cell) auth:^Cell
+    ] = Desk;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("next_nonce", sint(257)),
             ("level", sint(257)),
-            ("holdings", StructCodec(Holdings)),
+            ("counts", sint(257)),
+        ),
+        (
+            ("locked", sint(257)),
+            ("locks", MaybeCodec(CELL)),
             ("auth", CELL),
         ),
     )
     next_nonce: int
     level: int
-    """Collateral that may still be locked now."""
-    holdings: Holdings
+    """Collateral that may still be locked today."""
+    counts: int
+    locked: int
+    locks: Cell | None
     auth: Cell
 
 
@@ -1246,27 +1336,24 @@ class Desk(Struct):
 class Mandate(Struct):
     """What they only read.
 
-    mandate$_ identity:^Cell operator_key:int257 bonded:int257 max_locked:int257 params:^Cell
-    peers:^Cell = Mandate;
+    mandate$_ identity:^Cell operator_key:int257 ceiling:int257 params:(Maybe ^Cell) peers:(Maybe ^Cell)
+    = Mandate;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("identity", SLICE),
             ("operator_key", sint(257)),
-            ("bonded", sint(257)),
-            ("max_locked", sint(257)),
-            ("params", CELL),
-            ("peers", CELL),
+            ("ceiling", sint(257)),
+            ("params", MaybeCodec(CELL)),
+            ("peers", MaybeCodec(CELL)),
         ),
     )
     identity: Cell
     operator_key: int
-    bonded: int
-    """Stake that is not unbonding."""
-    max_locked: int
-    params: Cell
-    peers: Cell
+    ceiling: int
+    params: Cell | None
+    peers: Cell | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1286,35 +1373,6 @@ class AccountIdentity(Struct):
     registry: Address
     owner: Address
     index: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StakeState(Struct):
-    """All of a stake's data behind its identity. Hot paths read and write only the parts they need, in
-    this order.
-
-    stake_state$_ seqno:uint32 next_nonce:uint32 bucket_at:uint32 bucket:uint64 stake:uint64
-    holdings:Holdings auth:^Cell = StakeState;
-    """
-
-    LAYOUT: ClassVar[Layout] = (
-        (
-            ("seqno", uint(32)),
-            ("next_nonce", uint(32)),
-            ("bucket_at", uint(32)),
-            ("bucket", uint(64)),
-            ("stake", uint(64)),
-            ("holdings", StructCodec(Holdings)),
-            ("auth", CELL),
-        ),
-    )
-    seqno: int
-    next_nonce: int
-    bucket_at: int
-    bucket: int
-    stake: int
-    holdings: Holdings
-    auth: Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1471,13 +1529,13 @@ class Book(Struct):
 class EscrowAuth(Struct):
     """What only the owner and the registry change.
 
-    escrow_auth$_ epoch:uint32 hot_key:uint256 daily_limit:uint64 params:(Maybe ^Cell) peers:(Maybe
+    escrow_auth$_ header:Header hot_key:uint256 daily_limit:uint64 params:(Maybe ^Cell) peers:(Maybe
     ^Cell) allowed:(Maybe ^Cell) = EscrowAuth;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("epoch", uint(32)),
+            ("header", StructCodec(Header)),
             ("hot_key", uint(256)),
             ("daily_limit", uint(64)),
             ("params", MaybeCodec(CELL)),
@@ -1485,7 +1543,8 @@ class EscrowAuth(Struct):
             ("allowed", MaybeCodec(CELL)),
         ),
     )
-    epoch: int
+    header: Header
+    """Of externals, kept ready since activation; zeros while pending."""
     hot_key: int
     daily_limit: int
     params: Cell | None

@@ -18,6 +18,8 @@ from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol.messages import JobTarget, SignedResult, SubmitWork, Verdict
 from cocoon_sdk.types import Hash, Nano
 
+NOTHING = Nano(0)
+
 MAX_VALIDITY_S = c.MAX_VALIDITY
 """Longest time ahead, in seconds, that an external may be valid."""
 
@@ -58,8 +60,8 @@ def account_address(account: int) -> Address:
 
 
 def binding_hash(params: Cell, job_hash: bytes) -> Hash:
-    """Return what a claim or submission binds: the stake's parameters and the terms cell of the job."""
-    return Hash(hashlib.sha256(params.hash + job_hash).digest())
+    """Return what a claim or submission binds: the stake's parameters XOR the terms cell of the job."""
+    return Hash(bytes(a ^ b for a, b in zip(params.hash, job_hash, strict=True)))
 
 
 def result_digest(domain: Domain, worker: Address, job_id: int, result_hash: bytes, amount: int) -> Hash:
@@ -137,21 +139,20 @@ def reclaim_late(job_id: int) -> Action:
     return _action(c.ACTION_RECLAIM_LATE, begin_cell().store_uint(job_id, 32))
 
 
-def claim(job_id: int, target: JobTarget, *, previous_code: bool = False) -> Action:
-    """Worker: claim a job; `previous_code` if the escrow's owner accepts this stake's code as the previous one."""
-    fields = begin_cell().store_uint(job_id, 32).store_bit(int(previous_code))
-    return _action(c.ACTION_CLAIM, fields, target.to_cell())
+def claim(job_id: int, target: JobTarget) -> Action:
+    """Worker: claim a job."""
+    return _action(c.ACTION_CLAIM, begin_cell().store_uint(job_id, 32), target.to_cell())
 
 
 def submit(job_id: int, amount: Nano, work: SubmitWork, data: Cell | None = None) -> Action:
     """Worker: submit without a claim."""
-    fields = begin_cell().store_uint(job_id, 32).store_coins(amount)
+    fields = begin_cell().store_uint(job_id, 32).store_uint(amount, 64)
     return _action(c.ACTION_SUBMIT, fields, work.to_cell(), *_optional(data))
 
 
 def submit_claimed(nonce: int, amount: Nano, result_hash: bytes, data: Cell | None = None) -> Action:
     """Worker: submit on the claim with this nonce."""
-    fields = begin_cell().store_uint(nonce, 32).store_coins(amount)
+    fields = begin_cell().store_uint(nonce, 32).store_uint(amount, 64)
     work = begin_cell().store_bytes(result_hash).end_cell()
     return _action(c.ACTION_SUBMIT_CLAIMED, fields, work, *_optional(data))
 
@@ -178,21 +179,27 @@ def external_body(
     *,
     seqno: int,
     valid_until: int,
-    max_spend: Nano,
     actions: Sequence[Action],
+    max_spend: Nano = NOTHING,
 ) -> Cell:
-    """Sign 1 to 8 actions; `max_spend` bounds what they may take out of free funds, in nanoTON.
+    """Sign 1 to 8 actions.
 
-    Raises `MalformedError` for a wrong number of actions.
+    One action is checked by the contract before it accepts. Several are accepted at once and may together take
+    at most `max_spend` nanoTON out of free funds; what fails is skipped. Raises `MalformedError` for a wrong
+    number of actions.
     """
     if not 1 <= len(actions) <= c.MAX_ACTIONS:
         raise MalformedError(f"an external carries 1 to {c.MAX_ACTIONS} actions, not {len(actions)}")
-    link: Cell | None = None
-    for action in reversed(actions[1:]):
-        link = _with_link(begin_cell(), action, link).end_cell()
     head = begin_cell().store_uint(seqno, 32).store_uint(valid_until, 32)
-    head.store_uint(len(actions), 4).store_coins(max_spend)
-    signed = _with_link(head, actions[0], link).end_cell()
+    if len(actions) == 1:
+        signed = _store(head, actions[0]).end_cell()
+    else:
+        link: Cell | None = None
+        for action in reversed(actions):
+            cell = begin_cell() if link is None else begin_cell().store_ref(link)
+            link = _store(cell, action).end_cell()
+        head.store_uint(c.ACTION_BATCH, 8).store_uint(len(actions), 32).store_uint(max_spend, 64)
+        signed = head.store_ref(link).end_cell()
     digest = hashlib.sha256(domain.header(purpose) + signed.hash).digest()
     return begin_cell().store_bytes(key.sign(digest)).store_cell(signed).end_cell()
 
@@ -205,10 +212,8 @@ def external_message(destination: Address, body: Cell) -> Cell:
     return head.store_bit(1).store_ref(body).end_cell()
 
 
-def _with_link(head: Builder, action: Action, link: Cell | None) -> Builder:
+def _store(head: Builder, action: Action) -> Builder:
     head.store_cell(action.bits)
-    if link is not None:
-        head.store_ref(link)
     for ref in action.refs:
         head.store_ref(ref)
     return head

@@ -140,6 +140,7 @@ class Worker(Account):
             previous_code=False,
             collateral=Nano(job.collateral),
             job_hash=as_int(job.terms.hash),
+            own_previous_code=False,
         )
 
     def claim(self, client: Client, job_id: int, **options: Any) -> list[Transaction]:
@@ -246,10 +247,7 @@ class Suite:
 
     def directed_terms(self, worker: Worker, price: int = Nano.ton(1), **changes: Any) -> m.JobTerms:
         target = m.JobWorker(
-            owner=signing.account_id(worker.owner.address),
-            index=0,
-            previous_code=False,
-            operator_key=worker.key.verify_key.to_int(),
+            operator_key=worker.key.verify_key.to_int(), account=signing.account_id(worker.address)
         )
         return self.open_terms(price, worker=target.to_cell(), **changes)
 
