@@ -7,6 +7,7 @@ refused messages, skipped actions and payments. It must not know scenarios: thos
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,8 @@ from cocoon_sdk.protocol.abi_runtime import Message
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.getters import EscrowGetters
 from cocoon_sdk.sandbox import Blockchain, Transaction
+from cocoon_sdk.sandbox.accounts import EMPTY_ACCOUNT, ShardAccount
+from cocoon_sdk.sandbox.cells import address_key
 from cocoon_sdk.sandbox.ledger import Ledger
 from cocoon_sdk.types import Nano
 from tests.helpers.suite import Account, Client, Suite, Worker
@@ -326,3 +329,19 @@ def tree(leaves: int, seed: int = 0) -> Cell:
                 builder.store_ref(cell)
             level.append(builder.end_cell())
     return level[0]
+
+
+# -- accounts that are not there -------------------------------------------------------------------------
+
+
+@contextmanager
+def absent(chain: Blockchain, address: Address) -> Iterator[None]:
+    """Take an account off the chain for a while, as if it were frozen: what is sent there bounces."""
+    accounts, key = chain._state.accounts, address_key(address)
+    kept = accounts.pop(key)
+    try:
+        yield
+    finally:
+        gone = ShardAccount(accounts.get(key, EMPTY_ACCOUNT))
+        assert gone.balance == 0, "something stayed at the absent account"
+        chain._state.accounts[key] = kept
