@@ -15,14 +15,13 @@ from typing import Any, Final, TypeAlias
 
 from cocoon_sdk.protocol import JobKind, PayloadPlain, SamplingClass, max_price
 from cocoon_sdk.protocol import constants as c
+from cocoon_sdk.protocol.job_states import EntryStatus
 from cocoon_sdk.types import Nano
 from cocoon_worker.catalogue import OwnOffer
 from cocoon_worker.config import Policy
 from cocoon_worker.engine.base import EngineKind, EngineRequest, EngineRequestError
 from cocoon_worker.engine.request import checked_body
 
-STATUS_OPEN: Final = 0
-"""The escrow's status of an entry that nobody claimed or served."""
 _TOKENS_PER_MESSAGE: Final = 8
 """What chat templates add around a message, and around the whole."""
 _PREFILL_SPEEDUP: Final = 50
@@ -78,7 +77,7 @@ class EscrowFacts:
 
     genuine: bool
     accepts_us: bool = True
-    """Our stake's address derives from a code that the escrow deals with."""
+    """Our stake's address derives from a code that the escrow deals with; claims need that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,18 +188,19 @@ def admit(
     payload: PayloadFacts | None = None,
 ) -> Decision:
     """Decide about one job; without its payload the answer is `Refuse` or `NeedPayload`."""
-    refusal = (
-        _identity(job, escrow, stake, situation) or _own_state(stake, situation) or _funds(_known(job), stake)
-    )
+    if not escrow.genuine:
+        return Refuse(Refusal.FORGED_ESCROW, "its address derives from no code that our stake deals with")
+    if job is None:
+        return Refuse(Refusal.NO_SUCH_JOB, "the escrow holds no such entry (any more)")
+    refusal = _identity(job, stake, situation) or _own_state(stake, situation) or _funds(job, stake)
     if refusal is not None:
         return refusal
-    entry = _known(job)
-    offer = _offer(entry, situation.offers)
+    offer = _offer(job, situation.offers)
     if isinstance(offer, Refuse):
         return offer
-    if entry.price < offer.terms.minimum_price:
-        return Refuse(Refusal.PRICE, f"the maximum is {entry.price}, our minimum {offer.terms.minimum_price}")
-    plan = _plan(entry, situation, _START_S)
+    if job.price < offer.terms.minimum_price:
+        return Refuse(Refusal.PRICE, f"the maximum is {job.price}, our minimum {offer.terms.minimum_price}")
+    plan = _plan(job, escrow, situation, _START_S)
     if isinstance(plan, Refuse):
         return plan
     if payload is None:
@@ -208,29 +208,16 @@ def admit(
     request = build_request(offer, payload)
     if isinstance(request, Refuse):
         return request
-    if request.worst_price > entry.price:
+    if request.worst_price > job.price:
         return Refuse(
-            Refusal.PRICE, f"the request may cost {request.worst_price}, the maximum is {entry.price}"
+            Refusal.PRICE, f"the request may cost {request.worst_price}, the maximum is {job.price}"
         )
-    plan = _plan(entry, situation, request.run_s)
+    plan = _plan(job, escrow, situation, request.run_s)
     return plan if isinstance(plan, Refuse) else Accept(plan, offer, request)
 
 
-def _known(job: JobView | None) -> JobView:
-    assert job is not None  # `_identity` has refused a missing job
-    return job
-
-
-def _identity(
-    job: JobView | None, escrow: EscrowFacts, stake: StakeFacts, situation: Situation
-) -> Refuse | None:
-    if not escrow.genuine:
-        return Refuse(Refusal.FORGED_ESCROW, "its address derives from no code that our stake deals with")
-    if not escrow.accepts_us:
-        return Refuse(Refusal.ESCROW_PEERS, "the escrow's owner does not deal with our stake's code")
-    if job is None:
-        return Refuse(Refusal.NO_SUCH_JOB, "the escrow holds no such entry (any more)")
-    if job.status != STATUS_OPEN:
+def _identity(job: JobView, stake: StakeFacts, situation: Situation) -> Refuse | None:
+    if job.status != EntryStatus.OPEN:
         return Refuse(Refusal.TAKEN, "the entry is not open any more")
     if job.worker not in (0, stake.account):
         return Refuse(Refusal.NOT_FOR_US, "it names another worker")
@@ -286,7 +273,7 @@ def _offer(job: JobView, offers: Sequence[OwnOffer]) -> OwnOffer | Refuse:
     return Refuse(Refusal.TERMS, "the job names other terms than we offer now")
 
 
-def _plan(job: JobView, situation: Situation, run_s: int) -> Plan | Refuse:
+def _plan(job: JobView, escrow: EscrowFacts, situation: Situation, run_s: int) -> Plan | Refuse:
     """Choose the way that meets every deadline with the policy's margins."""
     policy, now = situation.policy, situation.now
     margin = policy.confirmation_s + policy.safety_s
@@ -297,6 +284,8 @@ def _plan(job: JobView, situation: Situation, run_s: int) -> Plan | Refuse:
         return Plan.SUBMIT
     if job.collateral == 0:
         return Refuse(Refusal.LATE, f"about {work_s} s of work do not fit, and it cannot be claimed")
+    if not escrow.accepts_us:
+        return Refuse(Refusal.ESCROW_PEERS, "the escrow's owner does not deal with our stake's code")
     if work_s + margin > job.work_period:
         return Refuse(Refusal.WORK_PERIOD, f"about {work_s} s of work do not fit into {job.work_period} s")
     return Plan.CLAIM if job.worker else Plan.OPEN_CLAIM

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 from cocoon_sdk.crypto import VerifyKey
 from cocoon_sdk.errors import ConfigError
@@ -16,6 +17,15 @@ from cocoon_worker.config import OfferConfig
 from cocoon_worker.engine.base import EngineLimits
 
 _DEFAULT_OUTPUT_TOKENS = 512
+_PLAIN: Final = (
+    "model",
+    "engine_model",
+    "max_context",
+    "max_output_tokens",
+    "tokens_per_second",
+    "bytes_per_token",
+    "open_jobs",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,17 @@ class OwnOffer:
     def model_id(self) -> Hash:
         """The model as registry and market name it."""
         return self.terms.model_id
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that the journal keeps."""
+        kept = {name: getattr(self, name) for name in _PLAIN}
+        return {**kept, "terms": self.terms.to_wire()}
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> OwnOffer:
+        """Read the kept form."""
+        terms = Terms.from_wire(kept["terms"])
+        return cls(terms=terms, terms_hash=terms.terms_hash, **{name: kept[name] for name in _PLAIN})
 
     @property
     def limits(self) -> EngineLimits:

@@ -10,14 +10,12 @@ from dataclasses import replace
 from typing import Final
 
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.job_states import EntryStatus
 from cocoon_sdk.types import Nano
 from cocoon_worker.events import JobOutcome, OutcomeKind
 from cocoon_worker.records import JobRecord
 from cocoon_worker.states import JOB_TRANSITIONS, OVER, ActionKind, JobState
 
-STATUS_CLAIMED: Final = 1
-STATUS_SUBMITTED: Final = 2
-STATUS_DISPUTED: Final = 3
 MAX_PAUSE_S: Final = 300
 
 _BEFORE: Final = {
@@ -26,7 +24,7 @@ _BEFORE: Final = {
     ActionKind.SUBMIT_CLAIMED: (JobState.SUBMITTING, JobState.READY),
     ActionKind.FINALIZE: (JobState.FINALIZING, JobState.SUBMITTED),
 }
-"""Where a job stands while an action is under way, and where it returns to when the action came to nothing."""
+"""Where a job stands while an action is under way, and where it returns to if that came to nothing."""
 
 
 def move(job: JobRecord, state: JobState, now: int, reason: str = "") -> JobRecord:
@@ -101,17 +99,17 @@ def on_view(job: JobRecord, view: m.Job | None, stake: int, now: int, margin_s: 
 
     The entry changes before the message that tells us arrives, so a missing entry is given `margin_s`.
     """
-    if view is not None and view.worker == stake and view.status == STATUS_DISPUTED:
+    if view is not None and view.worker == stake and view.status == EntryStatus.DISPUTED:
         return replace(move(job, JobState.DISPUTED, now), deadline=_arbitration_end(view))
     match job.state:
         case JobState.CLAIMING if job.locked:
             ours = view is not None and view.worker == stake and view.nonce == job.nonce
-            if ours and view is not None and view.status == STATUS_CLAIMED:
+            if ours and view is not None and view.status == EntryStatus.CLAIMED:
                 return replace(move(job, JobState.CLAIMED, now), deadline=view.deadline)
         case JobState.SUBMITTING:
-            if view is not None and view.worker == stake and view.status == STATUS_SUBMITTED:
+            if view is not None and view.worker == stake and view.status == EntryStatus.SUBMITTED:
                 return replace(move(job, JobState.SUBMITTED, now), deadline=view.deadline)
-            if view is not None and view.status == STATUS_CLAIMED and now > view.deadline + margin_s:
+            if view is not None and view.status == EntryStatus.CLAIMED and now > view.deadline + margin_s:
                 return give_up(job, now, "the submission arrived after the deadline")
         case JobState.QUEUED | JobState.RUNNING | JobState.READY if not job.locked:
             if view is None and now > job.deadline + margin_s:
@@ -125,5 +123,5 @@ def is_over(job: JobRecord) -> bool:
 
 
 def _arbitration_end(view: m.Job) -> int:
-    params = m.Params.from_cell(view.params)
-    return view.deadline + params.evidence_deadline + params.arbitration_timeout
+    rules = m.ParamsRules.from_cell(m.Params.from_cell(view.params).rules)
+    return view.deadline + rules.evidence_deadline + rules.arbitration_timeout

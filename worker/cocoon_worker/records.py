@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pytoniq_core import Address, Cell
 
@@ -43,13 +43,11 @@ class JobFacts:
     own_previous_code: bool
     """The escrow's owner holds this stake's code as the previous one."""
     job_hash: str
-    terms_hash: str
-    model: str
-    kind: str
+    """Of the terms cell, in hex; `payload_hash` likewise."""
+    payload_hash: str
+    offer: dict[str, Any]
+    """The offer it was accepted under (`OwnOffer.to_json`): a later change of prices does not touch it."""
     max_price: int
-    window: int
-    work_period: int
-    max_output_tokens: int
     run_s: int
     """Pessimistic run time of the engine."""
 

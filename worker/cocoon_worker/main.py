@@ -1,0 +1,147 @@
+"""`python -m cocoon_worker.main`: the composition root of a worker process.
+
+Owns the choice of chain adapter, engine and log format, and the process's signals. Everything else is
+`cocoon_worker.service`. SIGTERM and SIGINT finish what the grace allows; a second one ends at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.chain.toncenter import ToncenterChain
+from cocoon_sdk.clock import Clock
+from cocoon_sdk.errors import CocoonError, ConfigError
+from cocoon_worker.config import WorkerConfig, load_config
+from cocoon_worker.engine.base import Engine, EngineLimits
+from cocoon_worker.engine.echo import EchoEngine
+from cocoon_worker.engine.openai import OpenAIEngine
+from cocoon_worker.engine.vllm import VllmEngine, VllmSettings
+from cocoon_worker.service import WorkerService
+
+EXIT_FAILED: Final = 1
+
+
+def make_chain(config: WorkerConfig) -> Chain:
+    """Return the chain adapter that the settings name. Raises `ConfigError`."""
+    key = config.chain.api_key
+    return ToncenterChain(config.chain.url, api_key=None if key is None else key.get_secret_value())
+
+
+def make_engine(config: WorkerConfig) -> Engine:
+    """Return the engine that the settings name, not started. Raises `ConfigError`."""
+    engine, offers = config.engine, config.offers
+    output = max(offer.max_output_tokens for offer in offers)
+    limits = EngineLimits(
+        max_prompt_tokens=max(offer.max_context for offer in offers),
+        max_output_tokens=output,
+        default_output_tokens=min(512, output),
+    )
+    names = sorted({offer.engine_model or offer.model for offer in offers})
+    if engine.kind == "echo":
+        return EchoEngine(limits=limits)
+    if engine.kind == "openai":
+        key = None if engine.api_key is None else engine.api_key.get_secret_value()
+        return OpenAIEngine(engine.url or "", api_key=key, models=names, limits=limits)
+    if len(names) != 1:
+        raise ConfigError(
+            "one vLLM serves one model", hint="Run one worker per model, or use engine.kind = openai"
+        )
+    settings = VllmSettings(
+        model=str(engine.model_path),
+        served_name=names[0],
+        log_path=config.data_dir / "vllm.log",
+        max_model_len=max(offer.max_context for offer in offers),
+        extra_args=engine.arguments,
+    )
+    return VllmEngine(settings, limits=limits)
+
+
+def configure_logs(config: WorkerConfig) -> None:
+    """Send structured logs to standard error, as JSON or for people."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if config.log_json else structlog.dev.ConsoleRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.log_level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+async def run(
+    config: WorkerConfig,
+    *,
+    chain: Chain | None = None,
+    engine: Engine | None = None,
+    clock: Clock | None = None,
+    handle_signals: bool = True,
+) -> None:
+    """Run one worker until a signal, or until it cannot go on. Raises `CocoonError`.
+
+    What is not given is made from the settings, and closed at the end.
+    """
+    made = make_chain(config) if chain is None else None
+    network = chain or made
+    assert network is not None
+    try:
+        async with WorkerService(config, network, engine or make_engine(config), clock) as service:
+            working = asyncio.ensure_future(service.run())
+            if handle_signals:
+                _on_signals(service, working)
+            try:
+                await working
+            except asyncio.CancelledError:
+                if not working.cancelled():
+                    raise
+    finally:
+        if made is not None:
+            await made.close()
+
+
+def _on_signals(service: WorkerService, working: asyncio.Future[None]) -> None:
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def ask() -> None:
+        nonlocal asked
+        if asked:
+            working.cancel()  # the journal has everything: the next start goes on from it
+        asked = True
+        service.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the worker that a settings file describes; return the exit code."""
+    parser = argparse.ArgumentParser(prog="cocoon-worker", description="Serve Cocoon jobs with an engine.")
+    parser.add_argument("config", nargs="?", type=Path, help="TOML file (default: worker.toml)")
+    try:
+        config = load_config(parser.parse_args(arguments).config)
+        configure_logs(config)
+        asyncio.run(run(config))
+    except CocoonError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
