@@ -1237,13 +1237,38 @@ class Bond(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings(Struct):
+    """The part that outcomes change.
+
+    holdings$_ counts:uint16 locked:uint64 locks:(Maybe ^Cell) promised:uint64 fee_due:uint64 =
+    Holdings;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("counts", uint(16)),
+            ("locked", uint(64)),
+            ("locks", MaybeCodec(CELL)),
+            ("promised", uint(64)),
+            ("fee_due", uint(64)),
+        ),
+    )
+    counts: int
+    """Locks x 256 + claims whose submission's gas is set aside."""
+    locked: int
+    locks: Cell | None
+    promised: int
+    """Stake, earned and fee due: what the balance covers before any gas."""
+    fee_due: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StakeState(Struct):
     """All of a stake's data behind its identity. Hot paths read and write only the parts they need, in
     this order.
 
-    stake_state$_ seqno:uint32 next_nonce:uint32 bucket_at:uint32 bucket:uint64 ceiling:uint64
-    counts:uint16 locked:uint64 promised:uint64 fee_due:uint64 locks:(Maybe ^Cell) auth:^Cell =
-    StakeState;
+    stake_state$_ seqno:uint32 next_nonce:uint32 bucket_at:uint32 bucket:uint64 holdings:Holdings
+    ceiling:uint64 auth:^Cell = StakeState;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1252,12 +1277,8 @@ class StakeState(Struct):
             ("next_nonce", uint(32)),
             ("bucket_at", uint(32)),
             ("bucket", uint(64)),
+            ("holdings", StructCodec(Holdings)),
             ("ceiling", uint(64)),
-            ("counts", uint(16)),
-            ("locked", uint(64)),
-            ("promised", uint(64)),
-            ("fee_due", uint(64)),
-            ("locks", MaybeCodec(CELL)),
             ("auth", CELL),
         ),
     )
@@ -1265,50 +1286,19 @@ class StakeState(Struct):
     next_nonce: int
     bucket_at: int
     bucket: int
+    holdings: Holdings
     ceiling: int
     """Most that may be locked: the smaller of what is bonded and not unbonding, and the owner's
     max_locked.
     """
-    counts: int
-    """Locks x 256 + claims whose submission's gas is set aside."""
-    locked: int
-    promised: int
-    """Stake, earned and fee due: what the balance covers before any gas."""
-    fee_due: int
-    locks: Cell | None
     auth: Cell
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holdings(Struct):
-    """The part that outcomes change.
-
-    holdings$_ counts:uint16 locked:uint64 promised:uint64 fee_due:uint64 locks:(Maybe ^Cell) =
-    Holdings;
-    """
-
-    LAYOUT: ClassVar[Layout] = (
-        (
-            ("counts", uint(16)),
-            ("locked", uint(64)),
-            ("promised", uint(64)),
-            ("fee_due", uint(64)),
-            ("locks", MaybeCodec(CELL)),
-        ),
-    )
-    counts: int
-    locked: int
-    promised: int
-    fee_due: int
-    locks: Cell | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk(Struct):
     """What the operator's actions change.
 
-    desk$_ next_nonce:int257 level:int257 counts:int257 ^[ locked:int257 locks:(Maybe ^Cell) auth:^Cell
-    ] = Desk;
+    desk$_ next_nonce:int257 level:int257 counts:int257 ^[ locked:int257 locks:(Maybe ^Cell) ] = Desk;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1320,7 +1310,6 @@ class Desk(Struct):
         (
             ("locked", sint(257)),
             ("locks", MaybeCodec(CELL)),
-            ("auth", CELL),
         ),
     )
     next_nonce: int
@@ -1329,31 +1318,6 @@ class Desk(Struct):
     counts: int
     locked: int
     locks: Cell | None
-    auth: Cell
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mandate(Struct):
-    """What they only read.
-
-    mandate$_ identity:^Cell operator_key:int257 ceiling:int257 params:(Maybe ^Cell) peers:(Maybe ^Cell)
-    = Mandate;
-    """
-
-    LAYOUT: ClassVar[Layout] = (
-        (
-            ("identity", SLICE),
-            ("operator_key", sint(257)),
-            ("ceiling", sint(257)),
-            ("params", MaybeCodec(CELL)),
-            ("peers", MaybeCodec(CELL)),
-        ),
-    )
-    identity: Cell
-    operator_key: int
-    ceiling: int
-    params: Cell | None
-    peers: Cell | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

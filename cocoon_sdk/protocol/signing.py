@@ -200,7 +200,8 @@ def external_body(
             link = _store(cell, action).end_cell()
         head.store_uint(c.ACTION_BATCH, 8).store_uint(len(actions), 32).store_uint(max_spend, 64)
         signed = head.store_ref(link).end_cell()
-    digest = hashlib.sha256(domain.header(purpose) + signed.hash).digest()
+    refs = b"".join(ref.hash for ref in signed.refs)
+    digest = hashlib.sha256(domain.header(purpose) + signed.bits.tobytes() + refs).digest()
     return begin_cell().store_bytes(key.sign(digest)).store_cell(signed).end_cell()
 
 
