@@ -1,8 +1,7 @@
 """Real vLLM as a supervised child: started, watched, restarted, and ended without leftovers.
 
-Owns vLLM's command line, its environment and its life cycle (`ENGINE_TRANSITIONS`); requests go through
-`OpenAIEngine`. Must not know what is generated for whom. The child gets no `COCOON_*` variable: those hold
-the worker's keys.
+Owns vLLM's life cycle (`ENGINE_TRANSITIONS`); its command line is made in `vllm_command`, and requests go
+through `OpenAIEngine`. Must not know what is generated for whom.
 """
 
 from __future__ import annotations
@@ -12,13 +11,9 @@ import os
 import re
 import secrets
 import socket
-import sys
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import aiohttp
 
@@ -35,8 +30,17 @@ from cocoon_worker.engine.base import (
 )
 from cocoon_worker.engine.child import ChildLog, GuardedChild
 from cocoon_worker.engine.openai import OpenAIEngine
+from cocoon_worker.engine.vllm_command import (
+    HOST,
+    Device,
+    VllmSettings,
+    detect_device,
+    vllm_command,
+    vllm_environment,
+)
 
-_HOST = "127.0.0.1"
+__all__ = ["Device", "EngineLoad", "VllmEngine", "VllmSettings", "detect_device"]
+
 _MAX_BACKOFF_S = 60.0
 _STABLE_S = 300.0  # an engine that served this long starts its count of failures anew
 _PROBE_TIMEOUT_S = 5.0
@@ -60,86 +64,12 @@ _STAGES = (  # what vLLM prints -> what a person waiting wants to know; the last
 _LOAD = re.compile(r"^vllm:num_requests_(running|waiting)(?:\{[^}\n]*\})? ([0-9.e+]+)$", re.MULTILINE)
 
 
-class Device(StrEnum):
-    """What vLLM computes on."""
-
-    CPU = "cpu"
-    GPU = "gpu"
-
-
-def detect_device() -> Device:
-    """Return GPU when this machine shows an NVIDIA or AMD device node, else CPU."""
-    nvidia = any(name.removeprefix("nvidia").isdecimal() for name in os.listdir("/dev"))
-    return Device.GPU if nvidia or os.path.exists("/dev/kfd") else Device.CPU
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLoad:
     """Requests that vLLM computes now, and requests that wait for a place in the batch."""
 
     running: int
     waiting: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VllmSettings:
-    """How to run vLLM. `model` is a folder or a repository name; `served_name` is what requests carry.
-
-    `python` is the interpreter that has vLLM installed; `cpu_threads` defaults to all cores but one (its
-    threads spin while they wait: with none to spare, any other load slows it ten times); `extra_args` go
-    to vLLM as they are. Times in seconds, `cpu_kv_cache_gib` in GiB, `max_model_len` in tokens.
-    """
-
-    model: str
-    served_name: str
-    log_path: Path
-    max_model_len: int = 2048
-    runner: Literal["generate", "pooling"] = "generate"
-    device: Device = field(default_factory=detect_device)
-    python: str = sys.executable
-    extra_args: tuple[str, ...] = ()
-    cpu_threads: int | None = None
-    cpu_kv_cache_gib: int = 2
-    startup_timeout_s: float = 900.0
-    stop_grace_s: float = 10.0
-    backoff_s: float = 1.0
-
-
-def vllm_command(settings: VllmSettings, port: int) -> tuple[str, ...]:
-    """Return vLLM's command line. The `vllm` command is not used: the CPU build's does not start."""
-    command = [
-        *(settings.python, "-m", "vllm.entrypoints.openai.api_server"),
-        f"--model={settings.model}",
-        f"--served-model-name={settings.served_name}",
-        f"--host={_HOST}",
-        f"--port={port}",
-        f"--max-model-len={settings.max_model_len}",
-        f"--runner={settings.runner}",
-        # The request alone decides how is sampled, so that an arbiter can repeat it from the request alone.
-        "--generation-config=vllm",
-        "--enable-prompt-tokens-details",  # without it, cached tokens are not counted
-        "--disable-uvicorn-access-log",
-    ]
-    if settings.device is Device.CPU:
-        command += ["--enforce-eager", "--dtype=bfloat16"]  # compiling takes minutes and gains little here
-    return (*command, *settings.extra_args)
-
-
-def vllm_environment(settings: VllmSettings, environ: Mapping[str, str], api_key: str) -> dict[str, str]:
-    """Return the child's environment: ours without our secrets, and what vLLM needs."""
-    env = {name: value for name, value in environ.items() if not name.startswith("COCOON_")}
-    # In the environment, not on the command line, which every user of the machine can read.
-    env |= {"VLLM_API_KEY": api_key, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
-    if Path(settings.model).is_dir():
-        env["HF_HUB_OFFLINE"] = "1"
-    if settings.device is Device.CPU:
-        threads = settings.cpu_threads or max(1, (os.cpu_count() or 1) - 1)
-        env |= {
-            "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kv_cache_gib),
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(threads),
-        }
-    return env
 
 
 class VllmEngine:
@@ -293,7 +223,7 @@ class VllmEngine:
             log=self._log,
             grace_s=settings.stop_grace_s,
         )
-        self._root = f"http://{_HOST}:{port}"
+        self._root = f"http://{HOST}:{port}"
         await self._until_healthy(child)
         client = OpenAIEngine(
             f"{self._root}/v1", api_key=api_key, models=[settings.served_name], limits=self._limits
@@ -393,5 +323,5 @@ class VllmEngine:
 def _free_port() -> int:
     """Pick a free loopback port. Should another process take it first, vLLM ends and the next try differs."""
     with socket.socket() as probe:
-        probe.bind((_HOST, 0))
+        probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,107 @@
+"""How vLLM is called: settings, command line and environment. Pure but for looking at this machine.
+
+Must not start anything. The child gets no `COCOON_*` variable: those hold the worker's keys.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+HOST = "127.0.0.1"
+_MAX_CPUINFO_BYTES = 1 << 20
+
+
+class Device(StrEnum):
+    """What vLLM computes on."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+def detect_device() -> Device:
+    """Return GPU when this machine shows an NVIDIA or AMD device node, else CPU."""
+    nvidia = any(name.removeprefix("nvidia").isdecimal() for name in os.listdir("/dev"))
+    return Device.GPU if nvidia or os.path.exists("/dev/kfd") else Device.CPU
+
+
+def cpu_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return bfloat16 when this CPU computes in it, else float32 (3 to 6 times faster than emulating it)."""
+    try:
+        with cpuinfo.open(encoding="ascii", errors="replace") as file:
+            words = set(file.read(_MAX_CPUINFO_BYTES).split())
+    except OSError:
+        words = set()
+    return "bfloat16" if words & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmSettings:
+    """How to run vLLM. `model` is a folder or a repository name; `served_name` is what requests carry.
+
+    `dtype` left open is vLLM's own choice on a GPU and `cpu_dtype` on a CPU; who promises one sets it.
+    `python` is the interpreter that has vLLM installed; `cpu_threads` defaults to all cores but one (its
+    threads spin while they wait: with none to spare, any other load slows it ten times); `extra_args` go
+    to vLLM as they are. Times in seconds, `cpu_kv_cache_gib` in GiB, `max_model_len` in tokens.
+    """
+
+    model: str
+    served_name: str
+    log_path: Path
+    max_model_len: int = 2048
+    runner: Literal["generate", "pooling"] = "generate"
+    device: Device = field(default_factory=detect_device)
+    dtype: str | None = None
+    python: str = sys.executable
+    extra_args: tuple[str, ...] = ()
+    cpu_threads: int | None = None
+    cpu_kv_cache_gib: int = 2
+    startup_timeout_s: float = 900.0
+    stop_grace_s: float = 10.0
+    backoff_s: float = 1.0
+
+
+def vllm_command(settings: VllmSettings, port: int) -> tuple[str, ...]:
+    """Return vLLM's command line. The `vllm` command is not used: the CPU build's does not start."""
+    command = [
+        *(settings.python, "-m", "vllm.entrypoints.openai.api_server"),
+        f"--model={settings.model}",
+        f"--served-model-name={settings.served_name}",
+        f"--host={HOST}",
+        f"--port={port}",
+        f"--max-model-len={settings.max_model_len}",
+        f"--runner={settings.runner}",
+        # The request alone decides how is sampled, so that an arbiter can repeat it from the request alone.
+        "--generation-config=vllm",
+        "--enable-prompt-tokens-details",  # without it, cached tokens are not counted
+        "--disable-uvicorn-access-log",
+    ]
+    dtype = settings.dtype
+    if settings.device is Device.CPU:
+        command.append("--enforce-eager")  # compiling takes minutes and gains little on a CPU
+        dtype = dtype or cpu_dtype()
+    if dtype is not None:
+        command.append(f"--dtype={dtype}")
+    return (*command, *settings.extra_args)
+
+
+def vllm_environment(settings: VllmSettings, environ: Mapping[str, str], api_key: str) -> dict[str, str]:
+    """Return the child's environment: ours without our secrets, and what vLLM needs."""
+    env = {name: value for name, value in environ.items() if not name.startswith("COCOON_")}
+    # In the environment, not on the command line, which every user of the machine can read.
+    env |= {"VLLM_API_KEY": api_key, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
+    if Path(settings.model).is_dir():
+        env["HF_HUB_OFFLINE"] = "1"
+    if settings.device is Device.CPU:
+        threads = settings.cpu_threads or max(1, (os.cpu_count() or 1) - 1)
+        env |= {
+            "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kv_cache_gib),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(threads),
+        }
+    return env
