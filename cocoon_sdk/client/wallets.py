@@ -8,6 +8,7 @@ pytoniq's own wallet classes insist on a lite client, so only its wallet codes a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final, Protocol
@@ -87,10 +88,9 @@ class _Wallet:
         head = await self._chain.head()
         seqno = _seqno(account.data) if account.status is AccountStatus.ACTIVE else 0
         valid_until = head.now + _VALID_FOR_S
-        try:
+        # After a time-out it may have got through all the same: the seqno tells.
+        with contextlib.suppress(ChainTimeoutError):
             await self._chain.send(self._request(messages, seqno, valid_until))
-        except ChainTimeoutError:
-            pass  # it may have got through all the same: the seqno tells
         give_up = self._clock.now() + _WAIT_S
         while True:
             account = await self._chain.account(self.address)

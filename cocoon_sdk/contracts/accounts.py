@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Generic, Protocol, Self, TypeVar
 
@@ -30,8 +30,14 @@ from cocoon_sdk.errors import (
 from cocoon_sdk.history import DecodedTransaction, MessageKind, walk
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.abi_errors import ContractError
 from cocoon_sdk.protocol.abi_runtime import GetterCall
-from cocoon_sdk.protocol.exit_codes import BadSeqnoError, PendingError, error_for_exit_code
+from cocoon_sdk.protocol.exit_codes import (
+    BadSeqnoError,
+    PendingError,
+    UnexpectedIdError,
+    error_for_exit_code,
+)
 from cocoon_sdk.protocol.getters import EscrowGetters, RegistryGetters
 from cocoon_sdk.types import Nano
 
@@ -248,11 +254,14 @@ class OwnedContract(Contract, Generic[V]):
 
         Raises what `act` raises.
         """
-        plan = Plan(actions, max_spend or Nano(0))
-        return await self.act(key, lambda _view: plan, wait_s=wait_s)
+
+        async def same(_view: V) -> Plan:
+            return Plan(actions, max_spend or Nano(0))
+
+        return await self.act(key, same, wait_s=wait_s)
 
     async def act(
-        self, key: SigningKey, plan: Callable[[V], Plan], *, wait_s: float = WAIT_S
+        self, key: SigningKey, plan: Callable[[V], Awaitable[Plan]], *, wait_s: float = WAIT_S
     ) -> DecodedTransaction:
         """Sign what `plan` makes of the current state, send it, and return the account's transaction.
 
@@ -265,14 +274,16 @@ class OwnedContract(Contract, Generic[V]):
             for _ in range(_ATTEMPTS):
                 try:
                     return await self._once(key, plan, wait_s)
-                except BadSeqnoError as error:
-                    taken = error
+                except (BadSeqnoError, UnexpectedIdError) as error:
+                    taken: ContractError = error
             raise taken
 
-    async def _once(self, key: SigningKey, plan: Callable[[V], Plan], wait_s: float) -> DecodedTransaction:
+    async def _once(
+        self, key: SigningKey, plan: Callable[[V], Awaitable[Plan]], wait_s: float
+    ) -> DecodedTransaction:
         head, last_lt = await self.chain.head(), (await self.account()).last_lt
         view = await self.state()
-        wanted = plan(view)
+        wanted = await plan(view)
         valid_until = head.now + VALID_FOR_S
         body = signing.external_body(
             key,
@@ -300,13 +311,13 @@ class OwnedContract(Contract, Generic[V]):
         """Raise what a refusal means; a seqno that was read too old is worth waiting for a block."""
         what = f"{self.NAME} {self.address.to_str()} refused an external"
         named = None if error.exit_code is None else error_for_exit_code(error.exit_code, what)
-        if named is None or isinstance(named, BadSeqnoError):
+        if named is None or isinstance(named, BadSeqnoError | UnexpectedIdError):
             moved = (await self.state()).seqno != view.seqno
             if named is None and not moved:
                 raise error
             if not moved:
                 await self.chain.wait_head(head.seqno, _BLOCK_WAIT_S)
-            raise BadSeqnoError(what) from error
+            named = named or BadSeqnoError(what)
         raise named from error
 
     async def _arrival(

@@ -18,7 +18,6 @@ from cocoon_sdk.crypto.keys import SIGNATURE_BYTES
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol.abi_cells import Reader
-from cocoon_sdk.protocol.abi_codecs import COINS
 from cocoon_sdk.protocol.messages import JobTarget, JobTerms, SignedResult, SubmitWork
 from cocoon_sdk.types import Hash, Nano
 
@@ -86,7 +85,6 @@ class ClaimAction:
     """Worker: claim a job of the escrow that `target` names."""
 
     job_id: int
-    previous_code: bool
     target: JobTarget
 
 
@@ -155,13 +153,14 @@ SignedAction: TypeAlias = EscrowAction | StakeAction | UnreadableAction
 class SignedExternal:
     """The body of an external, in order of its actions (positions count from 1 in the skip log).
 
-    `valid_until` is unix time in seconds, `max_spend` nanoTON.
+    `valid_until` is unix time in seconds. `max_spend` (nanoTON) bounds what several actions may take; one
+    alone has no such bound, since the contract checks it before it accepts.
     """
 
     signature: bytes = field(repr=False)
     seqno: int
     valid_until: int
-    max_spend: Nano
+    max_spend: Nano | None
     actions: tuple[SignedAction, ...]
 
 
@@ -173,16 +172,21 @@ def decode_external(body: Cell, kind: AccountKind) -> SignedExternal:
     """
     source = Reader.of_cell(body)
     signature = source.uint(SIGNATURE_BYTES * 8).to_bytes(SIGNATURE_BYTES, "big")
-    seqno, valid_until, count = source.uint(32), source.uint(32), source.uint(4)
-    max_spend = Nano(COINS.read(source))
+    seqno, valid_until = source.uint(32), source.uint(32)
+    op = source.uint(8)
+    if op != c.ACTION_BATCH:
+        return SignedExternal(signature, seqno, valid_until, None, (_read_action(op, source, kind),))
+    count, max_spend = source.uint(32), Nano(source.uint(64))
     if not 1 <= count <= c.MAX_ACTIONS:
         raise MalformedError(
             "not a signed external", why=f"it announces {count} actions, allowed are 1 to {c.MAX_ACTIONS}"
         )
     actions: list[SignedAction] = []
     for left in range(count, 0, -1):
-        following = _link(source) if left > 1 else Reader(0, 0, [])
-        actions.append(_read_action(source, kind))
+        source = _link(source)
+        # The link to the next action stands before the action's own references.
+        following = Reader(0, 0, [source.ref()] if left > 1 and source.refs_left else [])
+        actions.append(_next_action(source, kind))
         source = following
     return SignedExternal(signature, seqno, valid_until, max_spend, tuple(actions))
 
@@ -195,9 +199,16 @@ def _link(source: Reader) -> Reader:
         return Reader(0, 0, [])
 
 
-def _read_action(source: Reader, kind: AccountKind) -> SignedAction:
+def _next_action(source: Reader, kind: AccountKind) -> SignedAction:
     try:
         op = source.uint(8)
+    except MalformedError as error:
+        return UnreadableAction(str(error))
+    return _read_action(op, source, kind)
+
+
+def _read_action(op: int, source: Reader, kind: AccountKind) -> SignedAction:
+    try:
         read = (_ESCROW if kind is AccountKind.ESCROW else _STAKE).get(op)
         if read is None:
             return UnreadableAction(f"there is no {kind.value} action {op}")
@@ -214,7 +225,7 @@ def _accept_signed(source: Reader) -> AcceptSignedAction:
     signed = SignedResult.from_cell(source.ref())
     signature = Reader.of_cell(signed.signature)
     raw = signature.uint(SIGNATURE_BYTES * 8).to_bytes(SIGNATURE_BYTES, "big")
-    return AcceptSignedAction(job_id, signed.amount, _hash(signed.result_hash), raw)
+    return AcceptSignedAction(job_id, Nano(signed.amount), _hash(signed.result_hash), raw)
 
 
 def _open_job(source: Reader) -> OpenJobAction:
@@ -222,16 +233,16 @@ def _open_job(source: Reader) -> OpenJobAction:
 
 
 def _claim(source: Reader) -> ClaimAction:
-    return ClaimAction(source.uint(32), source.uint(1) == 1, JobTarget.read(Reader.of_cell(source.ref())))
+    return ClaimAction(source.uint(32), JobTarget.read(Reader.of_cell(source.ref())))
 
 
 def _submit(source: Reader) -> SubmitAction:
-    job_id, amount = source.uint(32), Nano(COINS.read(source))
+    job_id, amount = source.uint(32), Nano(source.uint(64))
     return SubmitAction(job_id, amount, SubmitWork.read(Reader.of_cell(source.ref())), _data(source))
 
 
 def _submit_claimed(source: Reader) -> SubmitClaimedAction:
-    nonce, amount = source.uint(32), Nano(COINS.read(source))
+    nonce, amount = source.uint(32), Nano(source.uint(64))
     (result_hash,) = _hashes(source.ref(), 1)
     return SubmitClaimedAction(nonce, amount, result_hash, _data(source))
 

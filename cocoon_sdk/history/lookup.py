@@ -371,7 +371,7 @@ async def _with_data(
     return SubmittedResult(
         job_id=submission.id,
         worker=incoming.src,
-        amount=submission.amount,
+        amount=Nano(submission.amount),
         result_hash=Hash(submission.result_hash.to_bytes(32, "big")),
         data=_result_data(origin, submission),
         escrow_transaction=transaction,

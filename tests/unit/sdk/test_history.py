@@ -46,7 +46,14 @@ from tests.helpers.suite import Client, Suite, hash_of
 RESULT = Hash(hash_of("r"))
 KEY = SigningKey.from_seed(bytes(range(32)))
 DOMAIN = signing.Domain(-239, Address((0, bytes(32))), 7)
-TARGET = m.JobTarget(escrow_owner=5, escrow_index=0, previous_code=False, collateral=Nano(9), job_hash=77)
+TARGET = m.JobTarget(
+    escrow_owner=5,
+    escrow_index=0,
+    previous_code=False,
+    collateral=9,
+    job_hash=77,
+    own_previous_code=True,
+)
 
 
 def body_of(*actions: signing.Action, purpose: int = c.PURPOSE_ESCROW_EXTERNAL) -> Cell:
@@ -82,7 +89,7 @@ def test_reader_can_decode_every_action_of_an_escrow() -> None:
 def test_reader_can_decode_every_action_of_a_stake() -> None:
     work = m.SubmitWork(target=TARGET, result_hash=5)
     actions = (
-        signing.claim(1, TARGET, previous_code=True),
+        signing.claim(1, TARGET),
         signing.submit(2, Nano(6), work),
         signing.submit_claimed(3, Nano(7), hash_of("r")),
         signing.announce(hash_of("model"), hash_of("info")),
@@ -90,7 +97,7 @@ def test_reader_can_decode_every_action_of_a_stake() -> None:
     )
     decoded = decode_external(body_of(*actions), AccountKind.STAKE)
     assert decoded.actions == (
-        ClaimAction(1, True, TARGET),
+        ClaimAction(1, TARGET),
         SubmitAction(2, Nano(6), work, None),
         SubmitClaimedAction(3, Nano(7), RESULT, None),
         AnnounceAction(Hash(hash_of("model")), Hash(hash_of("info")), None),
@@ -105,11 +112,10 @@ def test_reader_can_see_later_actions_when_an_earlier_one_is_unreadable() -> Non
     assert decoded.actions[1] == CancelJobAction(1)
 
 
-@pytest.mark.parametrize("count", [0, 9, 15])
+@pytest.mark.parametrize("count", [0, 9, 2**32 - 1])
 def test_reader_cannot_decode_an_external_when_the_count_is_out_of_bounds(count: int) -> None:
-    body = (
-        begin_cell().store_bytes(bytes(64)).store_uint(0, 64).store_uint(count, 4).store_coins(0).end_cell()
-    )
+    head = begin_cell().store_bytes(bytes(64)).store_uint(0, 64).store_uint(c.ACTION_BATCH, 8)
+    body = head.store_uint(count, 32).store_uint(0, 64).end_cell()
     with pytest.raises(MalformedError, match="signed external"):
         decode_external(body, AccountKind.ESCROW)
 

@@ -1,0 +1,387 @@
+"""`AsyncJobs`: creating jobs and finding them again.
+
+Owns the way from a request to an opened job: every check first, one external, a handle. Must not know what
+happens to a job afterwards (`AsyncJob`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from pytoniq_core import Address, Cell
+
+from cocoon_sdk.client.context import ClientContext, job_box_key
+from cocoon_sdk.client.discovery import AsyncWorkers, WorkerOffer
+from cocoon_sdk.client.errors import PayloadTooLargeError
+from cocoon_sdk.client.fetching import JobMemory
+from cocoon_sdk.client.handover import HandoverClient
+from cocoon_sdk.client.job import AcceptMode, AsyncJob
+from cocoon_sdk.client.models import AsyncModels
+from cocoon_sdk.client.planning import (
+    JobCost,
+    JobPlan,
+    JobRequest,
+    check_offer,
+    check_price,
+    choose,
+    normalise,
+    plan_periods,
+)
+from cocoon_sdk.contracts.accounts import Plan, derived_from
+from cocoon_sdk.crypto.keys import SigningKey
+from cocoon_sdk.data import MAX_INLINE_BYTES, ForwardPrices, InlineData, encode_data, inline_cost
+from cocoon_sdk.errors import (
+    ChainError,
+    InsufficientEscrowError,
+    NoWorkerError,
+)
+from cocoon_sdk.protocol import constants as c
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.abi_dict import parse as parse_dict
+from cocoon_sdk.protocol.envelope import JobKind, PackedPayload, publish_payload, seal_payload
+from cocoon_sdk.protocol.exit_codes import (
+    DailyLimitError,
+    PendingError,
+    TooManyJobsError,
+    UnlistedCodeError,
+    WorkerNotAllowedError,
+)
+from cocoon_sdk.protocol.terms import Terms
+from cocoon_sdk.types import Nano
+
+WorkerChoice: TypeAlias = "WorkerOffer | Address | str | None"
+"""None: the cheapest that fits; "open": any worker may claim; else one worker, as found or by address."""
+OPEN = "open"
+InlineMode: TypeAlias = "bool | Literal['auto']"
+
+_FORWARD_PRICES = 25
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """One attempt: the payload sealed for the id that the job will have, and what it costs."""
+
+    job_id: int
+    terms: Cell
+    data: Cell
+    cost: JobCost
+
+
+class AsyncJobs:
+    """The jobs of one client; get it as `AsyncCocoon.jobs`."""
+
+    def __init__(
+        self,
+        context: ClientContext,
+        models: AsyncModels,
+        workers: AsyncWorkers,
+        handover: HandoverClient,
+    ) -> None:
+        self._context, self._models = context, models
+        self._workers, self._handover = workers, handover
+
+    async def create(
+        self,
+        *,
+        model: str | bytes,
+        messages: list[dict[str, Any]] | None = None,
+        request: dict[str, Any] | None = None,
+        kind: JobKind | str | None = None,
+        worker: WorkerChoice = None,
+        terms: Terms | None = None,
+        max_price: Nano | None = None,
+        max_output_tokens: int | None = None,
+        max_input_tokens: int | None = None,
+        window_s: int | None = None,
+        claim_s: int | None = None,
+        work_s: int | None = None,
+        inline: InlineMode = "auto",
+        accept: AcceptMode = "auto",
+    ) -> AsyncJob:
+        """Open a job and return its handle; nothing is spent before every check has passed.
+
+        Give `messages` or the whole OpenAI body as `request`. `max_price` (nanoTON) bounds what the request
+        can cost under the worker's terms; the job reserves that cost, its bond and its gas. `inline=False`
+        keeps the payload out of the message and needs a data store. An open job is readable by everybody.
+
+        Raises `UnknownModelError`, `NoWorkerError`, `PriceTooHighError`, `InsufficientStakeError`,
+        `InsufficientEscrowError` (with the numbers), `DailyLimitError`, `WorkerNotAllowedError`,
+        `BadPeriodsError`, `PayloadTooLargeError`, `BadSignatureError` (not the escrow's hot key),
+        `ConfigError`, and `ChainError` subclasses.
+        """
+        plan = await self._plan(
+            model=model,
+            asked=normalise(kind, messages, request, max_output_tokens, max_input_tokens),
+            worker=worker,
+            terms=terms,
+            max_price=max_price,
+            periods=(claim_s, work_s, window_s),
+        )
+        hot_key, escrow = self._context.hot_key, self._context.escrow
+        prepared: list[_Prepared] = []
+
+        async def attempt(view: m.EscrowView) -> Plan:
+            made = await self._prepare(plan, view, hot_key, inline)
+            prepared[:] = [made]
+            return Plan([signing.open_job(made.job_id, made.terms, made.data)], made.cost.spend)
+
+        transaction = await escrow.act(hot_key, attempt)
+        (opened,) = prepared
+        return AsyncJob(
+            self._context,
+            self._workers,
+            self._handover,
+            opened.job_id,
+            accept=accept,
+            cost_estimate=opened.cost,
+            memory=JobMemory(
+                terms=plan.terms,
+                endpoint=None if plan.worker is None else plan.worker.endpoint,
+                looked_up=plan.worker is not None,
+                opened_lt=transaction.lt,
+            ),
+        )
+
+    async def estimate(
+        self,
+        *,
+        model: str | bytes,
+        messages: list[dict[str, Any]] | None = None,
+        request: dict[str, Any] | None = None,
+        kind: JobKind | str | None = None,
+        worker: WorkerChoice = None,
+        terms: Terms | None = None,
+        max_price: Nano | None = None,
+        max_output_tokens: int | None = None,
+        max_input_tokens: int | None = None,
+        window_s: int | None = None,
+        claim_s: int | None = None,
+        work_s: int | None = None,
+        inline: InlineMode = "auto",
+    ) -> JobCost:
+        """Return what `create` would take out of free funds, after the same checks, without spending.
+
+        With `inline=False` nothing is stored. Raises what `create` raises.
+        """
+        plan = await self._plan(
+            model=model,
+            asked=normalise(kind, messages, request, max_output_tokens, max_input_tokens),
+            worker=worker,
+            terms=terms,
+            max_price=max_price,
+            periods=(claim_s, work_s, window_s),
+        )
+        view = await self._context.escrow.state()
+        packed = self._seal(plan, view, self._context.hot_key)
+        size = 0 if inline is False else len(packed.data)
+        cost = await self._cost(plan, _params(view), size)
+        _check_funds(view, cost)
+        return cost
+
+    def get(self, job_id: int, *, accept: AcceptMode = "auto", terms: Terms | None = None) -> AsyncJob:
+        """Return the handle of a job by its id, after a restart for example; see `AsyncJob.status`.
+
+        `terms` are needed only if the worker's announcement of them cannot be found any more.
+        """
+        memory = JobMemory(terms=terms)
+        return AsyncJob(self._context, self._workers, self._handover, job_id, accept=accept, memory=memory)
+
+    async def list(self) -> tuple[AsyncJob, ...]:
+        """Return handles of all jobs that have not ended, oldest first."""
+        return tuple(self.get(job_id) for job_id in await self._context.escrow.jobs())
+
+    # -- planning ----------------------------------------------------------------------------------
+
+    async def _plan(
+        self,
+        *,
+        model: str | bytes,
+        asked: JobRequest,
+        worker: WorkerChoice,
+        terms: Terms | None,
+        max_price: Nano | None,
+        periods: tuple[int | None, int | None, int | None],
+    ) -> JobPlan:
+        entry = await self._models.get(model)
+        view = await self._context.escrow.state()
+        params = _params(view)
+        claim_s, work_s, window_s = periods
+        secured = window_s != 0
+        offer: WorkerOffer | None = None
+        name = entry.name or entry.model_id.hex()
+        if worker == OPEN:
+            if terms is None:
+                listed = await self._workers.list(entry.model_id)
+                pattern = choose(listed, asked, max_price, params)
+                terms, name = pattern.terms, pattern.offer.model
+            price = check_price(asked, terms, max_price)
+        else:
+            offer = await self._pick(entry.model_id, asked, worker, max_price, view, secured=secured)
+            terms, name = offer.terms, offer.offer.model
+            price = check_offer(offer, asked, max_price, params, secured=secured)
+        return JobPlan(
+            model=entry,
+            request=asked,
+            terms=terms,
+            worker=offer,
+            # The contract knows no job without a price, not even for a worker that works for nothing.
+            price=Nano(max(1, price)),
+            periods=plan_periods(
+                price, params, claim_s=claim_s, work_s=work_s, window_s=window_s, directed=offer is not None
+            ),
+            payload=asked.payload(name),
+        )
+
+    async def _pick(
+        self,
+        model_id: bytes,
+        asked: JobRequest,
+        worker: WorkerChoice,
+        max_price: Nano | None,
+        view: m.EscrowView,
+        *,
+        secured: bool,
+    ) -> WorkerOffer:
+        if isinstance(worker, WorkerOffer):
+            _check_allowed(worker, view)
+            return worker
+        listed = await self._workers.list(model_id)
+        if worker is not None:
+            address = worker if isinstance(worker, Address) else Address(worker)
+            found = listed.find(address)
+            if found is None:
+                reasons = [one.reason for one in listed.ignored if one.address == address]
+                raise NoWorkerError(
+                    f"{address.to_str()} does not serve this model",
+                    why=f"left out: {reasons[0]}" if reasons else "it announced nothing for it",
+                    hint="See workers.list()",
+                )
+            _check_allowed(found, view)
+            return found
+        usable = listed.only(lambda offer: _is_allowed(offer, view))
+        return choose(usable, asked, max_price, _params(view), secured=secured)
+
+    # -- one attempt -------------------------------------------------------------------------------
+
+    async def _prepare(
+        self, plan: JobPlan, view: m.EscrowView, hot_key: SigningKey, inline: InlineMode
+    ) -> _Prepared:
+        packed = self._seal(plan, view, hot_key)
+        size = len(packed.data) if inline is not False and len(packed.data) <= MAX_INLINE_BYTES else 0
+        cost = await self._cost(plan, _params(view), size)
+        _check_funds(view, cost)
+        data = encode_data(InlineData(packed.data)) if size else await self._stored(packed, inline)
+        periods, worker = plan.periods, plan.worker
+        terms = m.JobTerms(
+            model_id=int.from_bytes(plan.model.model_id, "big"),
+            payload_hash=int.from_bytes(packed.payload_hash, "big"),
+            terms_hash=int.from_bytes(plan.terms.terms_hash, "big"),
+            max_price=plan.price,
+            claim_period=periods.claim_s,
+            work_period=periods.work_s,
+            window=periods.window_s,
+            items=1,
+            worker=None if worker is None else self._target(worker, view).to_cell(),
+        )
+        return _Prepared(view.next_id, terms.to_cell(), data, cost)
+
+    def _seal(self, plan: JobPlan, view: m.EscrowView, hot_key: SigningKey) -> PackedPayload:
+        key = job_box_key(hot_key, self._context.escrow.address, view.epoch, view.next_id)
+        if plan.worker is None:
+            return publish_payload(plan.payload, client_key=key)
+        return seal_payload(plan.payload, plan.worker.prekey.key, client_key=key)
+
+    async def _stored(self, packed: PackedPayload, inline: InlineMode) -> Cell:
+        store = self._context.store
+        if store is None:
+            raise PayloadTooLargeError(
+                "the payload cannot travel",
+                why=f"it has {len(packed.data)} bytes; inline at most {MAX_INLINE_BYTES}"
+                if inline is not False
+                else "inline is off and this client has no data store",
+                hint="Pass `store`, for example an FsspecStore or DirectoryStore that the worker can reach",
+            )
+        return encode_data(await store.put(packed.data))
+
+    def _target(self, worker: WorkerOffer, view: m.EscrowView) -> m.JobWorker:
+        """Name a worker whose code the escrow's owner accepted: any other could never claim.
+
+        Raises `UnlistedCodeError`.
+        """
+        who = worker.worker
+        known = None
+        if view.peers is not None:
+            codes, registry = m.Codes.from_cell(view.peers), self._context.network.registry
+            known = derived_from(codes, registry, who.owner, who.index, who.address)
+        if known is None:
+            raise UnlistedCodeError(
+                f"the escrow does not deal with {who.address.to_str()}",
+                why="its owner has not accepted that worker's code",
+                hint="Call escrow.accept_code with the code's hash from the registry",
+            )
+        return m.JobWorker(operator_key=worker.operator.to_int(), account=signing.account_id(who.address))
+
+    async def _cost(self, plan: JobPlan, params: m.Params, inline_bytes: int) -> JobCost:
+        escrow = self._context.escrow
+        prices = await self._context.chain.config_param(_FORWARD_PRICES)
+        if prices is None:
+            raise ChainError("the network names no message prices", why="ConfigParam 25 is not set")
+        forward = ForwardPrices.from_cell(prices)
+        secured = plan.periods.window_s != 0
+        notice = params.announce_fee if plan.worker is None else 0
+        # The data cell's own tag takes one byte; the lump is what the contract adds for any data at all.
+        carried = inline_cost(max(1, inline_bytes) + 1, forward) + forward.lump_price
+        if not inline_bytes:
+            carried = inline_cost(_LOCATION_BYTES, forward) + forward.lump_price
+        return JobCost(
+            price=plan.price,
+            bond=Nano(params.dispute_bond if secured else 0),
+            announcements=Nano((params.announce_fee if secured else 0) + notice),
+            gas=await escrow.job_gas(),
+            inline=Nano(carried),
+            external=await escrow.external_cost(1),
+        )
+
+
+_LOCATION_BYTES = 1100
+"""More than the longest location takes."""
+
+
+def _params(view: m.EscrowView) -> m.Params:
+    if view.params is None:
+        raise PendingError("the escrow cannot open jobs")
+    return m.Params.from_cell(view.params)
+
+
+def _check_funds(view: m.EscrowView, cost: JobCost) -> None:
+    """Check beforehand what the contract will check; raises the errors named in `AsyncJobs.create`."""
+    if view.jobs >= c.MAX_JOBS:
+        raise TooManyJobsError("cannot open another job", why=f"{view.jobs} are open, at most {c.MAX_JOBS}")
+    free, bucket = Nano(view.free), Nano(view.bucket)
+    if free < cost.total:
+        raise InsufficientEscrowError(
+            "the escrow cannot cover the job",
+            why=f"{free} are free; needed are {cost.total}: price {cost.price}, bond {cost.bond}, "
+            f"gas and announcements {cost.total - cost.price - cost.bond}",
+            hint=f"Deposit {cost.total - free} more, or lower max_output_tokens",
+        )
+    if bucket < cost.total:
+        raise DailyLimitError(
+            "the hot key's daily limit does not cover the job",
+            why=f"it may spend {bucket} now; needed are {cost.total}",
+            hint="Wait until the limit refills, or let the owner call escrow.set_limits",
+        )
+
+
+def _is_allowed(offer: WorkerOffer, view: m.EscrowView) -> bool:
+    if view.allowed is None:
+        return True
+    account = signing.account_id(offer.address)
+    return any(number == account for number, _ in parse_dict(view.allowed, 256))
+
+
+def _check_allowed(offer: WorkerOffer, view: m.EscrowView) -> None:
+    if not _is_allowed(offer, view):
+        raise WorkerNotAllowedError(f"the hot key may not use {offer.address.to_str()}")
