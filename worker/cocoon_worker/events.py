@@ -95,24 +95,32 @@ _BOUNCED: Final = {
 def stake_event(transaction: DecodedTransaction) -> Event | None:
     """Return what a transaction of our stake means; None when it means nothing to a worker.
 
-    A transaction that failed changed nothing: what it brought went back, and will be delivered again.
+    Notices carry no value, so no code runs for them and their transaction never "succeeds". Anything else
+    that failed changed nothing: what it brought went back, and will be delivered again.
     """
     message = transaction.in_message
-    if message is None or not transaction.success:
+    if message is None:
         return None
     if message.kind is MessageKind.EXTERNAL_IN:
-        return _accepted(transaction, message)
+        return _accepted(transaction, message) if transaction.success else None
     source = _account(message.src)
     if source is None:
         return None
+    match message.content:
+        case m.JobOffer(id=job_id):
+            return JobNoticed(JobKey(source, job_id), False, message.created_lt)
+        case m.Disputed(id=job_id):
+            return JobDisputed(JobKey(source, job_id))
+    return _outcome(message, source) if transaction.success else None
+
+
+def _outcome(message: ChainMessage, source: int) -> JobOutcome | None:
     if message.bounced:
         kind = _BOUNCED.get(message.op or 0)
         if kind is None or message.job_id is None:
             return None
         return JobOutcome(kind, JobKey(source, message.job_id), None, _ZERO, _ZERO)
     match message.content:
-        case m.JobOffer(id=job_id):
-            return JobNoticed(JobKey(source, job_id), False, message.created_lt)
         case m.Reward(id=job_id, nonce=nonce, amount=amount, fee=fee):
             return JobOutcome(OutcomeKind.REWARD, JobKey(source, job_id), nonce, Nano(amount), Nano(fee))
         case m.Release(id=job_id, nonce=nonce):
@@ -121,8 +129,6 @@ def stake_event(transaction: DecodedTransaction) -> Event | None:
             return JobOutcome(OutcomeKind.SLASH, JobKey(source, job_id), nonce, Nano(amount), _ZERO)
         case m.Gone(id=job_id, nonce=nonce):
             return JobOutcome(OutcomeKind.GONE, JobKey(source, job_id), nonce, _ZERO, _ZERO)
-        case m.Disputed(id=job_id):
-            return JobDisputed(JobKey(source, job_id))
     return None
 
 

@@ -24,6 +24,7 @@ from cocoon_sdk.contracts.registry import Registry
 from cocoon_sdk.contracts.worker_stake import WorkerStake
 from cocoon_sdk.crypto import SigningKey, read_signing_key_file
 from cocoon_sdk.errors import ChainError, CocoonError, ConfigError
+from cocoon_sdk.protocol import WorkerInfo
 from cocoon_worker.agenda import Agenda
 from cocoon_worker.bookkeeping import Bookkeeper
 from cocoon_worker.catalogue import own_offers
@@ -97,6 +98,10 @@ class WorkerService:
     def port(self) -> int:
         """The endpoint's port; 0 without one."""
         return 0 if self._server is None else self._server.port
+
+    def info(self) -> WorkerInfo:
+        """Return what this worker announces now."""
+        return self._agenda.info()
 
     # -- life --------------------------------------------------------------------------------------------
 

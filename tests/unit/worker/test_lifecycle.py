@@ -1,0 +1,180 @@
+"""What events do to jobs: money is never lost from view, locks are freed by their own message only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytoniq_core import Cell
+
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.job_states import EntryStatus
+from cocoon_sdk.types import Nano
+from cocoon_worker.events import JobOutcome, OutcomeKind
+from cocoon_worker.lifecycle import (
+    MAX_PAUSE_S,
+    done,
+    is_over,
+    on_dispute,
+    on_outcome,
+    on_view,
+    retry_later,
+    undone,
+)
+from cocoon_worker.records import JobRecord
+from cocoon_worker.states import JOB_TRANSITIONS, ActionKind, JobState
+from tests.unit.worker.samples import NOW, STAKE, job_record
+
+
+def outcome(kind: OutcomeKind, nonce: int | None = 3, amount: int = 0, fee: int = 0) -> JobOutcome:
+    return JobOutcome(kind, job_record().key, nonce, Nano(amount), Nano(fee))
+
+
+def view(status: EntryStatus, *, worker: int = STAKE, nonce: int = 3, deadline: int = NOW + 100) -> m.Job:
+    return m.Job(
+        status=status,
+        worker=worker,
+        key_or_result=1,
+        deadline=deadline,
+        nonce=nonce,
+        window=600,
+        fee_bps=100,
+        price=10,
+        hold=10,
+        collateral=5,
+        amount=4,
+        gas_back=0,
+        terms=Cell.empty(),
+        params=Cell.empty(),
+    )
+
+
+def locked(state: JobState) -> JobRecord:
+    return job_record(state=state, nonce=3, locked=True, collateral=Nano(100))
+
+
+def test_reward_can_pay_a_submitted_job_and_free_its_lock() -> None:
+    job = on_outcome(locked(JobState.SUBMITTED), outcome(OutcomeKind.REWARD, 3, 50, 1), NOW)
+    assert (job.state, job.paid, job.fee, job.locked) == (JobState.PAID, 50, 1, False)
+    assert is_over(job)
+
+
+def test_partial_verdict_can_pay_first_and_slash_then() -> None:
+    job = on_outcome(locked(JobState.DISPUTED), outcome(OutcomeKind.REWARD, 0, 20), NOW)
+    assert (job.state, job.paid, job.locked) == (JobState.DISPUTED, 20, True)
+    job = on_outcome(job, outcome(OutcomeKind.SLASH, 3, 500), NOW)
+    assert (job.state, job.paid, job.slashed) == (JobState.SLASHED, 20, 100)  # never more than the lock
+
+
+def test_cooperative_reward_can_overtake_a_submission_that_locks() -> None:
+    # The client accepted the signed result while our Submit was on its way: first the reward, then Gone.
+    job = on_outcome(locked(JobState.SUBMITTING), outcome(OutcomeKind.REWARD, 0, 50), NOW)
+    assert (job.state, job.locked, is_over(job)) == (JobState.PAID, True, False)
+    job = on_outcome(job, outcome(OutcomeKind.GONE, 3), NOW)
+    assert (job.state, job.locked, is_over(job)) == (JobState.PAID, False, True)
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.SLASH, OutcomeKind.RELEASE, OutcomeKind.GONE])
+def test_lock_cannot_be_freed_when_the_nonce_is_another(kind: OutcomeKind) -> None:
+    job = locked(JobState.CLAIMED)
+    assert on_outcome(job, outcome(kind, 4, 10), NOW) == job
+
+
+def test_lost_claim_can_still_be_paid() -> None:
+    job = on_outcome(locked(JobState.READY), outcome(OutcomeKind.GONE), NOW)
+    assert job.state is JobState.LOST
+    assert on_outcome(job, outcome(OutcomeKind.REWARD, 0, 9), NOW).state is JobState.PAID
+
+
+def test_refused_finalisation_can_be_tried_again_later() -> None:
+    job = on_outcome(locked(JobState.FINALIZING), outcome(OutcomeKind.NOT_FINALIZED, None), NOW)
+    assert (job.state, job.tries, job.not_before > NOW) == (JobState.SUBMITTED, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("action", "under_way", "before"),
+    [
+        (ActionKind.CLAIM, JobState.CLAIMING, JobState.OFFERED),
+        (ActionKind.SUBMIT, JobState.SUBMITTING, JobState.READY),
+        (ActionKind.SUBMIT_CLAIMED, JobState.SUBMITTING, JobState.READY),
+        (ActionKind.FINALIZE, JobState.FINALIZING, JobState.SUBMITTED),
+    ],
+)
+def test_action_that_came_to_nothing_can_be_planned_again_and_counts(
+    action: ActionKind, under_way: JobState, before: JobState
+) -> None:
+    job = undone(job_record(state=under_way, tries=2), action, NOW, "skipped")
+    assert (job.state, job.tries, job.reason) == (before, 3, "skipped")
+    assert NOW < job.not_before <= NOW + MAX_PAUSE_S
+    # Given up as expired, it shows up after all.
+    found = done(job_record(state=before), action, 9, NOW)
+    if before is not JobState.OFFERED:
+        assert found.state is under_way
+    assert found.locked is (action in (ActionKind.CLAIM, ActionKind.SUBMIT))
+
+
+def test_claim_can_be_recognised_only_with_our_stake_and_nonce() -> None:
+    job = locked(JobState.CLAIMING)
+    claimed = on_view(job, view(EntryStatus.CLAIMED), STAKE, NOW, 30)
+    assert (claimed.state, claimed.deadline) == (JobState.CLAIMED, NOW + 100)
+    for other in (view(EntryStatus.CLAIMED, worker=5), view(EntryStatus.CLAIMED, nonce=4), None):
+        assert on_view(job, other, STAKE, NOW, 30) == job
+
+
+def test_late_submission_can_be_told_from_one_under_way() -> None:
+    job = locked(JobState.SUBMITTING)
+    late = view(EntryStatus.CLAIMED, deadline=NOW)
+    assert on_view(job, late, STAKE, NOW + 30, 30) == job
+    assert on_view(job, late, STAKE, NOW + 31, 30).state is JobState.ABANDONED
+    submitted = on_view(job, view(EntryStatus.SUBMITTED), STAKE, NOW, 30)
+    assert (submitted.state, submitted.deadline) == (JobState.SUBMITTED, NOW + 100)
+
+
+def test_job_cannot_be_taken_for_lost_when_its_deadline_has_not_passed() -> None:
+    job = job_record(state=JobState.READY, deadline=NOW)
+    assert on_view(job, None, STAKE, NOW + 30, 30) == job
+    assert on_view(job, None, STAKE, NOW + 31, 30).state is JobState.LOST
+
+
+def test_pause_can_grow_only_to_its_bound() -> None:
+    job = job_record()
+    pauses = []
+    for _ in range(40):
+        job = retry_later(job, NOW, "x")
+        pauses.append(job.not_before - NOW)
+    assert pauses[:4] == [1, 2, 4, 8]
+    assert max(pauses) == MAX_PAUSE_S
+
+
+EVENTS = st.one_of(
+    st.tuples(st.sampled_from(OutcomeKind), st.sampled_from([None, 0, 3, 4]), st.integers(0, 200)),
+    st.sampled_from(ActionKind),
+    st.just("dispute"),
+)
+
+
+@given(st.sampled_from(JobState), st.booleans(), st.lists(EVENTS, max_size=12))
+def test_no_sequence_of_events_can_leave_the_table_or_lose_money(
+    state: JobState, has_lock: bool, events: list[object]
+) -> None:
+    job = job_record(state=state, nonce=3 if has_lock else 0, locked=has_lock, collateral=Nano(100))
+    rewards = 0
+    for event in events:
+        before = job
+        if isinstance(event, tuple):
+            kind, nonce, amount = event
+            rewards += amount if kind is OutcomeKind.REWARD else 0
+            job = on_outcome(job, outcome(kind, nonce, amount), NOW)
+        elif isinstance(event, ActionKind):
+            if event is ActionKind.ANNOUNCE:
+                continue
+            job = undone(job, event, NOW, "x")
+        else:
+            job = on_dispute(job, NOW)
+        assert job.state is before.state or job.state in JOB_TRANSITIONS[before.state]
+        assert job.paid == rewards
+        assert job.slashed <= job.collateral
+        assert not (job.locked and not before.locked)
+        assert replace(before, updated_at=job.updated_at).key == job.key
