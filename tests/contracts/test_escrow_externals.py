@@ -47,7 +47,7 @@ def body_of(client: Client, domain: signing.Domain, action: Action, **changes: o
     return signing.external_body(client.key, c.PURPOSE_ESCROW_EXTERNAL, domain, **fields)  # type: ignore[arg-type]
 
 
-# -- the signature ---------------------------------------------------------------------------------------
+# -- the signature -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("thief", ["nobody", "worker", "arbiter 0"])
@@ -120,7 +120,7 @@ def test_signed_but_truncated_header_costs_nothing(world: World, client: Client)
     rejected(world.chain, client, signing.external_message(client.address, body), ExitCode.CELL_UNDERFLOW)
 
 
-# -- sequence numbers and time ---------------------------------------------------------------------------
+# -- sequence numbers and time -------------------------------------------------------------------------
 
 
 def test_anyone_cannot_replay_an_external(world: World, client: Client, worker: Worker) -> None:
@@ -181,7 +181,7 @@ def test_pending_escrow_cannot_be_used_by_anybody(world: World) -> None:
     assert client.get_state().epoch == chain.now
 
 
-# -- counts and funds ------------------------------------------------------------------------------------
+# -- counts and funds ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [0, 9, 15])
@@ -238,7 +238,7 @@ def test_second_action_cannot_use_what_the_first_one_spent(
     assert client.get_state().jobs == 1
 
 
-# -- batches ---------------------------------------------------------------------------------------------
+# -- batches -------------------------------------------------------------------------------------------
 
 
 def test_eight_actions_can_succeed_and_fail_independently(
@@ -287,7 +287,7 @@ def test_malformed_action_leaves_the_others_alone(world: World, client: Client, 
     assert client.get_state().seqno == 1
 
 
-# -- opening ---------------------------------------------------------------------------------------------
+# -- opening -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_small_jobs_lock_the_least_collateral(world: World, client: Client, work
     assert job.collateral == Nano.ton("0.2")
 
 
-# -- the worker's signature ------------------------------------------------------------------------------
+# -- the worker's signature ----------------------------------------------------------------------------
 
 
 def test_client_cannot_accept_with_a_signature_for_something_else(
@@ -411,7 +411,7 @@ def test_client_cannot_accept_an_unclaimed_open_job(world: World, client: Client
     skipped(client, transactions, ExitCode.WRONG_STATE)
 
 
-# -- revocation ------------------------------------------------------------------------------------------
+# -- revocation ----------------------------------------------------------------------------------------
 
 
 def test_owner_can_revoke_a_stolen_hot_key(world: World, client: Client, worker: Worker) -> None:

@@ -46,7 +46,7 @@ def named(message: object) -> str:
     return type(message).__name__ if isinstance(message, Message) else str(message)
 
 
-# -- who may ---------------------------------------------------------------------------------------------
+# -- who may -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("body", OWNERS_MESSAGES, ids=named)
@@ -101,7 +101,7 @@ def test_owner_cannot_cancel_a_job_that_never_was(world: World, client: Client) 
     refused(world.chain, client.address, lambda: client.from_owner(body), ExitCode.NO_JOB)
 
 
-# -- keys ------------------------------------------------------------------------------------------------
+# -- keys ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", WEAK_KEYS, ids=hex)
@@ -113,7 +113,7 @@ def test_owner_cannot_set_a_weak_hot_key(world: World, client: Client, key: int)
         refused(world.chain, client.address, lambda body=body: client.from_owner(body), ExitCode.WEAK_KEY)
 
 
-# -- withdrawing -----------------------------------------------------------------------------------------
+# -- withdrawing ---------------------------------------------------------------------------------------
 
 
 def test_owner_can_withdraw_everything_free_and_not_one_nanoton_more(world: World, client: Client) -> None:
@@ -141,7 +141,7 @@ def test_owner_cannot_withdraw_what_jobs_reserve(world: World, client: Client, w
     assert client.balance == state.balance - state.free
 
 
-# -- deposits and junk -----------------------------------------------------------------------------------
+# -- deposits and junk ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bounce", [True, False])
@@ -245,7 +245,7 @@ def test_bounced_notices_bring_their_value_back_and_write_nothing(
     assert state_of(world.chain, client.address) == (data, before + GAS - arrival.total_fees)
 
 
-# -- a worker's messages from somebody else --------------------------------------------------------------
+# -- a worker's messages from somebody else ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("body", WORKERS_MESSAGES, ids=named)
@@ -282,7 +282,7 @@ def test_masterchain_twin_of_the_worker_cannot_claim_or_submit(
     )
 
 
-# -- the genuine worker with one thing wrong -------------------------------------------------------------
+# -- the genuine worker with one thing wrong -----------------------------------------------------------
 
 
 def genuine_submit(world: World, client: Client, worker: Worker, number: int, **changes: object) -> m.Submit:
@@ -367,7 +367,7 @@ def test_trailing_data_behind_a_message_is_ignored(world: World, client: Client,
     assert taken.success
 
 
-# -- too little for the rest of the path -----------------------------------------------------------------
+# -- too little for the rest of the path ---------------------------------------------------------------
 
 
 def test_anyone_cannot_sync_when_the_answer_is_not_paid_for(

@@ -68,7 +68,7 @@ class Lives(RuleBasedStateMachine):
         self.seen_lt = self.chain.lt
         self.seqnos = [0, 0, 0]
 
-    # -- helpers ------------------------------------------------------------------------------------------
+    # -- helpers ---------------------------------------------------------------------------------------
 
     def act(self, account: Client | Worker, *actions: signing.Action, spend: int = 0, **options: Any) -> None:
         try:
@@ -79,7 +79,7 @@ class Lives(RuleBasedStateMachine):
     def send(self, body: Any, to: Client | Worker, value: int = GAS) -> Sequence[Transaction]:
         return self.stranger.send(to.address, value, body.to_cell())
 
-    # -- the client -----------------------------------------------------------------------------------------
+    # -- the client ------------------------------------------------------------------------------------
 
     @initialize(price=prices)
     def first(self, price: int) -> None:
@@ -147,7 +147,7 @@ class Lives(RuleBasedStateMachine):
     def deposit(self) -> None:
         self.client.owner.send(self.client.address, Nano.ton(20))
 
-    # -- the workers ------------------------------------------------------------------------------------------
+    # -- the workers -----------------------------------------------------------------------------------
 
     @rule(number=ids, worker=who)
     def claim(self, number: int, worker: int) -> None:
@@ -199,7 +199,7 @@ class Lives(RuleBasedStateMachine):
     def refill(self, worker: int) -> None:
         self.workers[worker].from_owner(m.AddStake(query_id=0, amount=Nano.ton(5)), Nano.ton(6))
 
-    # -- anyone -------------------------------------------------------------------------------------------------
+    # -- anyone ----------------------------------------------------------------------------------------
 
     @rule(number=ids, late=st.booleans())
     def poke(self, number: int, late: bool) -> None:
@@ -249,7 +249,7 @@ class Lives(RuleBasedStateMachine):
         body = begin_cell().store_uint(op, 32).store_uint(1, 200).end_cell()
         self.stranger.send((self.workers[0] if to_worker else self.client).address, GAS, body)
 
-    # -- time and order -------------------------------------------------------------------------------------------
+    # -- time and order --------------------------------------------------------------------------------
 
     @rule(seconds=jumps)
     def warp(self, seconds: int) -> None:
@@ -280,7 +280,7 @@ class Lives(RuleBasedStateMachine):
         with absent(self.chain, account):
             self.chain.step()
 
-    # -- what always holds ------------------------------------------------------------------------------------------
+    # -- what always holds -----------------------------------------------------------------------------
 
     @invariant()
     def everything_adds_up(self) -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
+from pytoniq_core import HashMap, begin_cell
+
 from cocoon_sdk.errors import ExternalRejectedError
+from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.signing import Action
+from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
-from tests.helpers.audit import World, extended, tree
-from tests.helpers.suite import Client, Worker
+from tests.contracts.test_parameters import TIMELOCK, changed, govern, propose, sync
+from tests.contracts.test_undelivered import reward_to_nobody
+from tests.contracts.weak_keys import WEAK_KEYS
+from tests.helpers.audit import TOMBSTONE_REWARD, World, extended, refused, skipped, tombstones, tree
+from tests.helpers.suite import GAS, Client, Worker
 
 
 def test_hot_key_thief_cannot_burn_free_funds_with_an_empty_bucket(
@@ -55,6 +66,103 @@ def test_worker_can_submit_with_the_gas_that_its_claim_set_aside(
     worker.claim(client, number)
     worker.from_owner(m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(worker.get_state().gas)))
     worker.submit_claimed(1, Nano.ton(1))
+    job = client.job(number)
+    assert job is not None
+    assert job.status == 2
+
+
+@pytest.mark.parametrize("kind", ["escrow", "stake"])
+def test_rent_reserve_lasts_a_year_for_an_idle_account(world: World, kind: str) -> None:
+    """docs/protocol.md 6.6: one year's rent in reserve."""
+    account = world.client() if kind == "escrow" else world.worker()
+    reserve = c.ESCROW_RENT if kind == "escrow" else c.STAKE_RENT
+    world.chain.warp(365 * 86_400)
+    (_, arrival, *_) = account.owner.send(account.address, Nano.ton("0.1"))
+    assert arrival.storage_fee <= reserve
+
+
+def test_owner_cannot_accept_the_empty_code(world: World, client: Client, worker: Worker) -> None:
+    """A fresh network lists no previous code as hash 0; opting in to it shuts out every real account."""
+    for account in (client, worker):
+        body = m.AcceptCode(query_id=0, code_hash=0)
+        refused(
+            world.chain,
+            account.address,
+            lambda account=account, body=body: account.from_owner(body),
+            ExitCode.UNLISTED_CODE,
+        )
+
+
+@pytest.mark.parametrize("key", [key for key in WEAK_KEYS if key], ids=hex)
+def test_client_cannot_name_a_weak_operator_key(world: World, client: Client, key: int) -> None:
+    """Section 6.1 refuses such keys wherever one is stored; opening refuses only the zero key."""
+    named = m.JobWorker(owner=1, index=0, previous_code=False, operator_key=key)
+    skipped(client, client.open(world.suite.open_terms(worker=named.to_cell()))[1], ExitCode.WEAK_KEY)
+
+
+def test_oversized_inline_payload_is_refused_by_name(world: World, client: Client, worker: Worker) -> None:
+    """The size check leaves the computation as the TVM's own code 8; INLINE_TOO_LARGE is never thrown."""
+    transactions = client.open(world.suite.directed_terms(worker), data=tree(100))[1]
+    skipped(client, transactions, ExitCode.INLINE_TOO_LARGE)
+
+
+def test_malformed_terms_are_refused_by_name(world: World, client: Client, worker: Worker) -> None:
+    """A terms cell that does not parse is logged as the TVM's own code 9 instead of BAD_TERMS."""
+    terms = extended(world.suite.directed_terms(worker).to_cell())
+    skipped(client, client.act(signing.open_job(1, terms), max_spend=Nano.ton(2)), ExitCode.BAD_TERMS)
+
+
+def test_failed_delivery_does_not_postpone_the_end_of_a_tombstone(
+    world: World, client: Client, stranger: Actor
+) -> None:
+    """Each bounce writes a fresh expiry: whoever delivers once a month keeps the reward bouncing for ever."""
+    number, _ = reward_to_nobody(world, client)
+    expires = tombstones(client)[number, TOMBSTONE_REWARD].expires
+    world.chain.warp(86_400)
+    stranger.send(client.address, GAS, m.Deliver(id=number, kind=TOMBSTONE_REWARD).to_cell())
+    assert tombstones(client)[number, TOMBSTONE_REWARD].expires == expires
+
+
+def test_governance_cannot_propose_parameters_that_no_account_can_receive(world: World) -> None:
+    """The dictionary of arbiters is read only up to `count`: anything of any size may hang beside it.
+
+    The registry then cannot send its own parameters (action phase, code 40): nobody becomes active any more.
+    """
+    params = m.Params.from_cell(world.suite.parameters.to_cell())
+    rules = m.ParamsRules.from_cell(params.rules)
+    arbiters = m.Arbiters.from_cell(rules.arbiters)
+    table = HashMap.parse(arbiters.members.begin_parse(), 8)
+    junk = begin_cell().store_ref(tree(3000)).end_cell()
+    members = HashMap(
+        8,
+        map_={**{key: leaf.to_cell() for key, leaf in table.items()}, 200: junk},
+        value_serializer=lambda source, builder: builder.store_cell(source),
+    ).serialize()
+    bloated = dataclasses.replace(arbiters, members=members).to_cell()
+    content = dataclasses.replace(params, rules=dataclasses.replace(rules, arbiters=bloated).to_cell())
+    registry = world.suite.network.registry
+    body = m.Propose(query_id=0, kind=0, model_id=0, content=content.to_cell())
+    refused(
+        world.chain,
+        registry,
+        lambda: world.suite.governor.send(registry, Nano.ton(5), body.to_cell()),
+        ExitCode.PARAMS_OUT_OF_BOUNDS,
+    )
+
+
+def test_client_cannot_cheat_a_directed_worker_by_syncing_its_stake(
+    world: World, client: Client, worker: Worker
+) -> None:
+    """Anybody may sync a stake. After a change of parameters that voids every directed job under way:
+
+    the submission binds the new parameter cell, the job the old one, the worker's work is not paid.
+    """
+    govern(world, propose(world, changed(world, fee_bps=200).to_cell()))
+    world.chain.warp(TIMELOCK)
+    number, _ = client.open(world.suite.directed_terms(worker))
+    govern(world, m.Execute(query_id=0))
+    sync(world, worker)
+    worker.submit(client, number, Nano.ton(1))
     job = client.job(number)
     assert job is not None
     assert job.status == 2

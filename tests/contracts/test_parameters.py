@@ -48,7 +48,7 @@ def sync(world: World, *accounts: Client | Worker) -> None:
         world.suite.governor.send(account.address, Nano.ton("0.1"), m.SyncParams(query_id=0).to_cell())
 
 
-# -- the registry ---------------------------------------------------------------------------------------------
+# -- the registry --------------------------------------------------------------------------------------
 
 
 def test_only_the_owner_can_govern(world: World, stranger: Actor) -> None:
@@ -274,7 +274,7 @@ def test_masterchain_account_cannot_ask_for_parameters(world: World) -> None:
     )
 
 
-# -- living under a change ------------------------------------------------------------------------------------
+# -- living under a change -----------------------------------------------------------------------------
 
 
 def test_job_keeps_the_parameters_and_arbiters_it_was_opened_under(
@@ -358,7 +358,7 @@ def test_account_cannot_go_back_to_an_older_version(world: World, client: Client
     assert (client.get_state().epoch, worker.get_state().epoch) == epochs
 
 
-# -- two versions of code -------------------------------------------------------------------------------------
+# -- two versions of code ------------------------------------------------------------------------------
 
 
 def next_version(name: str) -> Cell:

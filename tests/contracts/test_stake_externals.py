@@ -127,7 +127,7 @@ def test_owner_can_revoke_a_stolen_operator_key(world: World, worker: Worker) ->
     rejected(world.chain, worker, stolen, ExitCode.BAD_SIGNATURE)
 
 
-# -- claiming --------------------------------------------------------------------------------------------
+# -- claiming ------------------------------------------------------------------------------------------
 
 
 WRONG_TARGETS: list[dict[str, object]] = [
@@ -208,7 +208,7 @@ def test_worker_cannot_submit_an_open_job_without_a_claim(
     assert client.job(number) == job
 
 
-# -- submitting on a claim -------------------------------------------------------------------------------
+# -- submitting on a claim -----------------------------------------------------------------------------
 
 
 def test_worker_cannot_submit_on_somebody_elses_claim(world: World, client: Client, worker: Worker) -> None:

@@ -99,7 +99,7 @@ def test_stranger_gets_junk_back(world: World, worker: Worker, stranger: Actor, 
     )
 
 
-# -- strangers who play an escrow ------------------------------------------------------------------------
+# -- strangers who play an escrow ----------------------------------------------------------------------
 
 
 def locked_job(world: World, client: Client, worker: Worker) -> int:
@@ -235,7 +235,7 @@ def test_bounced_claim_frees_only_its_own_lock(
     assert worker.get_state().locks == (0 if wrong is None else 1)
 
 
-# -- the owner's money -----------------------------------------------------------------------------------
+# -- the owner's money ---------------------------------------------------------------------------------
 
 
 def test_owner_cannot_add_stake_that_it_does_not_bring(world: World, worker: Worker) -> None:
@@ -392,7 +392,7 @@ def test_small_fees_wait_in_the_stake(world: World, client: Client, worker: Work
     assert (state.earned, state.fee_due) == (Nano.ton("0.095"), Nano.ton("0.005"))
 
 
-# -- expired locks ---------------------------------------------------------------------------------------
+# -- expired locks -------------------------------------------------------------------------------------
 
 
 def test_anyone_can_release_a_lock_only_after_its_end(

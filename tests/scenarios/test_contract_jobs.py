@@ -50,7 +50,7 @@ def idle(client: Client, jobs: int = 0) -> None:
     assert (state.jobs, state.reserved) == (jobs, 0)
 
 
-# -- paid ------------------------------------------------------------------------------------------------
+# -- paid ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("amount", [0, 1, 100, 333_333_333, PRICE])
@@ -148,7 +148,7 @@ def test_anyone_can_finalize_after_the_window(world: World, caller: str) -> None
     refused(world.chain, client.address, lambda: stranger.send(client.address, GAS, body), ExitCode.NO_JOB)
 
 
-# -- nobody comes ----------------------------------------------------------------------------------------
+# -- nobody comes --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("who", ["hot key", "owner"])
@@ -266,7 +266,7 @@ def test_worker_pays_the_late_penalty_when_it_does_not_deliver(world: World, cal
     assert gas - worker.get_state().gas < Nano.ton("0.01")
 
 
-# -- crossing messages -----------------------------------------------------------------------------------
+# -- crossing messages ---------------------------------------------------------------------------------
 
 
 def test_submission_that_crosses_a_signed_end_frees_its_lock(world: World) -> None:

@@ -1,0 +1,207 @@
+"""Confirmed holes that cost honest people money, found in the contracts with digests over bits (923c630).
+
+Each is the smallest reproduction. A test that passes moves to the room it belongs to.
+"""
+
+from __future__ import annotations
+
+import pytest
+from pytoniq_core import Cell, begin_cell
+
+from cocoon_sdk.errors import ExternalRejectedError
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.signing import Action
+from cocoon_sdk.sandbox import Actor
+from cocoon_sdk.types import Nano
+from tests.helpers.audit import World, check_escrow, extended, skips, tree, truncated
+from tests.helpers.suite import Client, Worker, as_int, hash_of, key_of
+from tests.unit.sandbox.contracts import contract
+
+BURNS_ITS_VALUE = "0 EQINT 44 THROWIFNOT DUP SEMPTY IFRET AGAIN:<{ }>"
+"""A contract that is no stake: it takes deposits and spins on all else until its gas is gone."""
+
+
+def signed_body(account: Client | Worker, *actions: Action, max_spend: int = 0) -> Cell:
+    return signing.external_body(
+        account.key,
+        account.purpose,
+        account.domain(),
+        seqno=account.get_state().seqno,
+        valid_until=account.suite.chain.now + 60,
+        actions=actions,
+        max_spend=Nano(max_spend),
+    )
+
+
+def reshaped(body: Cell) -> Cell:
+    """Write the hash of the first reference behind the bits and drop that reference: no key is needed."""
+    builder = begin_cell().store_bits(body.begin_parse().load_bits(len(body.bits)))
+    builder.store_bytes(body.refs[0].hash)
+    for ref in body.refs[1:]:
+        builder.store_ref(ref)
+    return builder.end_cell()
+
+
+def test_stranger_cannot_change_the_result_of_a_signed_submission(
+    world: World, client: Client, worker: Worker
+) -> None:
+    """CRITICAL. bits | hashes of references has no boundary: a reference's hash may move into the bits.
+
+    The signature stays good, the inline data becomes the first reference, and its first 256 bits become the
+    result hash. Whoever sees the worker's external first makes it submit a wrong result: disputed, slashed.
+    """
+    number, _ = client.open(world.suite.open_terms())
+    worker.claim(client, number)
+    data = begin_cell().store_bytes(b"\x66" * 100).end_cell()
+    body = signed_body(worker, signing.submit_claimed(1, Nano.ton(1), hash_of("result"), data))
+    with pytest.raises(ExternalRejectedError):
+        world.chain.send_external(signing.external_message(worker.address, reshaped(body)))
+    world.chain.send_external(signing.external_message(worker.address, body))
+    job = client.job(number)
+    assert job is not None
+    assert job.key_or_result == as_int(hash_of("result"))
+
+
+def test_stranger_cannot_kill_a_signed_batch(world: World, client: Client, worker: Worker) -> None:
+    """CRITICAL, the same cause: the batch without its link is accepted, skipped, and empties the bucket."""
+    terms = world.suite.directed_terms(worker).to_cell()
+    actions = [signing.open_job(1, terms), signing.open_job(2, terms)]
+    body = signed_body(client, *actions, max_spend=Nano.ton(5))
+    with pytest.raises(ExternalRejectedError):
+        world.chain.send_external(signing.external_message(client.address, reshaped(body)))
+    done = world.chain.send_external(signing.external_message(client.address, body))
+    assert skips(done, client.address) == []
+    assert client.get_state().jobs == 2
+
+
+@pytest.mark.parametrize("who", ["open", "submit", "announce", "accept signed"])
+def test_no_signed_external_can_be_reshaped(world: World, client: Client, worker: Worker, who: str) -> None:
+    data = begin_cell().store_bytes(b"\x00" * 120).end_cell()
+    number, _ = client.open(world.suite.directed_terms(worker))
+    target = worker.target(client, number)
+    work = m.SubmitWork(target=target, result_hash=1)
+    signature = worker.sign_result(client, number, 1)
+    cases: dict[str, tuple[Client | Worker, Action]] = {
+        "open": (client, signing.open_job(2, world.suite.directed_terms(worker).to_cell(), data)),
+        "submit": (worker, signing.submit(number, Nano.ton(1), work, data)),
+        "announce": (worker, signing.announce(world.suite.model_id, hash_of("info"), data)),
+        "accept signed": (client, signing.accept_signed(number, Nano(1), hash_of("result"), signature)),
+    }
+    account, action = cases[who]
+    body = signed_body(account, action, max_spend=Nano.ton(2))
+    with pytest.raises(ExternalRejectedError):
+        world.chain.send_external(signing.external_message(account.address, reshaped(body)))
+
+
+def test_fake_worker_cannot_burn_what_other_workers_are_owed(
+    world: World, client: Client, worker: Worker, stranger: Actor
+) -> None:
+    """CRITICAL. The worker of a directed job is any account now, and a bounce is believed to bring all back.
+
+    A contract that spins burns up to 0.4 TON of each Reward before it bounces, and the tombstone still says
+    the whole amount. `Deliver` repeats that for 0.03 TON: in the end reserved exceeds the balance, honest
+    workers cannot be paid, and a thief with a hot key has burned far more than the daily limit.
+    """
+    honest, _ = client.open(world.suite.directed_terms(worker, price=Nano.ton(5)))
+    client.from_owner(m.Withdraw(query_id=0, amount=Nano(client.get_state().free - Nano.ton(5))))
+    fake = world.chain.deploy(contract(BURNS_ITS_VALUE), Nano.ton(1))
+    thief = key_of("thief")
+    target = m.JobWorker(operator_key=thief.verify_key.to_int(), account=signing.account_id(fake))
+    terms = world.suite.open_terms(Nano.ton(1), window=0, worker=target.to_cell())
+    try:
+        number, _ = client.open(terms)
+        digest = signing.result_digest(client.domain(), fake, number, hash_of("r"), Nano.ton(1))
+        action = signing.accept_signed(number, Nano.ton(1), hash_of("r"), thief.sign(digest))
+        client.act(action)
+    except ExternalRejectedError:
+        return
+    start = client.get_state()
+    for _ in range(40):
+        stranger.send(client.address, Nano.ton("0.03"), m.Deliver(id=number, kind=0).to_cell())
+    check_escrow(client)
+    assert start.free - client.get_state().free < Nano.ton("0.1")
+    assert client.job(honest) is not None
+
+
+@pytest.mark.parametrize("where", ["terms", "worker"])
+def test_hot_key_cannot_store_cells_without_bound(
+    world: World, client: Client, worker: Worker, where: str
+) -> None:
+    """Terms are kept in the account as they came: 6,000 cells behind them cost its owner rent every second.
+
+    A few such jobs eat the reserve and then what workers are owed; 65,536 cells make every transaction fail
+    in its action phase (code 50), after which any external can be replayed.
+    """
+    terms = world.suite.directed_terms(worker)
+    if where == "terms":
+        bloated = extended(terms.to_cell(), "", tree(6000))
+    else:
+        assert terms.worker is not None
+        bloated = extended(terms.to_cell(), "", None)
+        named = extended(terms.worker, "", tree(6000))
+        bloated = begin_cell().store_bits(terms.to_cell().begin_parse().load_bits(len(terms.to_cell().bits)))
+        bloated = bloated.store_ref(named).end_cell()
+    try:
+        client.act(signing.open_job(1, bloated))
+    except ExternalRejectedError:
+        return
+    assert client.job(1) is None
+
+
+def test_dispute_cannot_throw_after_it_was_accepted(world: World, client: Client, worker: Worker) -> None:
+    """`dispute` reads JobTerms with a strict parser after the acceptance: with one stray bit in the terms it
+
+    throws, the seqno stays, and anybody repeats the external until the account is empty (5 mTON each time,
+    0.3 TON with junk behind it), whatever the bucket says.
+    """
+    terms = extended(world.suite.directed_terms(worker).to_cell())
+    try:
+        client.act(signing.open_job(1, terms))
+    except ExternalRejectedError:
+        return
+    worker.submit(client, 1, Nano.ton(1))
+    external = client.external(signing.dispute_result(1))
+    seqno = client.get_state().seqno
+    try:
+        done = world.chain.send_external(external)
+    except ExternalRejectedError:
+        return
+    assert (done[0].success, client.get_state().seqno) == (True, seqno + 1)
+
+
+@pytest.mark.parametrize("kind", ["submit claimed", "claim", "submit"])
+def test_operators_external_cannot_throw_after_it_was_accepted(
+    world: World, client: Client, worker: Worker, kind: str
+) -> None:
+    """Amount, job hash and result are read after `lock` or `acceptMessage`: truncated, they throw there."""
+    number, _ = client.open(world.suite.open_terms())
+    directed, _ = client.open(world.suite.directed_terms(worker))
+    if kind == "submit claimed":
+        worker.claim(client, number)
+        good = signing.submit_claimed(1, Nano.ton(1), hash_of("result"))
+        short = Action(truncated(good.bits, 8), good.refs)
+    elif kind == "claim":
+        good = signing.claim(number, worker.target(client, number))
+        short = Action(good.bits, (truncated(good.refs[0], 8),))
+    else:
+        work = m.SubmitWork(target=worker.target(client, directed), result_hash=1)
+        good = signing.submit(directed, Nano.ton(1), work)
+        short = Action(good.bits, (truncated(good.refs[0], 8),))
+    external = worker.external(short)
+    seqno = worker.get_state().seqno
+    try:
+        done = world.chain.send_external(external)
+    except ExternalRejectedError:
+        return
+    assert (done[0].success, worker.get_state().seqno) == (True, seqno + 1)
+
+
+def test_window_zero_job_stays_within_the_longest_life(world: World, client: Client, worker: Worker) -> None:
+    """docs/protocol.md 2.3: all phases within max_job_life; without a window nothing is checked."""
+    terms = world.suite.directed_terms(worker, window=0, claim_period=2**24 - 1)
+    try:
+        client.act(signing.open_job(1, terms.to_cell()))
+    except ExternalRejectedError:
+        return
+    assert client.job(1) is None
