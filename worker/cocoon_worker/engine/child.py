@@ -83,11 +83,35 @@ class ChildLog:
         self._partial = b""
 
 
+class _Output:
+    """The reading end of a pipe on the event loop."""
+
+    def __init__(self, reader: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
+        self.reader = reader
+        self._transport = transport
+
+    @classmethod
+    async def open(cls) -> tuple[_Output, int]:
+        """Return the reading end, and the descriptor to write to, which is the caller's to close."""
+        read_fd, write_fd = os.pipe()
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        pipe = os.fdopen(read_fd, "rb", 0)
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        return cls(reader, transport), write_fd
+
+    def close(self) -> None:
+        self._transport.close()
+
+
 class GuardedChild:
     """One run of a command under `guard`; made by `launch`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: ChildLog, grace_s: float) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, output: _Output, log: ChildLog, grace_s: float
+    ) -> None:
         self._process = process
+        self._output = output
         self._log = log
         self._grace_s = grace_s
         self._group: int | None = None
@@ -98,18 +122,28 @@ class GuardedChild:
         cls, command: Sequence[str], *, env: Mapping[str, str], log: ChildLog, grace_s: float
     ) -> GuardedChild:
         """Start `command` in its own process group. Raises `EngineUnavailableError` if that is impossible."""
+        # The output pipe is our own: asyncio's `wait` would not return before every process that holds the
+        # pipe is gone, and a killed guard leaves some that do.
+        output, write_fd = await _Output.open()
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", guard.__file__, str(grace_s), *command),
                 stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
+                stdout=write_fd,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C in the terminal is for the worker, which ends us in order
                 env=dict(env),
             )
-        except OSError as error:
-            raise EngineUnavailableError("the engine's process cannot be started", why=str(error)) from error
-        return cls(process, log, grace_s)
+        except BaseException as error:
+            output.close()
+            if isinstance(error, OSError):
+                raise EngineUnavailableError(
+                    "the engine's process cannot be started", why=str(error)
+                ) from error
+            raise
+        finally:
+            os.close(write_fd)
+        return cls(process, output, log, grace_s)
 
     @property
     def group(self) -> int | None:
@@ -131,6 +165,7 @@ class GuardedChild:
         with suppress(TimeoutError):  # a process that left the group may hold the pipe open for ever
             await asyncio.wait_for(asyncio.shield(self._pump_task), _PUMP_S)
         self._pump_task.cancel()
+        self._output.close()
         return 128 - code if code < 0 else code
 
     async def stop(self) -> None:
@@ -152,9 +187,7 @@ class GuardedChild:
 
     async def _pump(self) -> None:
         """Move output to the log until every process of the group has closed it."""
-        stdout = self._process.stdout
-        if stdout is None:
-            raise RuntimeError("a child is always launched with its output piped")
+        stdout = self._output.reader
         first = await stdout.readline()  # written at once, and far below the stream's line limit
         if first.startswith(guard.ANNOUNCEMENT):
             self._group = int(first.removeprefix(guard.ANNOUNCEMENT))

@@ -225,7 +225,8 @@ def _messages(name: str, value: Any, limits: EngineLimits) -> None:
         raise _refused(name, f"it must hold 1 to {limits.max_messages} messages")
     for position, message in enumerate(value):
         where = f"{name}[{position}]"
-        if not isinstance(message, dict) or message.get("role") not in _ROLES:
+        role = message.get("role") if isinstance(message, dict) else None
+        if not isinstance(role, str) or role not in _ROLES:
             raise _refused(where, f"a message needs a role: {', '.join(sorted(_ROLES))}")
         strange = sorted(str(key)[:64] for key in message if key not in _MESSAGE_FIELDS)
         if strange:
