@@ -25,8 +25,8 @@ OWNERS_MESSAGES: list[Message] = [
     m.CancelJob(query_id=0, id=1),
 ]
 WORKERS_MESSAGES: list[Message] = [
-    m.Claim(id=1, nonce=1, binding=0, operator_key=KEY, owner=1, index=0, previous_code=False),
-    m.Submit(id=1, nonce=1, amount=Nano(1), result_hash=0, binding=0),
+    m.Claim(id=1, nonce=1, collateral=0, binding=0, operator_key=KEY, owner=1, index=0, previous_code=False),
+    m.Submit(id=1, nonce=1, amount=Nano(1), collateral=0, result_hash=0, binding=0),
     m.SubmitClaimed(id=1, nonce=1, amount=Nano(1), result_hash=0),
 ]
 EMPTY = begin_cell().end_cell()
@@ -290,11 +290,12 @@ def genuine_submit(world: World, client: Client, worker: Worker, number: int, **
 
     job = client.job(number)
     assert job is not None
-    binding = signing.binding_hash(world.suite.params_cell, job.terms.hash, job.collateral)
+    binding = signing.binding_hash(world.suite.params_cell, job.terms.hash)
     fields: dict[str, object] = {
         "id": number,
         "nonce": 5 if job.window else 0,
         "amount": Nano.ton("0.5"),
+        "collateral": job.collateral,
         "result_hash": as_int(hash_of("result")),
         "binding": as_int(binding),
     }
@@ -304,9 +305,11 @@ def genuine_submit(world: World, client: Client, worker: Worker, number: int, **
 WRONG_SUBMITS: list[dict[str, object]] = [
     {"id": 2},
     {"id": 0},
-    {"nonce": 0},
     {"amount": Nano.ton(1) + 1},
-    {"amount": Nano(2**119)},
+    {"amount": Nano(2**64 - 1)},
+    {"collateral": 0},
+    {"collateral": Nano.ton(4) - 1},
+    {"collateral": Nano.ton(4) + 1},
     {"binding": 0},
     {"binding": 2**256 - 1},
 ]
@@ -332,11 +335,11 @@ def test_worker_is_told_gone_when_one_field_of_a_submission_is_wrong(
     assert (job.status, job.nonce, job.amount) == (2, 5, Nano.ton("0.5"))
 
 
-def test_worker_is_told_gone_when_window_zero_is_submitted_with_a_lock(
+def test_worker_is_told_gone_when_window_zero_is_submitted_with_collateral(
     world: World, client: Client, worker: Worker
 ) -> None:
     number, _ = client.open(world.suite.directed_terms(worker, window=0))
-    body = genuine_submit(world, client, worker, number, nonce=1)
+    body = genuine_submit(world, client, worker, number, collateral=1)
     data, before = state_of(world.chain, client.address)
     _, gone = world.chain.send_internal(client.address, GAS, body.to_cell(), src=worker.address)
     assert gone.op == m.Gone.OPCODE

@@ -10,8 +10,8 @@ from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.getters import EscrowGetters
 from cocoon_sdk.types import Nano
-from tests.helpers.audit import World, job_gas, rejected, skipped
-from tests.helpers.suite import Client, Worker, hash_of
+from tests.helpers.audit import World, denied, job_gas, rejected, skipped
+from tests.helpers.suite import Client, Worker
 
 
 def limit(client: Client, daily: int, allowed: Cell | None = None) -> None:
@@ -74,24 +74,28 @@ def test_bucket_refills_with_time_and_never_beyond_the_limit(
 
 def test_bucket_is_never_credited_when_jobs_end(world: World, client: Client, worker: Worker) -> None:
     limit(client, Nano.ton(4))
-    number, _ = client.open(world.suite.open_terms(), max_spend=Nano.ton(2))
+    number, _ = client.open(world.suite.open_terms())
     level = client.get_state().bucket
     skipped(client, client.act(signing.cancel_job(number)))
-    assert client.get_state().bucket < level
+    assert client.get_state().bucket <= level
 
 
 @pytest.mark.parametrize("short", [0, 1])
-def test_hot_key_needs_the_bucket_for_cost_and_maximum(
+def test_hot_key_needs_the_bucket_for_all_that_an_opening_takes(
     world: World, client: Client, worker: Worker, short: int
 ) -> None:
-    spend = needed(client, Nano.ton(1))
-    limit(client, spend + external_cost(client) - short)
-    action = signing.open_job(1, world.suite.directed_terms(worker).to_cell())
-    external = client.external(action, max_spend=spend)
+    """What one opening takes out of a full bucket is exactly what the next one needs."""
+    terms = world.suite.directed_terms(worker)
+    limit(client, Nano.ton(10))
+    client.open(terms)
+    taken = Nano.ton(10) - client.get_state().bucket
+    assert taken >= terms.max_price + Nano.ton("0.21") + job_gas(client)
+    limit(client, taken - short)
     if short:
-        rejected(world.chain, client, external, ExitCode.DAILY_LIMIT)
+        denied(client, lambda: client.open(terms), ExitCode.DAILY_LIMIT)
     else:
-        skipped(client, world.chain.send_external(external))
+        skipped(client, client.open(terms)[1])
+        assert client.get_state().bucket == 0
 
 
 def test_empty_bucket_allows_one_due_step_and_nothing_else(
@@ -102,36 +106,29 @@ def test_empty_bucket_allows_one_due_step_and_nothing_else(
     worker.submit(client, first, Nano.ton(1))
     limit(client, 0)
     terms = world.suite.directed_terms(worker).to_cell()
-    signature = worker.sign_result(client, second, 1)
-    refused_actions = [
-        (signing.open_job(3, terms),),
-        (signing.accept_result(first), signing.accept_result(second)),
-        (signing.accept_result(second),),
-        (signing.accept_result(99),),
-        (signing.dispute_result(second),),
-        (signing.cancel_job(second),),
-        (signing.reclaim_late(first),),
-        (signing.accept_signed(second, Nano(1), hash_of("result"), signature),),
-        (signing.Action(begin_cell().store_uint(77, 8).store_uint(first, 32).end_cell()),),
+    unknown = signing.Action(begin_cell().store_uint(77, 8).store_uint(first, 32).end_cell())
+    refused_actions: list[tuple[tuple[signing.Action, ...], ExitCode]] = [
+        ((signing.open_job(3, terms),), ExitCode.DAILY_LIMIT),
+        ((signing.accept_result(first), signing.accept_result(second)), ExitCode.DAILY_LIMIT),
+        ((signing.accept_result(second),), ExitCode.WRONG_STATE),
+        ((signing.accept_result(99),), ExitCode.NO_JOB),
+        ((signing.dispute_result(second),), ExitCode.WRONG_STATE),
+        ((signing.cancel_job(second),), ExitCode.TOO_EARLY),
+        ((signing.reclaim_late(first),), ExitCode.WRONG_STATE),
+        ((unknown,), ExitCode.UNKNOWN_ACTION),
     ]
-    for actions in refused_actions:
-        rejected(world.chain, client, client.external(*actions), ExitCode.DAILY_LIMIT)
-    rejected(
-        world.chain,
-        client,
-        client.external(signing.accept_result(first), max_spend=1),
-        ExitCode.DAILY_LIMIT,
-    )
+    for actions, code in refused_actions:
+        rejected(world.chain, client, client.external(*actions), code)
     skipped(client, client.act(signing.dispute_result(first)))
-    rejected(world.chain, client, client.external(signing.dispute_result(first)), ExitCode.DAILY_LIMIT)
+    rejected(world.chain, client, client.external(signing.dispute_result(first)), ExitCode.WRONG_STATE)
     assert client.get_state().bucket == 0
 
 
 def test_thief_can_use_only_allowed_workers(world: World, client: Client, worker: Worker) -> None:
     accomplice = world.worker("accomplice")
     limit(client, Nano.ton(1000), allowing(worker))
-    skipped(client, client.open(world.suite.directed_terms(accomplice))[1], ExitCode.WORKER_NOT_ALLOWED)
-    skipped(client, client.open(world.suite.open_terms())[1], ExitCode.WORKER_NOT_ALLOWED)
+    denied(client, lambda: client.open(world.suite.directed_terms(accomplice)), ExitCode.WORKER_NOT_ALLOWED)
+    denied(client, lambda: client.open(world.suite.open_terms()), ExitCode.WORKER_NOT_ALLOWED)
     skipped(client, client.open(world.suite.directed_terms(worker))[1])
     limit(client, Nano.ton(1000), allowing(worker, accomplice))
     skipped(client, client.open(world.suite.directed_terms(accomplice))[1])
@@ -141,7 +138,5 @@ def test_thief_can_use_only_allowed_workers(world: World, client: Client, worker
 
 def test_unreadable_list_of_workers_allows_nobody(world: World, client: Client, worker: Worker) -> None:
     limit(client, Nano.ton(1000), begin_cell().store_uint(0b111, 3).end_cell())
-    transactions = client.open(world.suite.directed_terms(worker))[1]
-    assert transactions[0].success
+    denied(client, lambda: client.open(world.suite.directed_terms(worker)), None)
     assert client.get_state().jobs == 0
-    assert client.get_state().seqno == 1

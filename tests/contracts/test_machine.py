@@ -166,6 +166,7 @@ class Lives(RuleBasedStateMachine):
                     previous_code=False,
                     collateral=Nano(0),
                     job_hash=target.job_hash,
+                    own_previous_code=False,
                 )
             work = m.SubmitWork(target=target, result_hash=1)
             action = signing.submit(number, Nano(amount), work)

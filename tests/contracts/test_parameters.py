@@ -16,7 +16,7 @@ from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.getters import RegistryGetters
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
-from tests.helpers.audit import World, at, refused, skipped, state_of
+from tests.helpers.audit import World, at, refused, state_of
 from tests.helpers.suite import GAS, Client, Worker, key_of
 
 DAY = 86_400
@@ -136,8 +136,8 @@ def test_owner_can_withdraw_the_treasury_down_to_the_reserve(world: World) -> No
         {"evidence_deadline_s": 2 * 3600 - 1},
         {"evidence_deadline_s": 48 * 3600 + 1},
         {"arbitration_timeout_s": 12 * 3600 - 1},
-        {"arbitration_timeout_s": 7 * DAY + 1},
-        {"max_job_life_s": 2 * DAY - 1},
+        {"arbitration_timeout_s": 7 * DAY + 1, "max_job_life_s": 30 * DAY, "timelock_s": 60 * DAY},
+        {"max_job_life_s": 2 * DAY - 1, "evidence_deadline_s": 7200, "arbitration_timeout_s": 43_200},
         {"max_job_life_s": 30 * DAY + 1},
         {"announce_fee": Nano.ton("0.000999999")},
         {"announce_fee": Nano.ton("0.100000001")},
@@ -426,28 +426,12 @@ def test_client_can_move_to_new_stakes_and_keep_the_old_ones(
     target = worker.target(client, second)
     worker.act(signing.claim(second, target), max_spend=worker.work_spend())
     assert worker.get_state().locks == 0
-    worker.act(signing.claim(second, target, previous_code=True), max_spend=worker.work_spend())
+    target = dataclasses.replace(target, own_previous_code=True)
+    worker.act(signing.claim(second, target), max_spend=worker.work_spend())
     assert worker.get_state().locks == 1
     # Accepting twice forgets nothing.
     client.from_owner(m.AcceptCode(query_id=0, code_hash=int.from_bytes(new.hash, "big")))
-    peers = client.get_state().peers
-    assert peers is not None
-    assert m.Codes.from_cell(peers) == codes(new, old)
-
-
-def test_directed_job_goes_to_the_code_it_names(world: World, client: Client, worker: Worker) -> None:
-    new, old = next_version("WorkerStake"), code_cell("WorkerStake")
-    enact(world, stake_codes=codes(new, old))
-    sync(world, client, worker)
-    client.from_owner(m.AcceptCode(query_id=0, code_hash=int.from_bytes(new.hash, "big")))
-    named = m.JobWorker(
-        owner=signing.account_id(worker.owner.address),
-        index=0,
-        previous_code=True,
-        operator_key=worker.key.verify_key.to_int(),
-    )
-    number, opened = client.open(world.suite.open_terms(worker=named.to_cell()))
-    skipped(client, opened)
-    worker.submit(client, number, Nano.ton(1))
-    client.act(signing.accept_result(number))
-    assert worker.get_state().earned == Nano.ton("0.99")
+    third, _ = client.open(world.suite.open_terms())
+    target = dataclasses.replace(worker.target(client, third), own_previous_code=True)
+    worker.act(signing.claim(third, target), max_spend=worker.work_spend())
+    assert worker.get_state().locks == 2

@@ -13,7 +13,7 @@ from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
 from tests.contracts.test_escrow_messages import named
 from tests.contracts.weak_keys import WEAK_KEYS
-from tests.helpers.audit import World, at, gas_fee, locks, refused, state_of, truncated
+from tests.helpers.audit import World, at, denied, gas_fee, locks, refused, state_of, truncated
 from tests.helpers.suite import GAS, Client, Worker, key_of
 
 KEY = key_of("new").verify_key.to_int()
@@ -86,7 +86,7 @@ def test_owner_cannot_set_a_weak_operator_key(world: World, worker: Worker, key:
         begin_cell().store_uint(0xDEADBEEF, 32).end_cell(),
         begin_cell().store_uint(0xFFFFFFFF, 32).store_uint(1, 256).end_cell(),
         begin_cell().store_uint(0, 32).store_bytes(b"hello").end_cell(),
-        m.Submit(id=1, nonce=1, amount=Nano(1), result_hash=0, binding=0).to_cell(),
+        m.Submit(id=1, nonce=1, amount=Nano(1), collateral=0, result_hash=0, binding=0).to_cell(),
         m.Finalize(id=1).to_cell(),
     ],
 )
@@ -222,6 +222,7 @@ def test_bounced_claim_frees_only_its_own_lock(
     claim = m.Claim(
         id=number + (wrong == "id"),
         nonce=1 + (wrong == "nonce"),
+        collateral=0,
         binding=0,
         operator_key=0,
         owner=0,
@@ -306,10 +307,7 @@ def test_unbonding_stake_cannot_be_locked_and_locked_stake_cannot_be_unbonded(
 ) -> None:
     number, _ = client.open(world.suite.open_terms())
     worker.from_owner(m.Unbond(query_id=0, amount=Nano.ton("96.000000001")))
-    transactions = worker.claim(client, number)
-    from tests.helpers.audit import skips
-
-    assert skips(transactions, worker.address) == [(1, ExitCode.INSUFFICIENT_STAKE)]
+    denied(worker, lambda: worker.claim(client, number), ExitCode.INSUFFICIENT_STAKE)
     assert worker.get_state().locks == 0
     world.chain.warp(3 * DAY)
     worker.from_owner(m.CompleteUnbond(query_id=0))

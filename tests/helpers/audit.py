@@ -194,6 +194,17 @@ def rejected(chain: Blockchain, account: Account, external: Cell, code: ExitCode
     assert state_of(chain, account.address) == before
 
 
+def denied(account: Account, send: Callable[[], object], code: ExitCode | None) -> None:
+    """Assert that a single action is not accepted, by name if there is one, and costs nothing."""
+    before = state_of(account.suite.chain, account.address)
+    with pytest.raises(ExternalRejectedError) as caught:
+        send()
+    if code is not None:
+        assert caught.value.exit_code is not None
+        assert ExitCode(caught.value.exit_code) is code, ExitCode(caught.value.exit_code).name
+    assert state_of(account.suite.chain, account.address) == before
+
+
 def skips(transactions: Iterable[Transaction], address: Address) -> list[tuple[int, ExitCode]]:
     """Return the logged codes of skipped actions: (position from 1, code)."""
     found = []

@@ -11,7 +11,7 @@ from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.sandbox import Transaction
 from cocoon_sdk.types import Nano
-from tests.helpers.audit import BURN, World, at, audited, net, refused, sent, skipped, the_payment
+from tests.helpers.audit import BURN, World, at, audited, denied, net, refused, sent, skipped, the_payment
 from tests.helpers.suite import GAS, Client, Worker, hash_of
 
 PRICE = Nano.ton(1)
@@ -166,7 +166,7 @@ def test_client_can_take_back_a_job_that_nobody_serves(world: World, who: str, d
         if who == "owner":
             refused(world.chain, client.address, lambda: client.from_owner(body), ExitCode.TOO_EARLY)
         else:
-            skipped(client, client.act(signing.cancel_job(number)), ExitCode.TOO_EARLY)
+            denied(client, lambda: client.act(signing.cancel_job(number)), ExitCode.TOO_EARLY)
         world.chain.warp(1)
     books = Books(world, client, worker)
     done = client.from_owner(body) if who == "owner" else client.act(signing.cancel_job(number))
@@ -185,7 +185,7 @@ def test_client_cannot_cancel_a_claimed_job(world: World) -> None:
     worker.claim(client, number)
     job = client.job(number)
     world.chain.warp(90_000)
-    skipped(client, client.act(signing.cancel_job(number)), ExitCode.WRONG_STATE)
+    denied(client, lambda: client.act(signing.cancel_job(number)), ExitCode.WRONG_STATE)
     refused(
         world.chain,
         client.address,
@@ -236,7 +236,7 @@ def test_worker_pays_the_late_penalty_when_it_does_not_deliver(world: World, cal
     world.chain.set_now(job.deadline)
     body = m.ReclaimLate(id=number).to_cell()
     refused(world.chain, client.address, lambda: stranger.send(client.address, GAS, body), ExitCode.TOO_EARLY)
-    skipped(client, client.act(signing.reclaim_late(number)), ExitCode.TOO_EARLY)
+    denied(client, lambda: client.act(signing.reclaim_late(number)), ExitCode.TOO_EARLY)
     world.chain.warp(1)
     books = Books(world, client, worker)
     if caller == "stranger":
@@ -262,7 +262,7 @@ def test_worker_pays_the_late_penalty_when_it_does_not_deliver(world: World, cal
     refused(world.chain, client.address, lambda: stranger.send(client.address, GAS, body), ExitCode.NO_JOB)
     # A submission that crosses finds nothing, frees nothing, and brings its gas back.
     gas = worker.get_state().gas
-    skipped(worker, worker.submit_claimed(job.nonce, PRICE), ExitCode.NO_LOCK)
+    denied(worker, lambda: worker.submit_claimed(job.nonce, PRICE), ExitCode.NO_LOCK)
     assert gas - worker.get_state().gas < Nano.ton("0.01")
 
 
@@ -319,5 +319,5 @@ def test_dispute_that_crosses_finalisation_changes_nothing(world: World) -> None
     worker.submit(client, number, PRICE)
     world.chain.warp(3600)
     world.chain.actor("stranger").send(client.address, GAS, m.Finalize(id=number).to_cell())
-    skipped(client, client.act(signing.dispute_result(number)), ExitCode.NO_JOB)
+    denied(client, lambda: client.act(signing.dispute_result(number)), ExitCode.NO_JOB)
     assert worker.get_state().earned == PRICE - FEE
