@@ -6,12 +6,14 @@ Owns putting the parts of one client together and taking them apart again. Must 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from pytoniq_core import Address
 
 from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.client.connect import connect_chain
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import AsyncWorkers
 from cocoon_sdk.client.escrow import AsyncEscrow
@@ -27,14 +29,17 @@ from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.data import AddressPolicy, DataSource, DataStore, HttpSource, RoutingSource
 from cocoon_sdk.errors import ConfigError
 
+Owner: TypeAlias = "OwnerWallet | Callable[[Chain], OwnerWallet] | Address | str"
+
 
 class AsyncCocoon:
     """A client of one network: its escrow, the workers, the models, its jobs.
 
-    `registry` names the network. `hot_key` opens jobs. `owner` is the owner's wallet, or only its address:
-    then everything works but what moves the owner's money. `source` reads results by location (default: HTTP
-    and HTTPS from public addresses), `store` takes payloads that are too large for a message.
-    `private_networks` (CIDR) are networks of ours that workers' URLs may point to.
+    `registry` names the network, `hot_key` opens jobs. `owner` is the owner's wallet, a function that makes
+    it of the chain (`lambda chain: KeyWallet.from_mnemonic(chain, words)`), or only its address: then all
+    works but what moves the owner's money. `source` reads results by location (default: HTTP and HTTPS from
+    public addresses), `store` takes payloads that are too large for a message. `private_networks` (CIDR) are
+    networks of ours that workers' URLs may point to.
 
     Use it with `async with`, or call `close`, which closes the chain too.
     """
@@ -45,7 +50,7 @@ class AsyncCocoon:
         registry: Address | str | Network,
         hot_key: SigningKey,
         *,
-        owner: OwnerWallet | Address | str,
+        owner: Owner,
         index: int = 0,
         previous_hot_keys: tuple[SigningKey, ...] = (),
         source: DataSource | None = None,
@@ -54,8 +59,11 @@ class AsyncCocoon:
         clock: Clock | None = None,
     ) -> None:
         network = registry if isinstance(registry, Network) else Network(_address(registry, "registry"))
-        wallet = owner if isinstance(owner, OwnerWallet) else None
-        address = owner.address if isinstance(owner, OwnerWallet) else _address(owner, "owner")
+        if isinstance(owner, Address | str):
+            wallet, address = None, _address(owner, "owner")
+        else:
+            wallet = owner if isinstance(owner, OwnerWallet) else owner(chain)
+            address = wallet.address
         clock = clock or SystemClock()
         self._chain = chain
         self._http: HttpSource | None = None
@@ -89,16 +97,11 @@ class AsyncCocoon:
         registry: Address | str | Network,
         hot_key: SigningKey,
         *,
-        owner: OwnerWallet | Address | str,
+        owner: Owner,
         api_key: str | None = None,
         **options: Any,
     ) -> Self:
-        """Make a client over a toncenter v2 HTTP endpoint; `options` as in the constructor.
-
-        For a wallet as `owner`, make the chain first (`cocoon_sdk.client.connect_chain`) and use both.
-        """
-        from cocoon_sdk.client.connect import connect_chain
-
+        """Make a client over a toncenter v2 HTTP endpoint; `options` as in the constructor."""
         chain = connect_chain(endpoint, api_key=api_key, clock=options.get("clock"))
         return cls(chain, registry, hot_key, owner=owner, **options)
 

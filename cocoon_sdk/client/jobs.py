@@ -28,7 +28,7 @@ from cocoon_sdk.client.planning import (
     normalise,
     plan_periods,
 )
-from cocoon_sdk.contracts.accounts import Plan, derived_from
+from cocoon_sdk.contracts.accounts import Plan, derived_from, peer_codes
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.data import MAX_INLINE_BYTES, ForwardPrices, InlineData, encode_data, inline_cost
 from cocoon_sdk.errors import (
@@ -313,7 +313,7 @@ class AsyncJobs:
         who = worker.worker
         known = None
         if view.peers is not None:
-            codes, registry = m.Codes.from_cell(view.peers), self._context.network.registry
+            codes, registry = peer_codes(view.peers), self._context.network.registry
             known = derived_from(codes, registry, who.owner, who.index, who.address)
         if known is None:
             raise UnlistedCodeError(

@@ -30,6 +30,7 @@ from cocoon_sdk.errors import (
 from cocoon_sdk.history import DecodedTransaction, MessageKind, walk
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.abi_cells import Reader
 from cocoon_sdk.protocol.abi_errors import ContractError
 from cocoon_sdk.protocol.abi_runtime import GetterCall
 from cocoon_sdk.protocol.exit_codes import (
@@ -51,6 +52,9 @@ _ATTEMPTS: Final = 8
 _BLOCK_WAIT_S: Final = 10.0
 _STATE_INIT_HEAD: Final = bytes((2, 1, 0b0011_0100))
 """Cell descriptors of two references and five bits, and the bits themselves: code and data, nothing else."""
+
+
+_IDENTITY_PREFIX_BITS: Final = 16 + 267 + 11
 
 
 class ExternalExpiredError(ChainError):
@@ -88,6 +92,25 @@ def derived_from(
         if code and derive_address(code, depth, data) == address:
             return Genuine(address, owner, index, previous)
     return None
+
+
+def peer_codes(peers: Cell) -> m.Codes:
+    """Read the codes of the other side that an account's owner deals with. Raises `MalformedError`.
+
+    Accounts keep them as what representations begin with (contracts/accounts.tact, `peersOf`): that of an
+    identity, then of a StateInit with the current code, then with the previous one.
+    """
+    source = Reader.of_cell(peers)
+    source.uint(_IDENTITY_PREFIX_BITS)
+    found = []
+    for _ in range(2):
+        source.uint(8 * len(_STATE_INIT_HEAD))
+        depth = source.uint(16)
+        source.uint(16)  # depth of the init data, which has no references
+        found.append((source.uint(256), depth))
+    source.finish()
+    (code, depth), (previous, previous_depth) = found
+    return m.Codes(hash=code, depth=depth, previous_hash=previous, previous_depth=previous_depth)
 
 
 async def registry_rules(chain: Chain, registry: Address) -> tuple[m.Params, m.ParamsRules]:

@@ -36,13 +36,14 @@ class Room:
     """A module or package with what it may import of ours (itself is always allowed).
 
     A pure room does no I/O and knows no event loop and no wall clock; `files` names its modules that keep
-    files all the same. A root chooses adapters and reads environment variables.
+    files all the same. A root chooses adapters and reads environment variables; `adapters` allows only the former.
     """
 
     name: str
     may_import: tuple[str, ...]
     pure: bool = False
     root: bool = False
+    adapters: bool = False
     files: tuple[str, ...] = field(default=())
 
 
@@ -59,7 +60,9 @@ ROOMS: Final = (
     Room("cocoon_sdk.data", _PURE),
     Room("cocoon_sdk.verify", (*_READING, "cocoon_sdk.data")),
     Room("cocoon_sdk.explain", (*_READING, "cocoon_sdk.data")),
+    Room("cocoon_sdk.client.connect", (*_READING, "cocoon_sdk.chain"), adapters=True),
     Room("cocoon_sdk.client", (*_READING, "cocoon_sdk.data", "cocoon_sdk.verify", "cocoon_sdk.explain")),
+    Room("cocoon_sdk.client.connect", (*_PURE, "cocoon_sdk.chain"), root=True),
     Room("cocoon_sdk.gateway", _SDK),
     Room("cocoon_sdk.explorer", _SDK),
     Room("cocoon_sdk.demo", _EVERYTHING, root=True),
@@ -207,7 +210,8 @@ def test_only_composition_roots_choose_adapters() -> None:
     found = [
         f"{source.module} (line {line.line}) imports {line.target}: take a Chain as an argument instead"
         for source in ALL
-        if (room := room_of(source.module)) is not None and not room.root and room.name != "cocoon_sdk.chain"
+        if (room := room_of(source.module)) is not None
+        and not (room.root or room.adapters or room.name == "cocoon_sdk.chain")
         for line in imports(source)
         if any(within(line.target, adapter) for adapter in ADAPTERS)
     ]

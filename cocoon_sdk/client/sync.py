@@ -1,0 +1,240 @@
+"""`Cocoon`: the same client without `await`, for scripts and notebooks.
+
+Owns one private event loop on a thread of its own and thin, typed wrappers: each method runs its async
+counterpart there and waits. Must not hold any logic of its own. It works inside Jupyter, whose own loop is
+already running, and from several threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+
+from pytoniq_core import Address
+
+from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.client.app import AsyncCocoon, Owner
+from cocoon_sdk.client.discovery import AsyncWorkers
+from cocoon_sdk.client.escrow import AsyncEscrow
+from cocoon_sdk.client.job import AsyncJob
+from cocoon_sdk.client.jobs import AsyncJobs
+from cocoon_sdk.client.models import AsyncModels
+from cocoon_sdk.client.planning import JobCost
+from cocoon_sdk.contracts.network import Network
+from cocoon_sdk.crypto.keys import SigningKey
+from cocoon_sdk.errors import ConfigError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+class LoopThread:
+    """An event loop that runs on a thread of its own until `close`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="cocoon", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        # Here and not in `close`, whose thread may be running a loop of its own.
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and wait for it; an interrupt here cancels it there."""
+        if self._loop.is_closed() or threading.current_thread() is self._thread:
+            work.close()
+            raise ConfigError("cannot run this call", why="the client was closed, or calls itself")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Stop the loop and wait for its thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+
+class Blocking(Generic[A]):
+    """A wrapper of an async object, with the loop that it lives on."""
+
+    def __init__(self, inner: A, thread: LoopThread) -> None:
+        self._inner, self._thread = inner, thread
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._inner!r}>"
+
+
+def blocking(
+    method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Blocking[A], P], T]:
+    """Make the blocking counterpart of an async method: same arguments, same docstring."""
+
+    @functools.wraps(method)
+    def call(self: Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._thread.run(method(self._inner, *args, **kwargs))
+
+    return call
+
+
+class Job(Blocking[AsyncJob]):
+    """One job; see `AsyncJob`."""
+
+    @property
+    def id(self) -> int:
+        """The job's number in its escrow."""
+        return self._inner.id
+
+    @property
+    def cost_estimate(self) -> JobCost | None:
+        """What opening it took out of free funds; None for a job that was looked up."""
+        return self._inner.cost_estimate
+
+    status = blocking(AsyncJob.status)
+    history = blocking(AsyncJob.history)
+    wait = blocking(AsyncJob.wait)
+    result = blocking(AsyncJob.result)
+    accept = blocking(AsyncJob.accept)
+    dispute = blocking(AsyncJob.dispute)
+    cancel = blocking(AsyncJob.cancel)
+    reclaim = blocking(AsyncJob.reclaim)
+
+
+def _as_job(
+    method: Callable[Concatenate[AsyncJobs, P], Coroutine[Any, Any, AsyncJob]],
+) -> Callable[Concatenate[Blocking[AsyncJobs], P], Job]:
+    @functools.wraps(method)
+    def call(self: Blocking[AsyncJobs], /, *args: P.args, **kwargs: P.kwargs) -> Job:
+        return Job(self._thread.run(method(self._inner, *args, **kwargs)), self._thread)
+
+    return call
+
+
+class Jobs(Blocking[AsyncJobs]):
+    """The jobs of one client; see `AsyncJobs`."""
+
+    create = _as_job(AsyncJobs.create)
+    estimate = blocking(AsyncJobs.estimate)
+
+    def get(self, job_id: int, **options: Any) -> Job:
+        """Return the handle of a job by its id; see `AsyncJobs.get`."""
+        return Job(self._inner.get(job_id, **options), self._thread)
+
+    def list(self) -> tuple[Job, ...]:
+        """Return handles of all jobs that have not ended; see `AsyncJobs.list`."""
+        return tuple(Job(job, self._thread) for job in self._thread.run(self._inner.list()))
+
+
+class Escrow(Blocking[AsyncEscrow]):
+    """The escrow of one client; see `AsyncEscrow`."""
+
+    @property
+    def address(self) -> Address:
+        """The account's address, known before it exists."""
+        return self._inner.address
+
+    is_open = blocking(AsyncEscrow.is_open)
+    state = blocking(AsyncEscrow.state)
+    balance = blocking(AsyncEscrow.balance)
+    open = blocking(AsyncEscrow.open)
+    deposit = blocking(AsyncEscrow.deposit)
+    withdraw = blocking(AsyncEscrow.withdraw)
+    set_key = blocking(AsyncEscrow.set_key)
+    set_limits = blocking(AsyncEscrow.set_limits)
+    accept_code = blocking(AsyncEscrow.accept_code)
+
+
+class Workers(Blocking[AsyncWorkers]):
+    """The workers of a network; see `AsyncWorkers`."""
+
+    list = blocking(AsyncWorkers.list)
+
+
+class Models(Blocking[AsyncModels]):
+    """The models of a network; see `AsyncModels`."""
+
+    list = blocking(AsyncModels.list)
+    get = blocking(AsyncModels.get)
+    id_of = staticmethod(AsyncModels.id_of)
+
+
+class Cocoon:
+    """A client of one network without `await`; see `AsyncCocoon` for the arguments.
+
+    The chain must not have been used on another event loop.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        registry: Address | str | Network,
+        hot_key: SigningKey,
+        *,
+        owner: Owner,
+        **options: Any,
+    ) -> None:
+        self._thread = LoopThread()
+
+        async def make() -> AsyncCocoon:
+            return AsyncCocoon(chain, registry, hot_key, owner=owner, **options)
+
+        self._start(make)
+
+    def _start(self, make: Callable[[], Coroutine[Any, Any, AsyncCocoon]]) -> None:
+        try:
+            self._inner = self._thread.run(make())
+        except BaseException:
+            self._thread.close()
+            raise
+        self.escrow = Escrow(self._inner.escrow, self._thread)
+        self.models = Models(self._inner.models, self._thread)
+        self.workers = Workers(self._inner.workers, self._thread)
+        self.jobs = Jobs(self._inner.jobs, self._thread)
+
+    @classmethod
+    def connect(
+        cls,
+        endpoint: str,
+        registry: Address | str | Network,
+        hot_key: SigningKey,
+        *,
+        owner: Owner,
+        **options: Any,
+    ) -> Self:
+        """Make a client over a toncenter v2 HTTP endpoint; see `AsyncCocoon.connect`."""
+        self = cls.__new__(cls)
+        self._thread = LoopThread()
+
+        async def make() -> AsyncCocoon:
+            return AsyncCocoon.connect(endpoint, registry, hot_key, owner=owner, **options)
+
+        self._start(make)
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} escrow {self.escrow.address.to_str()}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close connections and the private loop. Jobs go on on chain."""
+        self._thread.run(self._inner.close())
+        self._thread.close()
