@@ -239,7 +239,7 @@ def state(service: WorkerService, job: OpenedJob) -> JobState:
 
 
 async def kill(service: WorkerService) -> None:
-    """End a worker as SIGKILL would: nothing is written, nothing is finished, only memory and lock are gone."""
+    """End a worker as SIGKILL would: nothing is written or finished, only memory and lock are gone."""
     tasks = list(service._tasks.values())
     for task in tasks:
         task.cancel()

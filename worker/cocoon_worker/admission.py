@@ -246,14 +246,16 @@ def _own_state(stake: StakeFacts, situation: Situation) -> Refuse | None:
 
 
 def _funds(job: JobView, stake: StakeFacts) -> Refuse | None:
-    needed = job.collateral + stake.committed
     if job.collateral == 0:
         return None
+    needed = job.collateral + stake.committed
+    # What other jobs hold comes back; what was never there does not.
+    later = job.collateral <= min(stake.lockable + stake.locked, stake.max_locked)
     if needed > stake.lockable:
-        why = f"{job.collateral} more would have to be locked, {stake.lockable - stake.committed} can be"
-        return Refuse(Refusal.COLLATERAL, why, retry=True)
+        why = f"{job.collateral} would have to be locked, {stake.lockable - stake.committed} can be"
+        return Refuse(Refusal.COLLATERAL, why, retry=later)
     if stake.locked + needed > stake.max_locked:
-        return Refuse(Refusal.COLLATERAL, "the owner's max_locked would be exceeded", retry=True)
+        return Refuse(Refusal.COLLATERAL, "the owner's max_locked would be exceeded", retry=later)
     if needed > stake.bucket:
         return Refuse(Refusal.DAILY_LOCK, "the daily lock is used up; it refills over a day", retry=True)
     if stake.locks + stake.committed_locks >= c.MAX_LOCKS:

@@ -268,6 +268,7 @@ class WorkerService:
         context = self.context
         context.time.observe(await self._chain.head())
         context.metrics.chain_time.set(context.time.surely())
+        self._keep_house()
         await self._watchers.pump()
         await self._agenda.look()
         if not context.draining:
@@ -276,7 +277,6 @@ class WorkerService:
         await self._settlement.step()
         # What a sandbox does at once, or a fast network meanwhile, need not wait for the next round.
         await self._watchers.pump()
-        self._keep_house()
         context.alarm(CHAIN_ALARM, False)
         context.alarm(JOURNAL_ALARM, False)
 

@@ -46,6 +46,7 @@ class Settlement:
     def __init__(self, context: Context, books: Bookkeeper, agenda: Agenda) -> None:
         self._context, self._books, self._agenda = context, books, agenda
         self._journal, self._policy = context.journal, context.config.policy
+        self._sent, self._sent_at = 0, 0
 
     async def step(self) -> None:
         """Follow the external that is under way, or sign and send what is due."""
@@ -70,12 +71,15 @@ class Settlement:
                         pending, ExternalState.EXPIRED, "it got into no block in time", time.surely()
                     )
             return
-        if time.maybe() >= pending.sent_at + self._policy.resend_s and time.surely() <= pending.valid_until:
+        # What another process left is sent at once: it may have died before it did.
+        sent_at = self._sent_at if self._sent == pending.number else 0
+        if time.maybe() >= sent_at + self._policy.resend_s and time.surely() <= pending.valid_until:
             await self._send(pending)
 
     async def _send(self, external: ExternalRecord) -> None:
+        self._sent, self._sent_at = external.number, self._context.time.maybe()
         with self._journal.transaction():
-            self._journal.note_send(external, self._context.time.maybe())
+            self._journal.note_send(external, self._sent_at)
         try:
             await self._context.chain.send(external.message)
         except ExternalRejectedError as error:
