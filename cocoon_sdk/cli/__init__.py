@@ -1,0 +1,1 @@
+"""The `cocoon` command: wiring only."""

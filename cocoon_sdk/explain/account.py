@@ -217,8 +217,8 @@ async def _registry(registry: Registry, balance: Nano) -> Iterator[Property]:
         Property(name="owner", value=owner),
         Property(name="parameters", value=f"version {params.version}"),
         Property(name="protocol fee", value=f"{params.fee_bps} basis points"),
-        Property(name="dispute bond", value=params.dispute_bond),
-        Property(name="announcement fee", value=params.announce_fee),
+        Property(name="dispute bond", value=Nano(params.dispute_bond)),
+        Property(name="announcement fee", value=Nano(params.announce_fee)),
         Property(name="treasury", value=Nano(max(0, balance - c.REGISTRY_RESERVE))),
     ]
     if pending is not None:

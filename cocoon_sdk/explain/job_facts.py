@@ -273,10 +273,8 @@ class WorkerAnswer(StrEnum):
     """What a worker's own endpoint says about a job."""
 
     READY = "ready"
-    RUNNING = "running"
-    QUEUED = "queued"
+    NOTHING_YET = "nothing yet"
     REFUSED = "refused"
-    UNKNOWN = "unknown"
     UNREACHABLE = "unreachable"
 
 

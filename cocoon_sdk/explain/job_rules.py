@@ -39,12 +39,12 @@ class Rules:
     @property
     def evidence_s(self) -> int:
         """Seconds after a dispute in which both sides open what they have."""
-        return _either(self.rules, self.params, "evidence_deadline")
+        return self.rules.evidence_deadline
 
     @property
     def arbitration_s(self) -> int:
         """Seconds after the evidence in which the arbiters may rule."""
-        return _either(self.rules, self.params, "arbitration_timeout")
+        return self.rules.arbitration_timeout
 
     def hold_and_collateral(self, terms: m.JobTerms) -> tuple[Nano, Nano]:
         """Return the bond with its announcement, and the collateral, as the escrow computes them."""
@@ -52,11 +52,9 @@ class Rules:
             return Nano(0), Nano(0)
         p = self.params
         bps = p.batch_collateral_bps if terms.items >= c.BATCH_ITEMS else p.collateral_bps
-        return p.dispute_bond + p.announce_fee, Nano(max(p.min_collateral, share_up(terms.max_price, bps)))
-
-
-def _either(first: object, second: object, name: str) -> int:
-    return int(getattr(first, name, None) or getattr(second, name))
+        return Nano(p.dispute_bond + p.announce_fee), Nano(
+            max(p.min_collateral, share_up(terms.max_price, bps))
+        )
 
 
 @dataclass(frozen=True, slots=True)

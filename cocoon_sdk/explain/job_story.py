@@ -6,7 +6,7 @@ chain: what happened comes in as decoded transactions, oldest first. Pure.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from pytoniq_core import Address
 
@@ -101,16 +101,17 @@ class JobStory:
         for action, code in mine:
             if code is not None:
                 named = code_name(code)
-                self._add(
-                    transaction,
-                    ActionSkipped,
-                    by=Role.CLIENT,
-                    account=self.escrow,
-                    action=action_name(action),
-                    exit_code=code,
-                    name=named.name,
-                    why=named.why,
-                    hint=named.hint,
+                self.facts.append(
+                    ActionSkipped(
+                        **_at(transaction),
+                        by=Role.CLIENT,
+                        account=self.escrow,
+                        action=action_name(action),
+                        exit_code=code,
+                        name=named.name,
+                        why=named.why,
+                        hint=named.hint,
+                    )
                 )
         for step in steps.values():
             self._step(step)
@@ -119,22 +120,27 @@ class JobStory:
         if not transaction.success:
             code = transaction.exit_code if transaction.exit_code is not None else 0
             named = code_name(code)
-            self._add(
-                transaction,
-                MessageRefused,
-                sender=incoming.src,
-                message=message_name(incoming.op),
-                exit_code=code,
-                name=named.name,
-                why=named.why,
-                hint=named.hint,
+            self.facts.append(
+                MessageRefused(
+                    **_at(transaction),
+                    sender=incoming.src,
+                    message=message_name(incoming.op),
+                    exit_code=code,
+                    name=named.name,
+                    why=named.why,
+                    hint=named.hint,
+                )
             )
             return
         if incoming.bounced and incoming.op not in _OUTCOMES and incoming.src is not None:
-            self._add(transaction, NoticeReturned, to=incoming.src, notice=message_name(incoming.op))
+            self.facts.append(
+                NoticeReturned(**_at(transaction), to=incoming.src, notice=message_name(incoming.op))
+            )
             return
         if isinstance(incoming.content, m.SlashPaid) and incoming.src is not None:
-            self._add(transaction, SlashArrived, worker=incoming.src, amount=incoming.content.amount)
+            self.facts.append(
+                SlashArrived(**_at(transaction), worker=incoming.src, amount=Nano(incoming.content.amount))
+            )
         for step in steps_of(transaction, self.job_id):
             self._step(step)
 
@@ -158,7 +164,7 @@ class JobStory:
                 self._reclaimed(step)
             case JobEventKind.CANCELLED:
                 by_owner = step.action is None
-                self._add(step.transaction, JobCancelled, price=self._price, by_owner=by_owner)
+                self.facts.append(JobCancelled(**_at(step.transaction), price=self._price, by_owner=by_owner))
                 self.status = JobStatus.ENDED
             case JobEventKind.UNDELIVERED | JobEventKind.DELIVERED:
                 self._delivery(step)
@@ -179,19 +185,20 @@ class JobStory:
             offer = next((x for x in step.transaction.out_messages if self._is(x, m.JobOffer)), None)
             self.worker = None if offer is None else offer.dst
             self._met(self.worker)
-        self._add(
-            step.transaction,
-            JobOpened,
-            model_id=_hash(terms.model_id),
-            price=terms.max_price,
-            bond=bond,
-            collateral=collateral,
-            worker=self.worker,
-            claim_by=self.deadline,
-            work_period_s=terms.work_period,
-            window_s=terms.window,
-            items=terms.items,
-            payload=payload_place(action.data),
+        self.facts.append(
+            JobOpened(
+                **_at(step.transaction),
+                model_id=_hash(terms.model_id),
+                price=Nano(terms.max_price),
+                bond=bond,
+                collateral=collateral,
+                worker=self.worker,
+                claim_by=self.deadline,
+                work_period_s=terms.work_period,
+                window_s=terms.window,
+                items=terms.items,
+                payload=payload_place(action.data),
+            )
         )
 
     def _claimed(self, step: JobEvent) -> None:
@@ -201,12 +208,13 @@ class JobStory:
         self.status, self.worker = JobStatus.CLAIMED, message.src
         self._met(message.src)
         self.deadline = step.transaction.now + (self.terms.work_period if self.terms else 0)
-        self._add(
-            step.transaction,
-            JobClaimed,
-            worker=message.src,
-            collateral=self._collateral,
-            submit_by=self.deadline,
+        self.facts.append(
+            JobClaimed(
+                **_at(step.transaction),
+                worker=message.src,
+                collateral=self._collateral,
+                submit_by=self.deadline,
+            )
         )
 
     def _submitted(self, step: JobEvent) -> None:
@@ -218,17 +226,22 @@ class JobStory:
             return
         self._met(message.src)
         if isinstance(content, m.SubmitClaimed) and (reason := why_ignored(content, self._position(), now)):
-            self._add(step.transaction, WorkIgnored, worker=message.src, reason=reason, amount=content.amount)
+            self.facts.append(
+                WorkIgnored(
+                    **_at(step.transaction), worker=message.src, reason=reason, amount=Nano(content.amount)
+                )
+            )
             return
-        self.status, self.worker, self.amount = JobStatus.SUBMITTED, message.src, content.amount
+        self.status, self.worker, self.amount = JobStatus.SUBMITTED, message.src, Nano(content.amount)
         self.deadline = now + (self.terms.window if self.terms else 0)
-        self._add(
-            step.transaction,
-            ResultSubmitted,
-            worker=message.src,
-            amount=content.amount,
-            result_hash=_hash(content.result_hash),
-            window_end=self.deadline,
+        self.facts.append(
+            ResultSubmitted(
+                **_at(step.transaction),
+                worker=message.src,
+                amount=Nano(content.amount),
+                result_hash=_hash(content.result_hash),
+                window_end=self.deadline,
+            )
         )
         if step.kind is JobEventKind.PAID_AT_ONCE:
             self._pay(step, PaidBecause.NO_WINDOW)
@@ -241,13 +254,14 @@ class JobStory:
         if not isinstance(content, m.Claim | m.Submit | m.SubmitClaimed):
             return
         self._met(message.src)
-        self._add(
-            step.transaction,
-            WorkRefused,
-            worker=message.src,
-            work=Work.CLAIM if isinstance(content, m.Claim) else Work.SUBMISSION,
-            reason=why_refused(content, message.src, self._position(), step.transaction.now),
-            amount=None if isinstance(content, m.Claim) else content.amount,
+        self.facts.append(
+            WorkRefused(
+                **_at(step.transaction),
+                worker=message.src,
+                work=Work.CLAIM if isinstance(content, m.Claim) else Work.SUBMISSION,
+                reason=why_refused(content, message.src, self._position(), step.transaction.now),
+                amount=None if isinstance(content, m.Claim) else Nano(content.amount),
+            )
         )
 
     def _paid(self, step: JobEvent) -> None:
@@ -263,30 +277,32 @@ class JobStory:
     def _pay(self, step: JobEvent, because: PaidBecause, result_hash: Hash | None = None) -> None:
         for message in step.transaction.out_messages:
             if self._is(message, m.Reward) and isinstance(message.content, m.Reward) and message.dst:
-                self._add(
-                    step.transaction,
-                    WorkerPaid,
-                    worker=message.dst,
-                    amount=Nano(message.content.amount),
-                    fee=Nano(message.content.fee),
-                    price=self._price,
-                    because=because,
-                    by=None if step.message is None else step.message.src,
-                    result_hash=result_hash,
+                self.facts.append(
+                    WorkerPaid(
+                        **_at(step.transaction),
+                        worker=message.dst,
+                        amount=Nano(message.content.amount),
+                        fee=Nano(message.content.fee),
+                        price=self._price,
+                        because=because,
+                        by=None if step.message is None else step.message.src,
+                        result_hash=result_hash,
+                    )
                 )
         self.status = JobStatus.ENDED
 
     def _disputed(self, step: JobEvent) -> None:
         p, now = self.rules.params, step.transaction.now
         self.status, self.deadline = JobStatus.DISPUTED, now
-        self._add(
-            step.transaction,
-            JobDisputed,
-            worker=self.worker or self.escrow,
-            amount=self.amount,
-            bond=p.dispute_bond,
-            evidence_until=now + self.rules.evidence_s,
-            verdict_until=now + self.rules.evidence_s + self.rules.arbitration_s,
+        self.facts.append(
+            JobDisputed(
+                **_at(step.transaction),
+                worker=self.worker or self.escrow,
+                amount=self.amount,
+                bond=Nano(p.dispute_bond),
+                evidence_until=now + self.rules.evidence_s,
+                verdict_until=now + self.rules.evidence_s + self.rules.arbitration_s,
+            )
         )
 
     def _resolved(self, step: JobEvent) -> None:
@@ -295,28 +311,30 @@ class JobStory:
             return
         verdict = m.Verdict.from_cell(resolve.verdict)
         shares = [x for x in step.transaction.out_messages if x.kind is MessageKind.INTERNAL and x.op is None]
-        self._add(
-            step.transaction,
-            VerdictExecuted,
-            worker=self.worker or self.escrow,
-            asked=self.amount,
-            pay=Nano(verdict.pay),
-            slash=Nano(verdict.slash),
-            signers=len(shares),
+        self.facts.append(
+            VerdictExecuted(
+                **_at(step.transaction),
+                worker=self.worker or self.escrow,
+                asked=self.amount,
+                pay=Nano(verdict.pay),
+                slash=Nano(verdict.slash),
+                signers=len(shares),
+            )
         )
         for share in shares:
             if share.dst is not None:
-                self._add(step.transaction, ArbiterPaid, arbiter=share.dst, amount=share.value)
+                self.facts.append(ArbiterPaid(**_at(step.transaction), arbiter=share.dst, amount=share.value))
         self._pay(step, PaidBecause.VERDICT)
         self._slashes(step, late=False)
 
     def _reclaimed(self, step: JobEvent) -> None:
-        self._add(
-            step.transaction,
-            JobReclaimed,
-            worker=self.worker or self.escrow,
-            price=self._price,
-            by=None if step.message is None else step.message.src,
+        self.facts.append(
+            JobReclaimed(
+                **_at(step.transaction),
+                worker=self.worker or self.escrow,
+                price=self._price,
+                by=None if step.message is None else step.message.src,
+            )
         )
         self._slashes(step, late=True)
         self.status = JobStatus.ENDED
@@ -325,8 +343,10 @@ class JobStory:
         for message in step.transaction.out_messages:
             if self._is(message, m.Slash) and isinstance(message.content, m.Slash) and message.dst:
                 amount, back = Nano(message.content.amount), Nano(message.content.back)
-                self._add(
-                    step.transaction, WorkerSlashed, worker=message.dst, amount=amount, back=back, late=late
+                self.facts.append(
+                    WorkerSlashed(
+                        **_at(step.transaction), worker=message.dst, amount=amount, back=back, late=late
+                    )
                 )
 
     def _delivery(self, step: JobEvent) -> None:
@@ -335,21 +355,23 @@ class JobStory:
             return
         if step.kind is JobEventKind.UNDELIVERED and message.src is not None and message.op is not None:
             outcome = _OUTCOMES[message.op]
-            self._add(
-                step.transaction,
-                OutcomeUndelivered,
-                worker=message.src,
-                outcome=outcome,
-                amount=_bounced_amount(message) if outcome is not OutcomeKind.RELEASE else Nano(0),
+            self.facts.append(
+                OutcomeUndelivered(
+                    **_at(step.transaction),
+                    worker=message.src,
+                    outcome=outcome,
+                    amount=_bounced_amount(message) if outcome is not OutcomeKind.RELEASE else Nano(0),
+                )
             )
         elif isinstance(message.content, m.Deliver):
             sent = next((x for x in step.transaction.out_messages if x.op in _OUTCOMES), None)
-            self._add(
-                step.transaction,
-                OutcomeRedelivered,
-                worker=None if sent is None else sent.dst,
-                outcome=OUTCOME_KINDS[message.content.kind % len(OUTCOME_KINDS)],
-                by=message.src,
+            self.facts.append(
+                OutcomeRedelivered(
+                    **_at(step.transaction),
+                    worker=None if sent is None else sent.dst,
+                    outcome=OUTCOME_KINDS[message.content.kind % len(OUTCOME_KINDS)],
+                    by=message.src,
+                )
             )
 
     def _position(self) -> Position:
@@ -359,7 +381,7 @@ class JobStory:
 
     @property
     def _price(self) -> Nano:
-        return Nano(0) if self.terms is None else self.terms.max_price
+        return Nano(0) if self.terms is None else Nano(self.terms.max_price)
 
     @property
     def _window(self) -> int:
@@ -376,9 +398,10 @@ class JobStory:
         if worker is not None:
             self.workers.setdefault(worker.hash_part, worker)
 
-    def _add(self, transaction: DecodedTransaction, fact: type[Fact], **fields: object) -> None:
-        where = TxRef(transaction.address, transaction.lt)
-        self.facts.append(fact(at=transaction.now, tx=where, **fields))
+
+def _at(transaction: DecodedTransaction) -> dict[str, Any]:
+    """Return when and where a fact happened."""
+    return {"at": transaction.now, "tx": TxRef(transaction.address, transaction.lt)}
 
 
 def _bounced_amount(message: ChainMessage) -> Nano:

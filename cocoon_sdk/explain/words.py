@@ -289,10 +289,8 @@ def _(fact: WorkerSays, s: Speaker) -> Sentence:
 
 _ANSWERS = {
     WorkerAnswer.READY: "{worker} says that the result is ready to be fetched",
-    WorkerAnswer.RUNNING: "{worker} says that it is at work",
-    WorkerAnswer.QUEUED: "{worker} says that the job waits in its queue",
+    WorkerAnswer.NOTHING_YET: "{worker} has nothing to hand over yet",
     WorkerAnswer.REFUSED: "{worker} refused the job before any work",
-    WorkerAnswer.UNKNOWN: "{worker} says that it does not know the job",
     WorkerAnswer.UNREACHABLE: "{worker} could not be asked",
 }
 

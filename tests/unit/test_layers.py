@@ -36,7 +36,8 @@ class Room:
     """A module or package with what it may import of ours (itself is always allowed).
 
     A pure room does no I/O and knows no event loop and no wall clock; `files` names its modules that keep
-    files all the same. A root chooses adapters and reads environment variables; `adapters` allows only the former.
+    files all the same. A root chooses adapters and reads environment variables; `adapters` allows only the
+    former.
     """
 
     name: str
@@ -74,7 +75,8 @@ ROOMS: Final = (
 )
 ADAPTERS: Final = ("cocoon_sdk.chain.toncenter", "cocoon_sdk.chain.liteserver")
 ENVIRONMENT_READERS: Final = {
-    "cocoon_worker.engine.vllm": "hands its own environment on to the engine it starts"
+    "cocoon_worker.engine.packaged_model": "finds the user's cache folder; sets up the process that converts",
+    "cocoon_worker.engine.vllm": "hands its own environment on to the engine it starts",
 }
 IMPURE: Final = {
     "aiohttp",
