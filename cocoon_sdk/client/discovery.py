@@ -72,7 +72,8 @@ class IgnoreReason(StrEnum):
 class WorkerOffer:
     """A genuine, active worker that offers a model. `lockable` is what it can still lock, in nanoTON.
 
-    `announced_at` is unix time in seconds.
+    `announced_at` is unix time in seconds. `params_hash` names the parameters that its stake works under: an
+    escrow that works under others and the worker cannot do business.
     """
 
     worker: Genuine
@@ -82,6 +83,7 @@ class WorkerOffer:
     prekey: Prekey = field(repr=False)
     lockable: Nano
     announced_at: int
+    params_hash: Hash
 
     @property
     def address(self) -> Address:
@@ -273,7 +275,9 @@ class AsyncWorkers:
             raise _IgnoredError(IgnoreReason.NO_STAKE, f"{lockable} can be locked")
         if view.gas <= 0:
             raise _IgnoredError(IgnoreReason.NO_GAS)
-        return WorkerOffer(worker, model, offer, info, prekey, lockable, notice.now)
+        assert view.params is not None  # it is active
+        params_hash = Hash(view.params.hash)
+        return WorkerOffer(worker, model, offer, info, prekey, lockable, notice.now, params_hash)
 
     async def _stake_view(self, address: Address) -> m.StakeView:
         try:

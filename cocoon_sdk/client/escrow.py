@@ -168,6 +168,10 @@ class AsyncEscrow:
         """Deal with workers of another code that the registry lists; the one before stays accepted."""
         return await self._send("accept a code", self._contract.accept_code(code_hash), dry_run=dry_run)
 
+    async def sync_params(self, *, dry_run: bool = False) -> OwnerTransfer:
+        """Take over the registry's newest parameters; open jobs keep those they were opened under."""
+        return await self._send("take over the parameters", self._contract.sync_params(), dry_run=dry_run)
+
     # -- sending -----------------------------------------------------------------------------------
 
     async def _send(

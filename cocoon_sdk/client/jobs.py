@@ -245,7 +245,7 @@ class AsyncJobs:
         secured: bool,
     ) -> WorkerOffer:
         if isinstance(worker, WorkerOffer):
-            _check_allowed(worker, view)
+            _check_usable(worker, view)
             return worker
         listed = await self._workers.list(model_id)
         if worker is not None:
@@ -258,9 +258,11 @@ class AsyncJobs:
                     why=f"left out: {reasons[0]}" if reasons else "it announced nothing for it",
                     hint="See workers.list()",
                 )
-            _check_allowed(found, view)
+            _check_usable(found, view)
             return found
-        usable = listed.only(lambda offer: _is_allowed(offer, view))
+        usable = listed.only(lambda offer: _is_allowed(offer, view) and _same_params(offer, view))
+        if len(listed) and not any(_same_params(offer, view) for offer in listed):
+            raise _other_params("no worker works under this escrow's parameters")
         return choose(usable, asked, max_price, _params(view), secured=secured)
 
     # -- one attempt -------------------------------------------------------------------------------
@@ -382,6 +384,20 @@ def _is_allowed(offer: WorkerOffer, view: m.EscrowView) -> bool:
     return any(number == account for number, _ in parse_dict(view.allowed, 256))
 
 
-def _check_allowed(offer: WorkerOffer, view: m.EscrowView) -> None:
+def _check_usable(offer: WorkerOffer, view: m.EscrowView) -> None:
     if not _is_allowed(offer, view):
         raise WorkerNotAllowedError(f"the hot key may not use {offer.address.to_str()}")
+    if not _same_params(offer, view):
+        raise _other_params(f"{offer.address.to_str()} works under other parameters than this escrow")
+
+
+def _same_params(offer: WorkerOffer, view: m.EscrowView) -> bool:
+    return view.params is not None and view.params.hash == offer.params_hash
+
+
+def _other_params(what: str) -> NoWorkerError:
+    return NoWorkerError(
+        what,
+        why="one of the two has not taken over the registry's newest parameters",
+        hint="Call escrow.sync_params; if that changes nothing, the worker has to",
+    )

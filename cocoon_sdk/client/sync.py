@@ -154,6 +154,7 @@ class Escrow(Blocking[AsyncEscrow]):
     set_key = blocking(AsyncEscrow.set_key)
     set_limits = blocking(AsyncEscrow.set_limits)
     accept_code = blocking(AsyncEscrow.accept_code)
+    sync_params = blocking(AsyncEscrow.sync_params)
 
 
 class Workers(Blocking[AsyncWorkers]):

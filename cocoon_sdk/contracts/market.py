@@ -53,8 +53,8 @@ class Market(Contract):
         """Yield notices, newest first, out of at most `limit` transactions; only their form is checked."""
         async for transaction in walk(self.chain, self.address, after_lt=after_lt, limit=limit):
             incoming = transaction.in_message
-            # A market that was never deployed still has a history: its transactions run no code.
-            if incoming is None or incoming.src is None or incoming.bounced:
+            # A market that is not deployed sends fees back: what was announced there cost nothing.
+            if incoming is None or incoming.src is None or not transaction.success:
                 continue
             content = incoming.content
             if isinstance(content, m.OfferNotice | m.JobNotice | m.DisputeNotice):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from aiohttp import web
-from pytoniq_core import Address, Cell
+from pytoniq_core import Address
 
 from cocoon_sdk.client.app import AsyncCocoon
 from cocoon_sdk.client.wallets import SignerWallet
@@ -177,6 +177,8 @@ class Town:
         self.chain.warp(self.suite.parameters.timelock_s)
         governor.send(registry, Nano.ton(1), m.Execute(query_id=0).to_cell())
         self.model = RegisteredModel.from_cell(model_id, entry)
+        market = self.suite.network.market(model_id)
+        governor.send(market.address, Nano.ton("0.1"), state_init=market.state_init)
 
     def worker(self, name: str = "worker", *, announced: bool = True, **options: Any) -> ScriptedWorker:
         account = self.suite.worker(name, **options)
@@ -242,7 +244,3 @@ class Endpoint:
 def chat(text: str = "What is the capital of France?") -> list[dict[str, Any]]:
     """Return messages of a chat."""
     return [{"role": "user", "content": text}]
-
-
-def empty_cell() -> Cell:
-    return Cell.empty()
