@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pytoniq_core import begin_cell
@@ -40,7 +40,7 @@ EXAMPLES = int(os.environ.get("COCOON_FUZZ_EXAMPLES", "0"))
 RESOLVE_GAS = Nano.ton("0.2")
 
 amounts = st.one_of(
-    st.sampled_from([0, 1, 10**6, 10**9, 10**9 + 1, 2**63, 2**64, 2**100]), st.integers(0, 3 * 10**9)
+    st.sampled_from([0, 1, 10**6, 10**9, 10**9 + 1, 2**63, 2**64 - 1]), st.integers(0, 3 * 10**9)
 )
 prices = st.one_of(st.sampled_from([1, 10**9, 30 * 10**9]), st.integers(1, 5 * 10**9))
 ids = st.integers(0, 12)
@@ -119,8 +119,6 @@ class Lives(RuleBasedStateMachine):
 
     @rule(number=ids, worker=who, amount=amounts, genuine=st.booleans())
     def accept_signed(self, number: int, worker: int, amount: int, genuine: bool) -> None:
-        if amount >= 2**64:
-            return
         signature = self.workers[worker].sign_result(self.client, number, amount)
         result = hash_of("result" if genuine else "another")
         self.act(self.client, signing.accept_signed(number, Nano(amount), result, signature))
@@ -312,11 +310,13 @@ class Lives(RuleBasedStateMachine):
 
 TestLives = Lives.TestCase
 TestLives.settings = settings(
-    max_examples=EXAMPLES or 30,
+    max_examples=EXAMPLES or 20,
     stateful_step_count=60 if EXAMPLES else 30,
     derandomize=not EXAMPLES,
     deadline=None,
     database=None,
+    # Shrinking a life takes minutes: it is for the long run.
+    phases=[Phase.generate, Phase.shrink] if EXAMPLES else [Phase.generate],
     print_blob=False,
     suppress_health_check=list(HealthCheck),
 )

@@ -9,13 +9,15 @@ import pytest
 from pytoniq_core import Cell, begin_cell
 
 from cocoon_sdk.errors import ExternalRejectedError
+from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.signing import Action
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
-from tests.helpers.audit import World, check_escrow, extended, skips, tree, truncated
-from tests.helpers.suite import Client, Worker, as_int, hash_of, key_of
+from tests.contracts.test_full_tables import claim_all, fill
+from tests.helpers.audit import World, check_escrow, extended, skips, tombstones, tree, truncated
+from tests.helpers.suite import GAS, Client, Worker, as_int, hash_of, key_of
 from tests.unit.sandbox.contracts import contract
 
 BURNS_ITS_VALUE = "0 EQINT 44 THROWIFNOT DUP SEMPTY IFRET AGAIN:<{ }>"
@@ -205,3 +207,23 @@ def test_window_zero_job_stays_within_the_longest_life(world: World, client: Cli
     except ExternalRejectedError:
         return
     assert client.job(1) is None
+
+
+def test_slash_is_never_lost_at_a_stake_with_255_locks(world: World, stranger: Actor) -> None:
+    """CRITICAL. The slash runs out of gas there (16,000 attached, more needed) and leaves nothing to bounce:
+
+    no tombstone, no second try. Whoever fills its table with cheap locks cannot be slashed any more.
+    """
+    clients = [world.client(f"big {i}", deposit=Nano.ton(200)) for i in range(2)]
+    worker = world.worker("busy", stake=Nano.ton(200), gas=Nano.ton(50))
+    for client in clients:
+        fill(world, client, c.MAX_JOBS)
+        claim_all(worker, client, range(1, c.MAX_JOBS + 1))
+    assert worker.get_state().locks == c.MAX_LOCKS
+    world.chain.warp(3601)
+    for client in clients:
+        for number in (1, 50, 127):
+            stranger.send(client.address, GAS, m.ReclaimLate(id=number).to_cell())
+            assert tombstones(client) == {}
+    assert worker.get_state().locks == c.MAX_LOCKS - 6
+    assert worker.get_state().stake == Nano.ton(200) - 6 * Nano.ton("0.002")
