@@ -88,7 +88,7 @@ def test_stake_takes_255_locks_and_frees_each_of_them(world: World, stranger: Ac
     denied(worker, lambda: worker.claim(clients[1], last[0]), ExitCode.TOO_MANY_LOCKS)
     world.check()
     # Nobody ever comes back: after the longest life and the grace anybody frees what is left.
-    world.chain.warp(c.HARD_MAX_JOB_LIFE + c.DELIVERY_GRACE)
+    world.chain.warp(c.HARD_MAX_JOB_LIFE + c.DELIVERY_GRACE + 1)
     for nonce in range(1, 256):
         if worker.lock(nonce) is not None:
             stranger.send(worker.address, GAS, m.ReleaseExpired(nonce=nonce).to_cell())
