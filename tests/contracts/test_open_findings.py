@@ -168,3 +168,15 @@ def test_client_cannot_cheat_a_directed_worker_by_syncing_its_stake(
     job = client.job(number)
     assert job is not None
     assert job.status == 2
+
+
+def test_client_can_inline_8_kib_in_one_action(world: World, client: Client, worker: Worker) -> None:
+    """The size is counted before the acceptance: some 50 cells use up the 10,000 gas of credit."""
+    data = begin_cell().end_cell()
+    for index in range(c.MAX_INLINE_CELLS):
+        data = begin_cell().store_uint(index, 32).store_bytes(b"\x55" * 120).store_ref(data).end_cell()
+        if index == c.MAX_INLINE_CELLS - 2:
+            break
+    number, transactions = client.open(world.suite.directed_terms(worker), data=data)
+    assert transactions[0].success
+    assert client.job(number) is not None
