@@ -16,7 +16,7 @@ from cocoon_sdk.client.handover import HandoverClient, SignedHandover
 from cocoon_sdk.client.job_status import JobStatus
 from cocoon_sdk.client.results import Arrival, JobResult, judged, open_sealed
 from cocoon_sdk.crypto.keys import BoxKey, VerifyKey
-from cocoon_sdk.data import InlineData, Location, decode_data
+from cocoon_sdk.data import REMOTE_SCHEMES, InlineData, Location, decode_data
 from cocoon_sdk.errors import (
     CocoonError,
     DecryptionError,
@@ -105,7 +105,8 @@ class ResultFetcher:
     async def _read(self, data: Cell | None) -> tuple[Arrival, bytes | None]:
         if data is None:
             return Arrival.HANDOVER, None
-        where = decode_data(data)
+        schemes = getattr(self._context.source, "schemes", REMOTE_SCHEMES)
+        where = decode_data(data, schemes=schemes)
         if isinstance(where, InlineData):
             return Arrival.INLINE, where.content
         return Arrival.LOCATION, await self._download(where)

@@ -11,6 +11,14 @@ from typing import Any, Literal, TypeAlias
 
 from pytoniq_core import Address, Cell
 
+from cocoon_sdk.client.checks import (
+    check_funds,
+    check_usable,
+    is_allowed,
+    other_params,
+    params_of,
+    same_params,
+)
 from cocoon_sdk.client.context import ClientContext, job_box_key
 from cocoon_sdk.client.discovery import AsyncWorkers, WorkerOffer
 from cocoon_sdk.client.errors import PayloadTooLargeError
@@ -33,20 +41,13 @@ from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.data import MAX_INLINE_BYTES, ForwardPrices, InlineData, encode_data, inline_cost
 from cocoon_sdk.errors import (
     ChainError,
-    InsufficientEscrowError,
     NoWorkerError,
 )
-from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
-from cocoon_sdk.protocol.abi_dict import parse as parse_dict
 from cocoon_sdk.protocol.envelope import JobKind, PackedPayload, publish_payload, seal_payload
 from cocoon_sdk.protocol.exit_codes import (
-    DailyLimitError,
-    PendingError,
-    TooManyJobsError,
     UnlistedCodeError,
-    WorkerNotAllowedError,
 )
 from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.types import Nano
@@ -176,8 +177,8 @@ class AsyncJobs:
         view = await self._context.escrow.state()
         packed = self._seal(plan, view, self._context.hot_key)
         size = 0 if inline is False else len(packed.data)
-        cost = await self._cost(plan, _params(view), size)
-        _check_funds(view, cost)
+        cost = await self._cost(plan, params_of(view), size)
+        check_funds(view, cost)
         return cost
 
     def get(self, job_id: int, *, accept: AcceptMode = "auto", terms: Terms | None = None) -> AsyncJob:
@@ -206,7 +207,7 @@ class AsyncJobs:
     ) -> JobPlan:
         entry = await self._models.get(model)
         view = await self._context.escrow.state()
-        params = _params(view)
+        params = params_of(view)
         claim_s, work_s, window_s = periods
         secured = window_s != 0
         offer: WorkerOffer | None = None
@@ -245,7 +246,7 @@ class AsyncJobs:
         secured: bool,
     ) -> WorkerOffer:
         if isinstance(worker, WorkerOffer):
-            _check_usable(worker, view)
+            check_usable(worker, view)
             return worker
         listed = await self._workers.list(model_id)
         if worker is not None:
@@ -258,12 +259,12 @@ class AsyncJobs:
                     why=f"left out: {reasons[0]}" if reasons else "it announced nothing for it",
                     hint="See workers.list()",
                 )
-            _check_usable(found, view)
+            check_usable(found, view)
             return found
-        usable = listed.only(lambda offer: _is_allowed(offer, view) and _same_params(offer, view))
-        if len(listed) and not any(_same_params(offer, view) for offer in listed):
-            raise _other_params("no worker works under this escrow's parameters")
-        return choose(usable, asked, max_price, _params(view), secured=secured)
+        usable = listed.only(lambda offer: is_allowed(offer, view) and same_params(offer, view))
+        if len(listed) and not any(same_params(offer, view) for offer in listed):
+            raise other_params("no worker works under this escrow's parameters")
+        return choose(usable, asked, max_price, params_of(view), secured=secured)
 
     # -- one attempt -------------------------------------------------------------------------------
 
@@ -272,8 +273,8 @@ class AsyncJobs:
     ) -> _Prepared:
         packed = self._seal(plan, view, hot_key)
         size = len(packed.data) if inline is not False and len(packed.data) <= MAX_INLINE_BYTES else 0
-        cost = await self._cost(plan, _params(view), size)
-        _check_funds(view, cost)
+        cost = await self._cost(plan, params_of(view), size)
+        check_funds(view, cost)
         data = encode_data(InlineData(packed.data)) if size else await self._stored(packed, inline)
         periods, worker = plan.periods, plan.worker
         terms = m.JobTerms(
@@ -349,55 +350,3 @@ class AsyncJobs:
 
 _LOCATION_BYTES = 1100
 """More than the longest location takes."""
-
-
-def _params(view: m.EscrowView) -> m.Params:
-    if view.params is None:
-        raise PendingError("the escrow cannot open jobs")
-    return m.Params.from_cell(view.params)
-
-
-def _check_funds(view: m.EscrowView, cost: JobCost) -> None:
-    """Check beforehand what the contract will check; raises the errors named in `AsyncJobs.create`."""
-    if view.jobs >= c.MAX_JOBS:
-        raise TooManyJobsError("cannot open another job", why=f"{view.jobs} are open, at most {c.MAX_JOBS}")
-    free, bucket = Nano(view.free), Nano(view.bucket)
-    if free < cost.total:
-        raise InsufficientEscrowError(
-            "the escrow cannot cover the job",
-            why=f"{free} are free; needed are {cost.total}: price {cost.price}, bond {cost.bond}, "
-            f"gas and announcements {cost.total - cost.price - cost.bond}",
-            hint=f"Deposit {cost.total - free} more, or lower max_output_tokens",
-        )
-    if bucket < cost.total:
-        raise DailyLimitError(
-            "the hot key's daily limit does not cover the job",
-            why=f"it may spend {bucket} now; needed are {cost.total}",
-            hint="Wait until the limit refills, or let the owner call escrow.set_limits",
-        )
-
-
-def _is_allowed(offer: WorkerOffer, view: m.EscrowView) -> bool:
-    if view.allowed is None:
-        return True
-    account = signing.account_id(offer.address)
-    return any(number == account for number, _ in parse_dict(view.allowed, 256))
-
-
-def _check_usable(offer: WorkerOffer, view: m.EscrowView) -> None:
-    if not _is_allowed(offer, view):
-        raise WorkerNotAllowedError(f"the hot key may not use {offer.address.to_str()}")
-    if not _same_params(offer, view):
-        raise _other_params(f"{offer.address.to_str()} works under other parameters than this escrow")
-
-
-def _same_params(offer: WorkerOffer, view: m.EscrowView) -> bool:
-    return view.params is not None and view.params.hash == offer.params_hash
-
-
-def _other_params(what: str) -> NoWorkerError:
-    return NoWorkerError(
-        what,
-        why="one of the two has not taken over the registry's newest parameters",
-        hint="Call escrow.sync_params; if that changes nothing, the worker has to",
-    )
