@@ -165,6 +165,7 @@ class Town:
     chain: Blockchain
     suite: Suite = field(init=False)
     model: RegisteredModel = field(init=False)
+    _made: list[AsyncCocoon] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         self.suite = Suite(self.chain)
@@ -192,7 +193,14 @@ class Town:
         adapter = chain or self.adapter
         wallet = SignerWallet(adapter, self.chain.actor(name, Nano.ton(10_000)))
         fields: dict[str, Any] = {"owner": wallet, "private_networks": LOCAL}
-        return AsyncCocoon(adapter, self.suite.network, key_of(name), **{**fields, **options})
+        cocoon = AsyncCocoon(adapter, self.suite.network, key_of(name), **{**fields, **options})
+        self._made.append(cocoon)
+        return cocoon
+
+    async def close(self) -> None:
+        """Close every client that was made here."""
+        for cocoon in self._made:
+            await cocoon.close()
 
     async def client(
         self, name: str = "client", deposit: Nano | None = None, chain: Any = None, **options: Any

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 from pytoniq_core import Address
 
@@ -28,8 +30,10 @@ from tests.helpers.suite import as_int, hash_of, key_of
 
 
 @pytest.fixture
-def town(blockchain: Blockchain) -> Town:
-    return Town(blockchain)
+async def town(blockchain: Blockchain) -> AsyncIterator[Town]:
+    made = Town(blockchain)
+    yield made
+    await made.close()
 
 
 def notice(town: Town, src: Address, owner: Address, info_hash: bytes = b"", fee: int = 10**7) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -84,8 +84,10 @@ class TroubledChain:
 
 
 @pytest.fixture
-def town(blockchain: Blockchain) -> Town:
-    return Town(blockchain)
+async def town(blockchain: Blockchain) -> AsyncIterator[Town]:
+    made = Town(blockchain)
+    yield made
+    await made.close()
 
 
 @pytest.fixture

@@ -38,14 +38,15 @@ from tests.helpers.suite import hash_of, key_of
 
 
 @pytest.fixture
-def town(blockchain: Blockchain) -> Town:
-    return Town(blockchain)
+async def town(blockchain: Blockchain) -> AsyncIterator[Town]:
+    made = Town(blockchain)
+    yield made
+    await made.close()
 
 
 @pytest.fixture
-async def client(town: Town) -> AsyncIterator[AsyncCocoon]:
-    async with await town.client() as cocoon:
-        yield cocoon
+async def client(town: Town) -> AsyncCocoon:
+    return await town.client()
 
 
 @pytest.fixture
