@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, Literal, TypeAlias, TypeVar
 
+from cocoon_sdk.chain.base import ChainHead
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import AsyncWorkers
 from cocoon_sdk.client.fetching import JobMemory, ResultFetcher
@@ -94,11 +95,15 @@ class AsyncJob:
 
     async def status(self) -> JobStatus:
         """Return where the job stands now. Raises `NoJobError` when it was never opened."""
-        entry = await self._escrow.job(self.id)
-        return await self._ended() if entry is None else await self._status(entry)
+        return (await self._look())[0]
 
-    async def _status(self, entry: m.Job) -> JobStatus:
+    async def _look(self) -> tuple[JobStatus, m.Job | None]:
+        # Time is read before the entry: a step that a block makes in between must not seem to be late.
         head = await self._context.chain.head()
+        entry = await self._escrow.job(self.id)
+        return (await self._ended() if entry is None else self._status(entry, head)), entry
+
+    def _status(self, entry: m.Job, head: ChainHead) -> JobStatus:
         state, late = state_of(entry), timing_of(entry, head.now) is Timing.LATE
         submitted = state in (JobState.SUBMITTED, JobState.DISPUTED)
         known = JobState.OFFERED if state is JobState.OFFERED_AT_ONCE else state
@@ -195,8 +200,7 @@ class AsyncJob:
         return replace(result, accepted=True)
 
     async def _find(self) -> JobResult | None:
-        entry = await self._escrow.job(self.id)
-        status = await (self._ended() if entry is None else self._status(entry))
+        status, entry = await self._look()
         if status.state not in RUNNING:
             return await self._fetcher.committed_result(status)
         assert entry is not None
