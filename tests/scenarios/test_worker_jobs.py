@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import random
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from cocoon_sdk.protocol import decode_info, signing
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.sandbox.ledger import Ledger
 from cocoon_sdk.types import Nano
+from cocoon_worker.engine.base import EngineRequest, EngineResult
+from cocoon_worker.engine.echo import EchoEngine
 from cocoon_worker.service import WorkerService
 from cocoon_worker.states import JobState
 from tests.helpers.suite import Client
@@ -344,3 +347,50 @@ async def test_client_can_fetch_a_result_from_the_endpoint_when_the_chain_names_
             async with session.get(path) as late:
                 assert late.status == 200
                 assert job.open(await late.read(), result.result_hash)
+
+
+class VerboseEngine(EchoEngine):
+    """An echo with a long tail that does not compress."""
+
+    tail = 0
+
+    async def run(self, request: EngineRequest, *, deadline_s: float) -> EngineResult:
+        found = await super().run(request, deadline_s=deadline_s)
+        found.response["tail"] = base64.b64encode(random.Random(1).randbytes(self.tail)).decode()
+        return found
+
+
+@pytest.mark.parametrize(("tail", "inline"), [(7000, True), (9000, False)])
+async def test_worker_can_deliver_a_long_result_inline_up_to_the_limit_and_not_beyond(
+    rig: Rig, alice: Client, tail: int, inline: bool
+) -> None:
+    engine = VerboseEngine(clock=rig.clock)
+    engine.tail = tail
+    async with rig.service("bob", engine=engine) as service:
+        await service.settle()
+        job = rig.open_job(alice, service, "bob")
+        await service.settle()
+        if inline:
+            submission = await rig.submitted("bob", job)
+            assert submission is not None
+            assert len(submission[0]) > 7000
+            assert job.open(submission[0], submission[1]).response["tail"]
+        else:
+            assert state(service, job) is JobState.FAILED
+            assert "result store" in record(service, job).reason
+
+
+async def test_many_submissions_can_share_one_external_within_its_size(rig: Rig, alice: Client) -> None:
+    engine = VerboseEngine(clock=rig.clock)
+    engine.tail = 6000
+    async with rig.service("bob", engine=engine, policy={"max_concurrent": 16}) as service:
+        await service.settle()
+        seqno = rig.account("bob").get_state().seqno
+        jobs = [rig.open_job(alice, service, "bob") for _ in range(12)]
+        await service.settle()
+        assert {state(service, job) for job in jobs} == {JobState.SUBMITTED}
+        assert 2 <= rig.account("bob").get_state().seqno - seqno <= 4
+        rig.warp(3601)
+        await service.settle()
+        assert {state(service, job) for job in jobs} == {JobState.PAID}
+    Ledger.of(rig.blockchain).assert_balanced()

@@ -16,7 +16,7 @@ from cocoon_worker.events import JobOutcome, OutcomeKind
 from cocoon_worker.records import JobRecord
 from cocoon_worker.states import JOB_TRANSITIONS, OVER, ActionKind, JobState
 
-MAX_PAUSE_S: Final = 300
+MAX_PAUSE_S: Final = 60
 
 _BEFORE: Final = {
     ActionKind.CLAIM: (JobState.CLAIMING, JobState.OFFERED),

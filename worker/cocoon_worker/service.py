@@ -80,6 +80,7 @@ class WorkerService:
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
         self._cleaned_at = 0
+        self._failure: JournalFullError | None = None
         self._context: Context | None = None
 
     @property
@@ -265,6 +266,9 @@ class WorkerService:
         Raises `ChainError` (nothing is lost, call again) and `JournalFullError` (nothing was sent).
         """
         self._news.clear()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure  # a task could not write: the caller waits before it is tried again
         context = self.context
         context.time.observe(await self._chain.head())
         context.metrics.chain_time.set(context.time.surely())
@@ -337,7 +341,7 @@ class WorkerService:
         try:
             await work
         except JournalFullError as error:
-            self._note_failure(error)
+            self._failure = error
         except Exception as error:
             expected = isinstance(error, CocoonError)
             self.context.metrics.failures.labels(step).inc()
