@@ -106,6 +106,12 @@ export function lean(func) {
     code = code.slice(0, at) + bounced + code.slice(at);
     code = code.replace(/^    if \(op == 0x[0-9a-f]+\) \{$/gm, (line) => `${line}\n        in_msg~skip32();`);
     code = code.replaceAll("in_msg_length", "slice_bits(in_msg)");
+    // The data is one slice: nothing is loaded from it before the receivers look at it.
+    const load = /^\((\w+)\) (\$\w+\$_contract_load)\(\) impure inline \{\n    slice \$sc = get_data\(\)\.begin_parse\(\);\n    return \$sc~\$(\w+)\$_load\(\);\n\}/m;
+    if (/^\(slice\) \$\w+\$_contract_load\(\) impure inline \{/m.test(code)) {
+        if (!load.test(code)) fail("no loading of the data");
+        code = code.replace(load, "(slice) $2() impure inline {\n    return get_data().begin_parse();\n}");
+    }
     const hack = /\(\) __tact_selector_hack_asm\(\) impure asm """[^]*?""";/;
     if (!hack.test(code)) fail("no selector");
     code = code.replace(hack, () => selector(external));

@@ -1088,6 +1088,33 @@ class Taken(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class External(Struct):
+    """What a signed external begins with, checked: what is left of data and auth, the action, and the new
+    data's builder.
+
+    external$_ next:^Cell auth:^Cell ^[ data:^Cell action:^Cell ] = External;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("next", CELL),
+            ("auth", SLICE),
+        ),
+        (
+            ("data", SLICE),
+            ("action", SLICE),
+        ),
+    )
+    next: Cell
+    """The next seqno is stored."""
+    auth: Cell
+    """Behind the key."""
+    data: Cell
+    """Behind the seqno."""
+    action: Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal(Struct):
     """The one change that waits.
 
@@ -1240,7 +1267,7 @@ class Bond(Struct):
 class Holdings(Struct):
     """The part that outcomes change.
 
-    holdings$_ counts:uint16 locked:uint64 locks:(Maybe ^Cell) promised:uint64 fee_due:uint64 =
+    holdings$_ counts:uint16 locked:uint64 locks:(Maybe ^Cell) fee_due:uint64 promised:uint64 =
     Holdings;
     """
 
@@ -1249,23 +1276,23 @@ class Holdings(Struct):
             ("counts", uint(16)),
             ("locked", uint(64)),
             ("locks", MaybeCodec(CELL)),
-            ("promised", uint(64)),
             ("fee_due", uint(64)),
+            ("promised", uint(64)),
         ),
     )
     counts: int
     """Locks x 256 + claims whose submission's gas is set aside."""
     locked: int
     locks: Cell | None
+    fee_due: int
     promised: int
     """Stake, earned and fee due: what the balance covers before any gas."""
-    fee_due: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StakeState(Struct):
-    """All of a stake's data behind its identity. Hot paths read and write only the parts they need, in
-    this order.
+    """All of a stake's data in front of its identity. Hot paths read and write only the parts they need,
+    in this order.
 
     stake_state$_ seqno:uint32 next_nonce:uint32 bucket_at:uint32 bucket:uint64 holdings:Holdings
     ceiling:uint64 auth:^Cell = StakeState;
@@ -1292,6 +1319,7 @@ class StakeState(Struct):
     max_locked.
     """
     auth: Cell
+    """The last reference, where externals find it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1322,7 +1350,7 @@ class Desk(Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountIdentity(Struct):
-    """The init data of an account; its state follows in the same cell.
+    """The init data of an account; its state stands in front of it in the same cell later.
 
     account_identity$_ registry:MsgAddressInt owner:MsgAddressInt index:uint32 = AccountIdentity;
     """
@@ -1465,7 +1493,9 @@ class Job(Struct):
     collateral: int
     fee_bps: int
     hold: int
-    """Price, dispute bond and dispute announcement: what `reserved` holds for this job."""
+    """Price, dispute bond, dispute announcement and the gas of its whole path: what `reserved` holds for
+    this job.
+    """
     terms: Cell
     params: Cell
 
@@ -1544,8 +1574,8 @@ class Tombstone(Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscrowState(Struct):
-    """All of an escrow's data behind its identity. Hot paths read and write only the parts they need, in
-    this order.
+    """All of an escrow's data, once it has more than its identity. Hot paths read and write only the parts
+    they need, in this order.
 
     escrow_state$_ seqno:uint32 bucket_at:uint32 bucket:uint64 next_id:uint32 book:Book auth:^Cell
     tombstones:(Maybe ^Cell) = EscrowState;
