@@ -1,0 +1,59 @@
+"""What the README shows works as it stands there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+
+from cocoon_sdk.protocol.job_states import markdown
+
+ROOT = Path(__file__).resolve().parents[2]
+COCOON = [sys.executable, "-c", "from cocoon_sdk.cli.main import main; main()"]
+
+
+def python_example() -> str:
+    """Return the README's first Python block."""
+    found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    assert found
+    return found[1]
+
+
+async def test_newcomer_can_run_the_example_of_the_readme(tmp_path: Path) -> None:
+    network = await asyncio.create_subprocess_exec(
+        *COCOON, "sandbox", "up", "--json", stdout=asyncio.subprocess.PIPE, cwd=tmp_path
+    )
+    try:
+        assert network.stdout is not None
+        text = ""
+        while True:
+            text += (await asyncio.wait_for(network.stdout.readline(), 60)).decode()
+            try:
+                json.loads(text)
+                break
+            except ValueError:
+                continue
+        (tmp_path / "network.json").write_text(text, encoding="utf-8")
+        example = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", python_example(), stdout=asyncio.subprocess.PIPE, cwd=tmp_path
+        )
+        answer, _ = await asyncio.wait_for(example.communicate(), 120)
+        assert example.returncode == 0
+        assert "Hello!" in answer.decode()
+    finally:
+        network.send_signal(signal.SIGINT)
+        await asyncio.wait_for(network.wait(), 30)
+
+
+def test_example_of_the_readme_is_short() -> None:
+    assert len(python_example().strip().splitlines()) <= 12
+
+
+def test_state_table_in_the_docs_is_the_one_the_contracts_are_checked_against() -> None:
+    text = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- state-table:begin -->\n(.*?)<!-- state-table:end -->", text, re.S)
+    assert found
+    assert found[1].strip() == markdown().strip()
