@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pytoniq_core import Address, Cell
 
@@ -21,6 +21,8 @@ from cocoon_worker.engine.base import EngineHealth, EngineRequest, EngineResult
 from cocoon_worker.engine.echo import EchoEngine
 from cocoon_worker.journal import Journal
 from cocoon_worker.service import WorkerService
+
+T = TypeVar("T")
 
 
 class Crash(BaseException):
@@ -116,10 +118,14 @@ class FlakyChain:
             self.failed += 1
             raise ChainUnavailableError("the endpoint does not answer")
 
-    async def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def _call(self, call: Awaitable[T]) -> T:
         self.calls += 1
-        self._maybe_fail()
-        result = await getattr(self.inner, name)(*args, **kwargs)
+        try:
+            self._maybe_fail()
+        except ChainUnavailableError:
+            asyncio.ensure_future(call).cancel()  # it never happened
+            raise
+        result = await call
         self._maybe_fail()
         return result
 
@@ -127,29 +133,31 @@ class FlakyChain:
         return await self.inner.global_id()
 
     async def head(self) -> ChainHead:
-        return await self._call("head")
+        return await self._call(self.inner.head())
 
     async def wait_head(self, after_seqno: int, timeout_s: float) -> ChainHead:
-        return await self._call("wait_head", after_seqno, timeout_s)
+        return await self._call(self.inner.wait_head(after_seqno, timeout_s))
 
     async def account(self, address: Address) -> AccountState:
-        return await self._call("account", address)
+        return await self._call(self.inner.account(address))
 
     async def run_getter(
         self, address: Address, method: str | int, stack: Sequence[StackValue] = ()
     ) -> list[StackValue]:
-        return await self._call("run_getter", address, method, stack)
+        return await self._call(self.inner.run_getter(address, method, stack))
 
     async def send(self, message: Cell) -> bytes:
-        return await self._call("send", message)
+        return await self._call(self.inner.send(message))
 
     async def transactions(
         self, address: Address, *, limit: int = 16, before_lt: int | None = None, after_lt: int = 0
     ) -> list[TransactionRecord]:
-        return await self._call("transactions", address, limit=limit, before_lt=before_lt, after_lt=after_lt)
+        return await self._call(
+            self.inner.transactions(address, limit=limit, before_lt=before_lt, after_lt=after_lt)
+        )
 
     async def config_param(self, index: int) -> Cell | None:
-        return await self._call("config_param", index)
+        return await self._call(self.inner.config_param(index))
 
     async def close(self) -> None:
         await self.inner.close()

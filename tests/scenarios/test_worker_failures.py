@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cocoon_sdk.errors import EngineInterruptedError, EngineUnavailableError
+from cocoon_sdk.errors import ChainError, EngineInterruptedError, EngineUnavailableError
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.sandbox.ledger import Ledger
@@ -241,15 +241,15 @@ async def test_worker_can_serve_exactly_once_over_an_endpoint_that_keeps_failing
     rig: Rig, alice: Client, seed: int
 ) -> None:
     chain = FlakyChain(rig.chain, seed, rate=0.0)
-    async with rig.service("bob", chain=chain) as service:  # type: ignore[arg-type]
+    async with rig.service("bob", chain=chain) as service:
         await service.settle()
         job = rig.open_job(alice, service, "bob")
         chain.rate = 0.12
         for _ in range(150):
             try:
                 await service.settle(rounds=3)
-            except Exception as error:
-                service._note_failure(error)  # type: ignore[arg-type]
+            except ChainError as error:
+                service._note_failure(error)
             rig.warp(5)
         assert chain.failed > 20
         chain.rate = 0.0

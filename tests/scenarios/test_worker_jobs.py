@@ -269,9 +269,10 @@ async def test_reader_can_find_the_announced_offer_in_the_market(rig: Rig) -> No
         params = m.Params.from_cell(rig.suite.params_cell)
         market = Market.of(rig.chain, rig.suite.network, params, rig.suite.model_id)
         notices = [notice async for notice in market.notices()]
-        assert [type(notice.content) for notice in notices] == [m.OfferNotice]
+        ((announced),) = [notice.content for notice in notices]
         stake = rig.account("bob")
-        assert notices[0].content.info_hash == stake.get_state().info_hash
+        assert isinstance(announced, m.OfferNotice)
+        assert announced.info_hash == stake.get_state().info_hash
         found = []
         async for transaction in walk(rig.chain, stake.address):
             found += [

@@ -38,7 +38,7 @@ class Life:
 
     async def start(self) -> WorkerService:
         chain = CrashingChain(self.rig.chain, self.plan)
-        service = self.rig.service("bob", chain=chain, **self.options)  # type: ignore[arg-type]
+        service = self.rig.service("bob", chain=chain, **self.options)
         await service.__aenter__()
         kill_around_commits(service, self.plan)
         return service

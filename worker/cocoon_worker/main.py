@@ -96,22 +96,22 @@ async def run(
 
     What is not given is made from the settings, and closed at the end.
     """
-    made = make_chain(config) if chain is None else None
-    network = chain or made
-    assert network is not None
-    try:
-        async with WorkerService(config, network, engine or make_engine(config), clock) as service:
-            working = asyncio.ensure_future(service.run())
-            if handle_signals:
-                _on_signals(service, working)
-            try:
-                await working
-            except asyncio.CancelledError:
-                if not working.cancelled():
-                    raise
-    finally:
-        if made is not None:
+    if chain is None:
+        made = make_chain(config)
+        try:
+            await run(config, chain=made, engine=engine, clock=clock, handle_signals=handle_signals)
+        finally:
             await made.close()
+        return
+    async with WorkerService(config, chain, engine or make_engine(config), clock) as service:
+        working = asyncio.ensure_future(service.run())
+        if handle_signals:
+            _on_signals(service, working)
+        try:
+            await working
+        except asyncio.CancelledError:
+            if not working.cancelled():
+                raise
 
 
 def _on_signals(service: WorkerService, working: asyncio.Future[None]) -> None:

@@ -7,8 +7,10 @@ a body; answers say no more than the chain does.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -24,6 +26,9 @@ from cocoon_worker.states import JobState
 
 _KEY: Final = re.compile(r"\A0:([0-9a-f]{64})\Z")
 _MAX_ID: Final = 0xFFFF_FFFF
+_MAX_ANSWERS: Final = 16
+"""Results that are held in memory at a time."""
+_SEND_S: Final = 60.0
 _WORKING: Final = {
     JobState.OFFERED: "queued",
     JobState.QUEUED: "queued",
@@ -40,6 +45,7 @@ class WorkerServer:
     def __init__(self, context: Context, agenda: Agenda, config: EndpointConfig) -> None:
         self._context, self._agenda, self._config = context, agenda, config
         self._runner: web.AppRunner | None = None
+        self._answering = asyncio.Semaphore(_MAX_ANSWERS)
         self.port = 0
 
     async def start(self) -> None:
@@ -73,7 +79,7 @@ class WorkerServer:
 
     # -- routes --------------------------------------------------------------------------------------------
 
-    async def _result(self, request: web.Request) -> web.Response:
+    async def _result(self, request: web.Request) -> web.StreamResponse:
         key = _job_key(request.match_info["escrow"], request.match_info["id"])
         job = None if key is None else self._context.journal.job(key)
         if key is None or job is None:
@@ -82,6 +88,24 @@ class WorkerServer:
             return _answer(202, status=_WORKING[job.state])
         if job.state in _GONE:
             return _answer(410, status="refused", reason=job.reason)
+        return await self._bounded(request, lambda: self._hand_over(key, job))
+
+    async def _bounded(self, request: web.Request, answer: Callable[[], web.Response]) -> web.StreamResponse:
+        """Make and send a possibly large answer while at most `_MAX_ANSWERS` others are being sent."""
+        if self._answering.locked():
+            return _answer(503, status="busy")
+        async with self._answering:
+            response = answer()
+            try:
+                async with asyncio.timeout(_SEND_S):
+                    await response.prepare(request)
+                    await response.write_eof()
+            except TimeoutError:
+                if request.transport is not None:
+                    request.transport.abort()  # whoever reads this slowly only wants to hold it
+            return response
+
+    def _hand_over(self, key: JobKey, job: JobRecord) -> web.Response:
         result = self._context.journal.result(key)
         if result is None:
             return _answer(410, status="refused", reason="the result is not kept any more")
@@ -100,7 +124,7 @@ class WorkerServer:
     def _may_hand_over(self, job: JobRecord) -> bool:
         return self._context.time.maybe() + self._context.config.policy.confirmation_s <= job.deadline
 
-    async def _data(self, request: web.Request) -> web.Response:
+    async def _data(self, request: web.Request) -> web.StreamResponse:
         text = request.match_info["hash"]
         if not re.fullmatch(r"[0-9a-f]{64}", text):
             return _answer(404, status="unknown")
@@ -109,7 +133,10 @@ class WorkerServer:
         # By reference, what is not on chain yet is nobody's business: the signed way is the other route.
         if found is None or job is None or job.state in (JobState.READY, *_WORKING):
             return _answer(404, status="unknown")
-        return web.Response(body=found[1], content_type="application/octet-stream")
+        body = found[1]
+        return await self._bounded(
+            request, lambda: web.Response(body=body, content_type="application/octet-stream")
+        )
 
     async def _info(self, _: web.Request) -> web.Response:
         return web.Response(body=encode_info(self._agenda.info()), content_type="application/octet-stream")

@@ -23,7 +23,7 @@ from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.contracts.registry import Registry
 from cocoon_sdk.contracts.worker_stake import WorkerStake
 from cocoon_sdk.crypto import SigningKey, read_signing_key_file
-from cocoon_sdk.errors import ChainError, CocoonError, ConfigError
+from cocoon_sdk.errors import AccountNotFoundError, ChainError, CocoonError, ConfigError
 from cocoon_sdk.protocol import WorkerInfo
 from cocoon_worker.agenda import Agenda
 from cocoon_worker.bookkeeping import Bookkeeper
@@ -35,13 +35,13 @@ from cocoon_worker.delivery import Delivery
 from cocoon_worker.engine.base import Engine
 from cocoon_worker.errors import JournalError, JournalFullError
 from cocoon_worker.journal import Journal
-from cocoon_worker.lifecycle import retry_later
+from cocoon_worker.lifecycle import give_up, retry_later
 from cocoon_worker.metrics import Metrics
 from cocoon_worker.prekeys import PrekeyRing
 from cocoon_worker.processor import Processor
 from cocoon_worker.records import JobKey
 from cocoon_worker.server import WorkerServer
-from cocoon_worker.settlement import Settlement
+from cocoon_worker.settlement import STAKE_ALARM, Settlement
 from cocoon_worker.states import OVER, JobState
 from cocoon_worker.survey import Survey
 from cocoon_worker.watcher import Watchers
@@ -255,6 +255,8 @@ class WorkerService:
 
     def _note_failure(self, error: CocoonError) -> None:
         name = JOURNAL_ALARM if isinstance(error, JournalError) else CHAIN_ALARM
+        if isinstance(error, AccountNotFoundError):
+            name = STAKE_ALARM
         self.context.metrics.failures.labels(name).inc()
         self.context.alarm(name, True, str(error))
 
@@ -313,6 +315,7 @@ class WorkerService:
                 intakes += 1
 
     def _start_work(self) -> None:
+        now = self.context.time.maybe()
         running = sum(task.get_name().startswith("serve") for task in self._tasks.values())
         jobs = self.journal.jobs(_SERVED)
         # Claims have the harder deadline, and what was running before a restart has waited longest.
@@ -320,7 +323,7 @@ class WorkerService:
         for job in jobs:
             if running >= self._config.policy.max_concurrent:
                 return
-            if job.key not in self._tasks:
+            if job.not_before <= now and job.key not in self._tasks:
                 self._spawn(job.key, "serve")
                 running += 1
 
@@ -351,7 +354,10 @@ class WorkerService:
             with contextlib.suppress(JournalFullError), self.journal.transaction():
                 job = self.journal.job(key)
                 if job is not None and job.state in (JobState.OFFERED, *_SERVED):
-                    self.journal.put_job(retry_later(job, self.context.time.maybe(), str(error)))
+                    now, patience = self.context.time.maybe(), self._config.policy.send_attempts
+                    hopeless = job.state is JobState.RUNNING and job.tries >= patience
+                    failed = give_up if hopeless else retry_later
+                    self.journal.put_job(failed(job, now, str(error)))
 
     def _keep_house(self) -> None:
         """Rotate prekeys, forget what is old."""

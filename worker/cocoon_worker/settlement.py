@@ -7,6 +7,7 @@ once. What was confirmed is learned from the stake's history (`bookkeeping`), ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from pytoniq_core import Cell
@@ -106,12 +107,14 @@ class Settlement:
         if not self._ready(view):
             return
         work_cost = await self._context.stake.work_cost()
+        most = min(len(due), c.MAX_ACTIONS)
+        costs = [await self._context.stake.external_cost(count) for count in range(1, most + 1)]
         chosen: list[Due] = []
         size = 0
         for each in due:
             if len(chosen) == c.MAX_ACTIONS or size + each.data_bytes > MAX_EXTERNAL_DATA_BYTES:
                 break
-            if not await self._affordable(view, work_cost, [*chosen, each]):
+            if not self._affordable(view, work_cost, costs, [*chosen, each]):
                 continue
             chosen.append(each)
             size += each.data_bytes
@@ -125,14 +128,18 @@ class Settlement:
         self._context.alarm(STAKE_ALARM, not (view.active and ours), why)
         return view.active and ours
 
-    async def _affordable(self, view: m.StakeView, work_cost: Nano, chosen: list[Due]) -> bool:
-        """Tell whether spare gas, and the reserves that submissions on claims free, pay for the external."""
-        external = await self._context.stake.external_cost(len(chosen))
-        reserve = await self._context.stake.external_cost(1) + work_cost
+    def _affordable(
+        self, view: m.StakeView, work_cost: Nano, costs: Sequence[Nano], chosen: list[Due]
+    ) -> bool:
+        """Tell whether spare gas, and the reserves that submissions on claims free, pay for the external.
+
+        `costs` are those of externals with 1, 2, ... actions; a claim reserves one of them and a submission.
+        """
+        reserve = costs[0] + work_cost
         claims = sum(each.action.kind is ActionKind.CLAIM for each in chosen)
         freed = sum(each.action.kind is ActionKind.SUBMIT_CLAIMED for each in chosen)
         spent = self._spend(work_cost, chosen)
-        return view.gas + freed * reserve >= external + spent + claims * reserve
+        return view.gas + freed * reserve >= costs[len(chosen) - 1] + spent + claims * reserve
 
     def _spend(self, work_cost: Nano, chosen: list[Due]) -> Nano:
         """Bound what the actions take out of gas."""

@@ -1,7 +1,7 @@
 """States of jobs and of signed externals, with the tables of their transitions.
 
-Owns the tables and nothing else: no storage, no chain. docs/worker.md renders them, a test walks them. The
-contracts' own job states (OPEN, CLAIMED, SUBMITTED, DISPUTED) are the escrow's; these are the worker's.
+Owns the tables and nothing else: no storage, no chain; a test walks them. The contracts' own job states
+(OPEN, CLAIMED, ...) are the escrow's (`cocoon_sdk.protocol.job_states`); these are the worker's.
 """
 
 from __future__ import annotations

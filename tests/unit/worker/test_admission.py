@@ -156,7 +156,7 @@ def test_worker_can_claim_an_open_job_when_its_payload_is_at_hand() -> None:
 @pytest.mark.parametrize("temperature", [None, 0, 0.0])
 def test_greedy_offer_can_serve_when_no_other_temperature_is_asked(temperature: float | None) -> None:
     greedy = offer(sampling="greedy")
-    asked = {} if temperature is None else {"temperature": temperature}
+    asked: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
     request = build_request(greedy, payload(**asked))
     assert not isinstance(request, Refuse)
     assert request.engine.body["temperature"] == 0

@@ -99,13 +99,9 @@ def test_worker_cannot_start_when_the_named_file_is_missing(tmp_path: Path) -> N
 
 
 def test_worker_cannot_offer_what_no_engine_replays() -> None:
-    sold = OfferConfig(
-        model="m",
-        model_id=MODEL_ID.hex(),
-        input_price="1",
-        output_price="1",
-        minimum_price="1",
-        sampling="replayable",
+    prices = {"input_price": "1", "output_price": "1", "minimum_price": "1"}
+    sold = OfferConfig.model_validate(
+        {"model": "m", "model_id": MODEL_ID.hex(), "sampling": "replayable", **prices}
     )
     with pytest.raises(ConfigError, match="replayable"):
         own_offers([sold], {})
