@@ -216,11 +216,13 @@ class AsyncJobs:
             if terms is None:
                 listed = await self._workers.list(entry.model_id)
                 pattern = choose(listed, asked, max_price, params)
+                asked = asked.within(pattern.offer.max_output_tokens)
                 terms, name = pattern.terms, pattern.offer.model
             price = check_price(asked, terms, max_price)
         else:
             offer = await self._pick(entry.model_id, asked, worker, max_price, view, secured=secured)
             terms, name = offer.terms, offer.offer.model
+            asked = asked.within(offer.offer.max_output_tokens)
             price = check_offer(offer, asked, max_price, params, secured=secured)
         return JobPlan(
             model=entry,

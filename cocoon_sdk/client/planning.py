@@ -5,7 +5,7 @@ Owns the checks and the arithmetic. Must not send anything. Amounts in nanoTON, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from cocoon_sdk.client.discovery import WorkerList, WorkerOffer
@@ -74,6 +74,14 @@ class JobRequest:
     max_input_tokens: int
     max_output_tokens: int
     choices: int
+    is_output_asked: bool = True
+    """Whether the caller set the number of output tokens; else a worker's own limit may lower it."""
+
+    def within(self, limit: int) -> JobRequest:
+        """Return the request as a worker with that limit of output tokens can serve it."""
+        if self.is_output_asked or self.max_output_tokens <= limit:
+            return self
+        return replace(self, max_output_tokens=limit, body={**self.body, "max_tokens": limit})
 
     def max_price(self, terms: Terms) -> Nano:
         """Return the most this can cost under `terms`."""
@@ -125,7 +133,7 @@ def normalise(
         raise ConfigError("a job does not stream", hint="Leave `stream` out; sessions stream")
     chosen = JobKind(kind) if kind is not None else _guess(body)
     body.pop("model", None)
-    output = 0
+    output, asked = 0, None
     if chosen not in _NO_OUTPUT:
         asked = max_output_tokens or body.get("max_completion_tokens") or body.get("max_tokens")
         output = DEFAULT_OUTPUT_TOKENS if asked is None else asked
@@ -138,7 +146,8 @@ def normalise(
         raise ConfigError("cannot create a job", why="n is no integer from 1 to 128")
     # No tokenizer makes more tokens than there are bytes; callers who counted may say so.
     bound = len(canonical_bytes(body)) + _TEMPLATE_TOKENS
-    return JobRequest(chosen, body, bound if max_input_tokens is None else max_input_tokens, output, choices)
+    tokens = bound if max_input_tokens is None else max_input_tokens
+    return JobRequest(chosen, body, tokens, output, choices, is_output_asked=asked is not None)
 
 
 def _guess(body: dict[str, Any]) -> JobKind:
@@ -198,6 +207,7 @@ def check_offer(
     """
     what = f"{offer.address.to_str()} cannot do this"
     limit = offer.offer.max_output_tokens
+    request = request.within(limit)
     if request.max_output_tokens > limit:
         raise NoWorkerError(
             what,

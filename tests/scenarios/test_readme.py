@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -57,3 +58,16 @@ def test_state_table_in_the_docs_is_the_one_the_contracts_are_checked_against() 
     found = re.search(r"<!-- state-table:begin -->\n(.*?)<!-- state-table:end -->", text, re.S)
     assert found
     assert found[1].strip() == markdown().strip()
+
+
+def test_examples_for_testing_ones_own_app_run(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(blocks) == 2
+    for number, block in enumerate(blocks):
+        (tmp_path / f"test_example_{number}.py").write_text(block, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )
+    assert "2 passed" in run.stdout, run.stdout + run.stderr
