@@ -46,6 +46,10 @@ GAS_OWNER: Final = 12000
 """A message of the owner."""
 GAS_ESCROW_WORK: Final = 14000
 """Claim or Submit at an escrow with 128 jobs, its answer included."""
+GAS_WORK: Final = 52000
+"""One Claim or Submit altogether, as much as the worker's gas must cover: its external with the import
+fee, the gas that it carries, and its forward fee, expressed in gas.
+"""
 GAS_ENTRY_TAIL: Final = 6000
 """Writing one of 128 jobs and the state, after the gas was read."""
 GAS_ESCROW_ANYONE: Final = 14000

@@ -362,17 +362,17 @@ class Sweep(Message):
 class Claim(Message):
     """Message `Claim`.
 
-    claim#fc5d5ddd id:uint32 nonce:uint32 collateral:uint64 binding:uint256 operator_key:uint256
+    claim#3388c006 id:uint32 nonce:uint32 collateral:uint64 binding:uint128 operator_key:uint256
     owner:uint256 index:uint32 previous_code:Bool = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xFC5D5DDD
+    OPCODE: ClassVar[int] = 0x3388C006
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
             ("nonce", uint(32)),
             ("collateral", uint(64)),
-            ("binding", uint(256)),
+            ("binding", uint(128)),
             ("operator_key", uint(256)),
             ("owner", uint(256)),
             ("index", uint(32)),
@@ -383,7 +383,7 @@ class Claim(Message):
     nonce: int
     collateral: int
     binding: int
-    """Hash of the stake's parameter cell XOR hash of the job's terms cell."""
+    """Hash of the stake's parameter cell XOR hash of the job's terms cell, the last 128 bits."""
     operator_key: int
     owner: int
     """From owner and index the escrow derives the stake's address before it believes."""
@@ -395,25 +395,26 @@ class Claim(Message):
 class Submit(Message):
     """Message `Submit`.
 
-    submit#985a09c8 id:uint32 nonce:uint32 amount:uint64 collateral:uint64 result_hash:uint256
-    binding:uint256 = InMsg;
+    submit#dce9f008 id:uint32 nonce:uint32 amount:uint56 collateral:uint56 result_hash:uint256
+    binding:uint128 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x985A09C8
+    OPCODE: ClassVar[int] = 0xDCE9F008
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
             ("nonce", uint(32)),
-            ("amount", uint(64)),
-            ("collateral", uint(64)),
+            ("amount", uint(56)),
+            ("collateral", uint(56)),
             ("result_hash", uint(256)),
-            ("binding", uint(256)),
+            ("binding", uint(128)),
         ),
     )
     id: int
     nonce: int
     """Of the lock that this submission made; 0 when nothing is locked (window 0)."""
     amount: int
+    """56 bits suffice for all TON there are, and so the body fits beside the header (saves a cell of 500)."""
     collateral: int
     result_hash: int
     binding: int
@@ -768,7 +769,7 @@ class JobTarget(Struct):
     from it.
 
     job_target$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool collateral:uint64
-    job_hash:uint256 own_previous_code:Bool = JobTarget;
+    job_hash:uint128 own_previous_code:Bool = JobTarget;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -777,7 +778,7 @@ class JobTarget(Struct):
             ("escrow_index", uint(32)),
             ("previous_code", BOOL),
             ("collateral", uint(64)),
-            ("job_hash", uint(256)),
+            ("job_hash", uint(128)),
             ("own_previous_code", BOOL),
         ),
     )
@@ -787,7 +788,7 @@ class JobTarget(Struct):
     """Whether the escrow runs what this stake's owner accepted as the previous code."""
     collateral: int
     job_hash: int
-    """Cell hash of the job's terms cell."""
+    """Last 128 bits of the cell hash of the job's terms."""
     own_previous_code: bool
     """In a claim: whether this stake runs what the escrow's owner accepted as the previous code."""
 
@@ -1264,11 +1265,10 @@ class Bond(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holdings(Struct):
-    """The part that outcomes change.
+class LockTable(Struct):
+    """The locks and what follows from them.
 
-    holdings$_ counts:uint16 locked:uint64 locks:(Maybe ^Cell) fee_due:uint64 promised:uint64 =
-    Holdings;
+    lock_table$_ counts:uint16 locked:uint64 locks:(Maybe ^Cell) = LockTable;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1276,17 +1276,12 @@ class Holdings(Struct):
             ("counts", uint(16)),
             ("locked", uint(64)),
             ("locks", MaybeCodec(CELL)),
-            ("fee_due", uint(64)),
-            ("promised", uint(64)),
         ),
     )
     counts: int
     """Locks x 256 + claims whose submission's gas is set aside."""
     locked: int
     locks: Cell | None
-    fee_due: int
-    promised: int
-    """Stake, earned and fee due: what the balance covers before any gas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1294,8 +1289,8 @@ class StakeState(Struct):
     """All of a stake's data in front of its identity. Hot paths read and write only the parts they need,
     in this order.
 
-    stake_state$_ seqno:uint32 next_nonce:uint32 bucket_at:uint32 bucket:uint64 holdings:Holdings
-    ceiling:uint64 auth:^Cell = StakeState;
+    stake_state$_ seqno:uint32 next_nonce:uint32 bucket_at:uint32 bucket:uint64 table:LockTable
+    fee_due:uint64 promised:uint64 ceiling:uint64 auth:^Cell = StakeState;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1304,7 +1299,9 @@ class StakeState(Struct):
             ("next_nonce", uint(32)),
             ("bucket_at", uint(32)),
             ("bucket", uint(64)),
-            ("holdings", StructCodec(Holdings)),
+            ("table", StructCodec(LockTable)),
+            ("fee_due", uint(64)),
+            ("promised", uint(64)),
             ("ceiling", uint(64)),
             ("auth", CELL),
         ),
@@ -1313,7 +1310,10 @@ class StakeState(Struct):
     next_nonce: int
     bucket_at: int
     bucket: int
-    holdings: Holdings
+    table: LockTable
+    fee_due: int
+    promised: int
+    """Stake, earned and fee due: what the balance covers before any gas."""
     ceiling: int
     """Most that may be locked: the smaller of what is bonded and not unbonding, and the owner's
     max_locked.

@@ -59,9 +59,14 @@ def account_address(account: int) -> Address:
     return Address((0, account.to_bytes(32, "big")))
 
 
-def binding_hash(params: Cell, job_hash: bytes) -> Hash:
-    """Return what a claim or submission binds: the stake's parameters XOR the terms cell of the job."""
-    return Hash(bytes(a ^ b for a, b in zip(params.hash, job_hash, strict=True)))
+def job_hash(terms: Cell) -> int:
+    """Return what names a job's terms in claims and submissions: the last 128 bits of the cell's hash."""
+    return int.from_bytes(terms.hash[16:], "big")
+
+
+def binding_hash(params: Cell, terms: Cell) -> int:
+    """Return what a claim or submission binds: the stake's parameters XOR the terms of the job, 128 bits."""
+    return int.from_bytes(params.hash[16:], "big") ^ job_hash(terms)
 
 
 def result_digest(domain: Domain, worker: Address, job_id: int, result_hash: bytes, amount: int) -> Hash:
@@ -146,7 +151,7 @@ def claim(job_id: int, target: JobTarget) -> Action:
 
 def submit(job_id: int, amount: Nano, work: SubmitWork, data: Cell | None = None) -> Action:
     """Worker: submit without a claim."""
-    fields = begin_cell().store_uint(job_id, 32).store_uint(amount, 64)
+    fields = begin_cell().store_uint(job_id, 32).store_uint(amount, 56)
     return _action(c.ACTION_SUBMIT, fields, work.to_cell(), *_optional(data))
 
 

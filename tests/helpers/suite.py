@@ -139,7 +139,7 @@ class Worker(Account):
             escrow_index=0,
             previous_code=False,
             collateral=Nano(job.collateral),
-            job_hash=as_int(job.terms.hash),
+            job_hash=signing.job_hash(job.terms),
             own_previous_code=False,
         )
 
