@@ -910,8 +910,8 @@ class VerdictSignature(Struct):
 class Params(Struct):
     """The parameter cell. What a job needs when it is opened stands in front; the rest in a reference.
 
-    params$_ version:uint32 fee_bps:uint16 announce_fee:uint64 dispute_bond:uint64 min_window:uint24
-    max_window:uint24 max_phases:uint32 min_collateral:uint64 collateral_bps:uint24
+    params$_ version:uint32 fee_bps:uint16 announce_fee:uint64 max_phases:uint32 dispute_bond:uint64
+    min_window:uint24 max_window:uint24 min_collateral:uint64 collateral_bps:uint24
     batch_collateral_bps:uint24 market_code_hash:uint256 market_code_depth:uint16 rules:^Cell = Params;
     """
 
@@ -920,10 +920,10 @@ class Params(Struct):
             ("version", uint(32)),
             ("fee_bps", uint(16)),
             ("announce_fee", uint(64)),
+            ("max_phases", uint(32)),
             ("dispute_bond", uint(64)),
             ("min_window", uint(24)),
             ("max_window", uint(24)),
-            ("max_phases", uint(32)),
             ("min_collateral", uint(64)),
             ("collateral_bps", uint(24)),
             ("batch_collateral_bps", uint(24)),
@@ -935,11 +935,11 @@ class Params(Struct):
     version: int
     fee_bps: int
     announce_fee: int
+    max_phases: int
+    """Longest sum of claim, work and challenge periods: what max_job_life leaves beside a dispute."""
     dispute_bond: int
     min_window: int
     max_window: int
-    max_phases: int
-    """Longest sum of claim, work and challenge periods: what max_job_life leaves beside a dispute."""
     min_collateral: int
     collateral_bps: int
     batch_collateral_bps: int
@@ -1523,8 +1523,8 @@ class Book(Struct):
 class EscrowAuth(Struct):
     """What only the owner and the registry change.
 
-    escrow_auth$_ header:Header hot_key:uint256 daily_limit:uint64 params:(Maybe ^Cell) peers:(Maybe
-    ^Cell) allowed:(Maybe ^Cell) = EscrowAuth;
+    escrow_auth$_ header:Header hot_key:uint256 daily_limit:uint64 params:(Maybe ^Cell) allowed:(Maybe
+    ^Cell) peers:(Maybe ^Cell) = EscrowAuth;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1533,8 +1533,8 @@ class EscrowAuth(Struct):
             ("hot_key", uint(256)),
             ("daily_limit", uint(64)),
             ("params", MaybeCodec(CELL)),
-            ("peers", MaybeCodec(CELL)),
             ("allowed", MaybeCodec(CELL)),
+            ("peers", MaybeCodec(CELL)),
         ),
     )
     header: Header
@@ -1543,9 +1543,9 @@ class EscrowAuth(Struct):
     daily_limit: int
     params: Cell | None
     """Null while pending."""
-    peers: Cell | None
-    """Codes of worker stakes that the owner deals with."""
     allowed: Cell | None
+    peers: Cell | None
+    """Codes of worker stakes that the owner deals with; the last reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1570,6 +1570,29 @@ class Tombstone(Struct):
     second: int
     """Reward: the fee. Slash: the part that goes back."""
     expires: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob(Struct):
+    """A job that is about to be opened.
+
+    new_job$_ leaf:^Cell hold:int257 spent:int257 worker:int257 = NewJob;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("leaf", CELL),
+            ("hold", sint(257)),
+            ("spent", sint(257)),
+            ("worker", sint(257)),
+        ),
+    )
+    leaf: Cell
+    hold: int
+    spent: int
+    """What opening takes out of free funds and out of the bucket."""
+    worker: int
+    """0 for an open job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
