@@ -227,6 +227,6 @@ def _target(job: JobRecord) -> m.JobTarget:
         escrow_index=facts.escrow_index,
         previous_code=facts.escrow_previous_code,
         collateral=job.collateral,
-        job_hash=int(facts.job_hash, 16),
+        job_hash=facts.job_hash,
         own_previous_code=facts.own_previous_code,
     )

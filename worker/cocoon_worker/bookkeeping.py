@@ -106,8 +106,11 @@ class Bookkeeper:
         if mine.state in (ExternalState.CONFIRMED, ExternalState.VOID):
             return
         self._journal.set_external(mine, ExternalState.CONFIRMED)
+        nonces = iter(event.nonces)
         for position, action in enumerate(mine.actions, 1):
             code = event.skipped.get(position)
+            locks = code is None and action.kind in (ActionKind.CLAIM, ActionKind.SUBMIT)
+            nonce = next(nonces, 0) if locks else 0
             if code is not None:
                 why = str(error_for_exit_code(code, f"the stake skipped the {action.kind}"))
                 self._context.log.warning("action skipped", kind=action.kind, exit_code=code, why=why)
@@ -121,7 +124,7 @@ class Bookkeeper:
             if job is None:
                 continue
             if code is None:
-                self.keep(job, done(job, action.kind, event.nonces.get(position, 0), now))
+                self.keep(job, done(job, action.kind, nonce, now))
             else:
                 self.keep(job, undone(job, action.kind, now, why))
 

@@ -14,14 +14,7 @@ from typing import Final, TypeAlias
 from pytoniq_core import Address
 
 from cocoon_sdk.errors import MalformedError
-from cocoon_sdk.history import (
-    AccountKind,
-    ChainMessage,
-    ClaimAction,
-    DecodedTransaction,
-    MessageKind,
-    SubmitAction,
-)
+from cocoon_sdk.history import AccountKind, ChainMessage, DecodedTransaction, MessageKind
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.signing import account_id
 from cocoon_sdk.types import Nano
@@ -70,16 +63,16 @@ class JobDisputed:
 
 @dataclass(frozen=True, slots=True)
 class ExternalAccepted:
-    """Our stake accepted an external of the operator key. Positions count from 1.
+    """Our stake accepted an external of the operator key.
 
-    `skipped` maps the positions that were left out to their exit codes; `nonces` maps claims and submissions
-    to the lock they made (0: none was needed).
+    `skipped` maps the positions (from 1) of actions that were left out to their exit codes; `nonces` are
+    those of the claims and unclaimed submissions that were done, in order (0: no lock was needed).
     """
 
     body_hash: bytes
     seqno: int
     skipped: Mapping[int, int]
-    nonces: Mapping[int, int]
+    nonces: tuple[int, ...]
 
 
 Event: TypeAlias = JobNoticed | JobOutcome | JobDisputed | ExternalAccepted
@@ -150,15 +143,11 @@ def _accepted(transaction: DecodedTransaction, message: ChainMessage) -> Externa
         return None
     skipped = {skip.position: skip.exit_code for skip in transaction.skipped}
     # Messages leave in the order of the actions that sent them.
-    made = iter(
+    nonces = tuple(
         each.content.nonce
         for each in transaction.out_messages
         if isinstance(each.content, m.Claim | m.Submit)
     )
-    nonces: dict[int, int] = {}
-    for position, action in enumerate(external.actions, 1):
-        if position not in skipped and isinstance(action, ClaimAction | SubmitAction):
-            nonces[position] = next(made, 0)
     return ExternalAccepted(bytes(message.body.hash), external.seqno, skipped, nonces)
 
 

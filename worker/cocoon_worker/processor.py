@@ -23,7 +23,7 @@ from cocoon_sdk.protocol import (
     read_payload_header,
     seal_result,
 )
-from cocoon_sdk.protocol.signing import Domain, result_digest
+from cocoon_sdk.protocol.signing import Domain, job_hash, result_digest
 from cocoon_sdk.types import Nano
 from cocoon_worker.admission import (
     Accept,
@@ -161,7 +161,7 @@ class Processor:
             escrow_epoch=escrow.epoch,
             escrow_previous_code=escrow.previous_code,
             own_previous_code=escrow.own_previous_code,
-            job_hash=bytes(view.terms.hash).hex(),
+            job_hash=job_hash(view.terms),
             payload_hash=f"{terms.payload_hash:064x}",
             offer=accept.offer.to_json(),
             max_price=view.price,

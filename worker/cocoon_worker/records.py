@@ -42,9 +42,10 @@ class JobFacts:
     """The stake's owner holds the escrow's code as the previous one."""
     own_previous_code: bool
     """The escrow's owner holds this stake's code as the previous one."""
-    job_hash: str
-    """Of the terms cell, in hex; `payload_hash` likewise."""
+    job_hash: int
+    """What names the job's terms in claims and submissions (`signing.job_hash`)."""
     payload_hash: str
+    """In hex."""
     offer: dict[str, Any]
     """The offer it was accepted under (`OwnOffer.to_json`): a later change of prices does not touch it."""
     max_price: int

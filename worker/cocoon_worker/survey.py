@@ -11,10 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-from pytoniq_core import Cell
-
 from cocoon_sdk.chain.base import Chain
-from cocoon_sdk.contracts.accounts import derived_from
+from cocoon_sdk.contracts.accounts import derived_from, peer_codes
 from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.contracts.worker_stake import WorkerStake
@@ -30,15 +28,12 @@ from cocoon_sdk.errors import (
 from cocoon_sdk.history import OpenJobAction, sending_transaction, steps_of
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import open_payload, read_payload_header
-from cocoon_sdk.protocol.abi_cells import Reader
 from cocoon_sdk.protocol.signing import account_id
 from cocoon_sdk.types import Nano
 from cocoon_worker.admission import EscrowFacts, JobView, PayloadFacts, Refusal, StakeFacts
 from cocoon_worker.records import JobKey, JobRecord, PayloadRecord
 
 _MAX_KNOWN_ESCROWS: Final = 4096
-_IDENTITY_PREFIX_BITS: Final = 16 + 267 + 11
-"""Descriptor, the registry's address, and what an owner's address begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +67,6 @@ class JobSurvey:
     def entry(self) -> JobView | None:
         """The entry as admission sees it."""
         return None if self.view is None or self.terms is None else job_view(self.view, self.terms)
-
-
-def peer_codes(peers: Cell) -> m.Codes:
-    """Read the codes of the other side that an account's owner deals with. Raises `MalformedError`.
-
-    The cell (contracts/accounts.tact, `peersOf`) holds prepared prefixes: that of an identity, then of the
-    StateInit with the current code and with the previous one (24 bits, depth, 16 bits, hash).
-    """
-    source = Reader.of_cell(peers)
-    source.uint(_IDENTITY_PREFIX_BITS)
-    found = []
-    for _ in range(2):
-        source.uint(24)
-        depth = source.uint(16)
-        source.uint(16)
-        found.append((source.uint(256), depth))
-    source.finish()
-    (code, depth), (previous, previous_depth) = found
-    return m.Codes(hash=code, depth=depth, previous_hash=previous, previous_depth=previous_depth)
 
 
 def job_view(view: m.Job, terms: m.JobTerms) -> JobView:

@@ -96,7 +96,7 @@ def job_facts() -> JobFacts:
         escrow_epoch=NOW,
         escrow_previous_code=False,
         own_previous_code=False,
-        job_hash="ab" * 32,
+        job_hash=0xAB,
         payload_hash="cd" * 32,
         offer=offer().to_json(),
         max_price=10**9,
