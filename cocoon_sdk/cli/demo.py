@@ -39,6 +39,7 @@ async def _demo(session: Session, engine: str, prompt: str) -> None:
     import tempfile
     from pathlib import Path
 
+    from cocoon_sdk.cli.logs import log_to_file
     from cocoon_sdk.demo.engines import EngineChoice
     from cocoon_sdk.demo.story import MAX_PROMPT_BYTES, Demo
     from cocoon_sdk.errors import ConfigError
@@ -50,7 +51,7 @@ async def _demo(session: Session, engine: str, prompt: str) -> None:
             hint="Shorten it",
         )
     logs = _log_folder()
-    _quiet_logs(logs)
+    log_to_file(logs / "worker.log")
     with tempfile.TemporaryDirectory(prefix="cocoon-demo-") as folder:
         played = Demo(EngineChoice(engine), prompt, folder=Path(folder), logs=logs, step=session.out.step)
         report = await played.play()
@@ -83,20 +84,3 @@ def _log_folder() -> Path:
 
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "cocoon" / "demo"
-
-
-def _quiet_logs(folder: Path) -> None:
-    """Send the worker's log to a file: standard output is the report's, standard error the progress's."""
-    import structlog
-
-    folder.mkdir(parents=True, exist_ok=True)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory((folder / "worker.log").open("w", encoding="utf-8")),
-    )

@@ -10,6 +10,7 @@ import typer
 
 from cocoon_sdk.cli.options import Amount, DryRun, Index, Json, Yes
 from cocoon_sdk.cli.session import Session, run
+from cocoon_sdk.types import Nano, format_ton
 
 if TYPE_CHECKING:
     from pytoniq_core import Address
@@ -48,6 +49,7 @@ def open_(
             lambda escrow, dry: escrow.open(deposit, limit, allowed=allowed, dry_run=dry),
             yes=yes,
             dry_run=dry_run,
+            opening=True,
         )
 
     run(work, as_json=as_json, index=index)
@@ -79,8 +81,7 @@ def withdraw(
     async def work(session: Session) -> None:
         from cocoon_sdk.cli.money import parse_amount
 
-        escrow = (await session.client()).escrow
-        value = (await escrow.balance()).free if amount == "all" else parse_amount(amount)
+        value = await _all_free(session) if amount == "all" else parse_amount(amount)
         await _transfer(
             session, lambda each, dry: each.withdraw(value, dry_run=dry), yes=yes, dry_run=dry_run
         )
@@ -140,12 +141,17 @@ def balance(index: Index = None, as_json: Json = False) -> None:
     run(_balance, as_json=as_json, index=index)
 
 
+async def _all_free(session: Session) -> Nano:
+    """Return all that can be withdrawn, but for the storage fee that falls due on the way."""
+    free = (await (await session.client(open_escrow=True)).escrow.balance()).free
+    return free - min(free, Nano.ton("0.001"))
+
+
 async def _balance(session: Session) -> None:
+    from rich.console import Group
     from rich.table import Table
 
-    from cocoon_sdk.types import format_ton
-
-    escrow = (await session.client()).escrow
+    escrow = (await session.client(open_escrow=True)).escrow
     found = await escrow.balance()
     rows = {
         "total": found.total,
@@ -156,14 +162,15 @@ async def _balance(session: Session) -> None:
         "left_today": found.bucket,
         "daily_limit": found.daily_limit,
     }
-    table = Table(title=escrow.address.to_str(), box=None, show_header=False)
+    table = Table(box=None, show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for name, amount in rows.items():
         table.add_row(_ROWS[name], f"{format_ton(amount)} TON")
     table.add_row("open jobs", str(found.jobs))
     document = {"address": escrow.address.to_str(), "jobs": found.jobs}
-    session.out.result({**document, **{name: format_ton(amount) for name, amount in rows.items()}}, table)
+    shown = Group(f"Escrow {escrow.address.to_str()}", table)
+    session.out.result({**document, **{name: format_ton(amount) for name, amount in rows.items()}}, shown)
 
 
 _ROWS = {
@@ -183,11 +190,12 @@ async def _transfer(
     *,
     yes: bool,
     dry_run: bool,
+    opening: bool = False,
 ) -> None:
     """Compute what would be sent, get a yes, send it, and show it."""
     from cocoon_sdk.cli.money import agree, moves_of
 
-    client = await session.client(owner=True)
+    client = await session.client(owner=True, open_escrow=not opening)
     planned = await send(client.escrow, True)
     moves = moves_of(session.wallet.address, planned.messages, planned.what)
     note = f"Of it {planned.gas} is for gas: what is not used stays in the escrow or comes back. "

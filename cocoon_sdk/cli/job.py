@@ -69,7 +69,7 @@ def create(
 async def _create(session: Session, asked: dict[str, Any], *, yes: bool, dry_run: bool) -> None:
     from cocoon_sdk.cli.money import Move, agree
 
-    client = await session.client(hot_key=True)
+    client = await session.client(hot_key=True, open_escrow=True)
     with session.out.step("Finding a worker and its price"):
         cost = await client.jobs.estimate(**asked)
     escrow = client.escrow.address
@@ -117,8 +117,8 @@ def status(job: JobName, index: Index = None, as_json: Json = False) -> None:
     """Say where a job stands and what can be done."""
 
     async def work(session: Session) -> None:
-        found = await _job(await session.client(), job)
-        _show(session, await session.client(), await found.status(), await session.now())
+        client = await session.client(open_escrow=True)
+        _show(session, client, await (await _job(client, job)).status(), await session.now())
 
     run(work, as_json=as_json, index=index)
 
@@ -136,7 +136,7 @@ def result(
     async def work(session: Session) -> None:
         import json
 
-        found = await _job(await session.client(hot_key=True), job)
+        found = await _job(await session.client(hot_key=True, open_escrow=True), job)
         checked = await _checked(session, found, wait)
         shown = json.dumps(checked.response, indent=2, ensure_ascii=False) if raw else checked.text
         session.out.result(_result_json(checked), shown)
@@ -162,7 +162,7 @@ def accept(
     async def work(session: Session) -> None:
         from cocoon_sdk.cli.money import Move, agree
 
-        client = await session.client(hot_key=True)
+        client = await session.client(hot_key=True, open_escrow=True)
         found = await _job(client, job)
         checked = await _checked(session, found, wait)
         before = await found.status()
@@ -190,7 +190,7 @@ def dispute(
         from cocoon_sdk.protocol.messages import Params
         from cocoon_sdk.types import Nano
 
-        client = await session.client(hot_key=True)
+        client = await session.client(hot_key=True, open_escrow=True)
         found = await _job(client, job)
         view = await client.escrow.state()
         bond = Nano(0) if view.params is None else Nano(Params.from_cell(view.params).dispute_bond)
@@ -218,7 +218,7 @@ def cancel(
         from cocoon_sdk.protocol.job_states import JobState
         from cocoon_sdk.types import Nano
 
-        client = await session.client(hot_key=True)
+        client = await session.client(hot_key=True, open_escrow=True)
         found = await _job(client, job)
         before = await found.status()
         entry = await session.escrow_contract(client).job(found.id)
@@ -247,7 +247,7 @@ def list_(
 
         from cocoon_sdk.explain.times import when
 
-        client = await session.client()
+        client = await session.client(open_escrow=True)
         contract = session.escrow_contract(client)
         ids, newest = await contract.jobs(), (await contract.state()).next_id - 1
         wanted = sorted({*ids, *range(max(1, newest - last + 1), newest + 1)} if last else set(ids))

@@ -7,6 +7,7 @@ output carries exactly one JSON document, also for an error.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _PLAIN_WIDTH: Final = 140
+_SECONDS: Final = re.compile(r" \(\d+ s\)\Z")
 
 
 class Output:
@@ -112,11 +114,15 @@ class Step:
         self._last = text
 
     def update(self, detail: str) -> None:
-        """Say how far it is; the same words twice are said once."""
-        text = f"{self.text}: {detail}"
-        if text != self._last:
-            self._last = text
-            self._output.update(text if self._output.stderr.is_terminal else detail)
+        """Say how far it is."""
+        if self._output.stderr.is_terminal:
+            self._output.update(f"{self.text}: {detail}")
+            return
+        # Lines stay: what differs only by the seconds at its end is said once.
+        stage = _SECONDS.sub("", detail)
+        if stage != self._last:
+            self._last = stage
+            self._output.update(detail)
 
     def done(self, text: str) -> None:
         """Replace the words that stay when it is over."""

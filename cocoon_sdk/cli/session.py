@@ -73,7 +73,9 @@ class Session:
 
             settings = self.settings
             key = None if settings.api_key is None else settings.api_key.get_secret_value()
-            chain = ToncenterChain(settings.endpoint, api_key=key, max_lag_s=settings.max_lag_s)
+            chain = ToncenterChain(
+                settings.endpoint, api_key=key, max_lag_s=settings.max_lag_s, poll_s=settings.poll_s
+            )
             self.closing.push_async_callback(chain.close)
             self._chain = chain
         return self._chain
@@ -119,11 +121,13 @@ class Session:
             hint="Set COCOON_MNEMONIC_FILE or COCOON_OWNER_KEY_FILE",
         )
 
-    async def client(self, *, owner: bool = False, hot_key: bool = False) -> AsyncCocoon:
+    async def client(
+        self, *, owner: bool = False, hot_key: bool = False, open_escrow: bool = False
+    ) -> AsyncCocoon:
         """Return the client of the settings' escrow, with the keys that the command needs.
 
         Without `hot_key` a throw-away key stands in, which no contract knows: enough to read. Raises
-        `ConfigError` for what is missing.
+        `ConfigError` for what is missing, with `open_escrow` also when the escrow is not active.
         """
         from cocoon_sdk.crypto import SigningKey, read_signing_key_file
 
@@ -135,7 +139,14 @@ class Session:
                 hint="Make one with `cocoon key new`, then set COCOON_HOT_KEY_FILE",
             )
         key = SigningKey.generate() if path is None else read_signing_key_file(path)
-        return await self._made(key, self.wallet if owner else self.owner)
+        client = await self._made(key, self.wallet if owner else self.owner)
+        if open_escrow and not await client.escrow.is_open():
+            raise ConfigError(
+                "you have no open escrow",
+                why=f"{client.escrow.address.to_str()} is not active",
+                hint="Open it with `cocoon escrow open TON --daily-limit TON`, or choose another --index",
+            )
+        return client
 
     async def reader(self) -> AsyncCocoon:
         """Return a client that only looks at models and workers: no owner, no keys."""

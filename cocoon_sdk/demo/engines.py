@@ -42,6 +42,7 @@ class EngineChoice(StrEnum):
 class ReadyEngine:
     """An engine that is not started yet, and the model that the network lists for it."""
 
+    choice: EngineChoice
     engine: Engine
     model: FirstModel
     describes: str
@@ -57,7 +58,8 @@ async def prepare(choice: EngineChoice, log_dir: Path, progress: Progress) -> Re
     )
     if choice is EngineChoice.ECHO:
         manifest: dict[str, Any] = {"engine": "echo", "label": ECHO_LABEL}
-        return ReadyEngine(EchoEngine(limits=limits), first_model(ECHO_MODEL, manifest), ECHO_LABEL)
+        model = first_model(ECHO_MODEL, manifest)
+        return ReadyEngine(choice, EchoEngine(limits=limits), model, ECHO_LABEL)
     folder = await packaged_model(progress)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
 
@@ -72,7 +74,8 @@ async def prepare(choice: EngineChoice, log_dir: Path, progress: Progress) -> Re
         max_model_len=MAX_CONTEXT,
     )
     engine = VllmEngine(settings, limits=limits, on_progress=report)
-    return ReadyEngine(engine, first_model(PACKAGED_MODEL, manifest), "vLLM with SmolLM2-135M-Instruct")
+    model = first_model(PACKAGED_MODEL, manifest)
+    return ReadyEngine(choice, engine, model, "vLLM with SmolLM2-135M-Instruct")
 
 
 def first_model(name: str, manifest: dict[str, Any]) -> FirstModel:

@@ -27,6 +27,7 @@ from cocoon_sdk.sandbox import Blockchain, SandboxChain
 from cocoon_sdk.sandbox.http_api import ToncenterServer
 from cocoon_sdk.types import Nano
 
+LOOPBACK: Final = "127.0.0.1"
 ARBITERS: Final = 3
 GOVERNOR_FUNDS: Final = Nano.ton(10)
 _TICK_S: Final = 0.25

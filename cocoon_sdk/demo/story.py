@@ -7,47 +7,35 @@ over HTTP and know of each other only what is on chain, as in production.
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.app import AsyncCocoon
 from cocoon_sdk.client.discovery import WorkerOffer
 from cocoon_sdk.client.job import AsyncJob
 from cocoon_sdk.client.results import JobResult
 from cocoon_sdk.client.wallets import KeyWallet
 from cocoon_sdk.contracts.worker_stake import WorkerStake
-from cocoon_sdk.crypto.keyfiles import write_key_file
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.demo.books import Books, Statement
-from cocoon_sdk.demo.engines import MAX_CONTEXT, MAX_OUTPUT, EngineChoice, ReadyEngine, prepare
-from cocoon_sdk.demo.localnet import LocalNetwork
-from cocoon_sdk.errors import AccountNotFoundError, ChainTimeoutError, NoWorkerError
+from cocoon_sdk.demo.engines import MAX_OUTPUT, EngineChoice, prepare
+from cocoon_sdk.demo.localnet import LOOPBACK, LocalNetwork
+from cocoon_sdk.demo.staffing import STAKE, stake_worker, until
+from cocoon_sdk.errors import NoWorkerError
 from cocoon_sdk.types import Nano
-from cocoon_worker.config import EndpointConfig, EngineConfig, OfferConfig, WorkerConfig
 from cocoon_worker.service import WorkerService
-from cocoon_worker.setup import create_stake
 
 GOVERNOR_FUNDS: Final = Nano.ton(1)
 CLIENT_FUNDS: Final = Nano.ton(10)
 WORKER_FUNDS: Final = Nano.ton(10)
 DEPOSIT: Final = Nano.ton(5)
 DAILY_LIMIT: Final = Nano.ton(5)
-STAKE: Final = Nano.ton(5)
-WORKER_GAS: Final = Nano.ton(1)
-OUTPUT_PRICE: Final = Nano.ton(2)
-"""Per million tokens."""
-INPUT_PRICE: Final = Nano.ton(1)
-MINIMUM_PRICE: Final = Nano.ton("0.001")
 MAX_PROMPT_BYTES: Final = 4096
 ANSWER_TIMEOUT_S: Final = 240.0
-_SETTLE_S: Final = 60.0
-_LOOPBACK: Final = "127.0.0.1"
 
 
 class Stage(Protocol):
@@ -144,9 +132,11 @@ class Demo:
             with self._timed("Deploying registry and market") as stage:
                 await local.deploy(wallets.governor)
                 stage.done(f"Network of registry {local.network.registry.to_str()}")
-            config, key = await self._stake(local, ready, wallets.worker)
+            with self._timed("Staking a worker") as stage:
+                staff = await stake_worker(local, ready, wallets.worker, self._folder)
+                stage.done(f"Worker staked {STAKE} in {staff.stake.to_str()}")
             client = await self._escrow(closing, local, wallets.client)
-            answer = await self._work(local, client, config, key, ready)
+            answer = await self._work(client, staff.service(local))
             with self._timed("Checking the books") as stage:
                 self.report.statement = books.close(local.names)
                 stage.done(f"Books checked: {len(self.report.statement.transactions)} transactions")
@@ -166,45 +156,6 @@ class Demo:
             )
         return found
 
-    async def _stake(
-        self, local: LocalNetwork, ready: ReadyEngine, wallet: KeyWallet
-    ) -> tuple[WorkerConfig, SigningKey]:
-        with self._timed("Staking a worker") as stage:
-            operator = SigningKey.generate()
-            key_file = self._folder / "operator.key"
-            write_key_file(key_file, operator)
-            stake = WorkerStake.from_owner(local.connect(), local.network, wallet.address)
-            local.name("worker's stake", stake.address)
-            await wallet.send(create_stake(stake, operator.verify_key, amount=STAKE, gas=WORKER_GAS))
-            await _until(stake.chain, lambda: _is_staked(stake), "the stake did not become active")
-            stage.done(f"Worker staked {STAKE} in {stake.address.to_str()}")
-        return self._config(local, wallet.address.to_str(), key_file, ready), operator
-
-    def _config(self, local: LocalNetwork, owner: str, key_file: Path, ready: ReadyEngine) -> WorkerConfig:
-        port = _free_port()
-        return WorkerConfig(
-            registry=local.network.registry.to_str(),
-            owner=owner,
-            operator_key_file=key_file,
-            prekey_dir=self._folder / "prekeys",
-            data_dir=self._folder / "worker",
-            # Says what the engine is; the demo hands the engine itself to the service.
-            engine=EngineConfig(kind=self.report.engine.value, model_path=self._folder),
-            offers=(
-                OfferConfig(
-                    model=ready.model.name,
-                    model_id=ready.model.model_id.hex(),
-                    input_price=INPUT_PRICE,
-                    output_price=OUTPUT_PRICE,
-                    minimum_price=MINIMUM_PRICE,
-                    max_context=MAX_CONTEXT,
-                    max_output_tokens=MAX_OUTPUT,
-                    bytes_per_token=1.0,
-                ),
-            ),
-            endpoint=EndpointConfig(host=_LOOPBACK, port=port, public_url=f"http://{_LOOPBACK}:{port}"),
-        )
-
     async def _escrow(self, closing: AsyncExitStack, local: LocalNetwork, wallet: KeyWallet) -> AsyncCocoon:
         with self._timed("Opening the client's escrow") as stage:
             client = AsyncCocoon(
@@ -212,7 +163,7 @@ class Demo:
                 local.network,
                 SigningKey.generate(),
                 owner=wallet,
-                private_networks=(f"{_LOOPBACK}/32",),
+                private_networks=(f"{LOOPBACK}/32",),
             )
             await closing.enter_async_context(client)
             local.name("client's escrow", client.escrow.address)
@@ -220,23 +171,15 @@ class Demo:
             stage.done(f"Client's escrow {client.escrow.address.to_str()} holds {DEPOSIT} to spend")
         return client
 
-    async def _work(
-        self,
-        local: LocalNetwork,
-        client: AsyncCocoon,
-        config: WorkerConfig,
-        operator: SigningKey,
-        ready: ReadyEngine,
-    ) -> JobResult:
+    async def _work(self, client: AsyncCocoon, service: WorkerService) -> JobResult:
         """Run the worker's service beside the client until the job is paid and the chain is quiet."""
-        service = WorkerService(config, local.connect(), ready.engine, operator=operator)
         async with AsyncExitStack() as running:
             with self._timed("Starting the worker") as stage:
                 await running.enter_async_context(service)
-                stage.done(f"Worker serves {ready.model.name}")
+                stage.done(f"Worker serves {self.report.model}")
             working = asyncio.create_task(service.run(), name="worker")
             try:
-                return await self._first_of(working, self._ask(client, ready.model.name))
+                return await self._first_of(working, self._ask(client, self.report.model))
             finally:
                 service.stop()
                 await asyncio.gather(working, return_exceptions=True)
@@ -248,7 +191,7 @@ class Demo:
         with self._timed("Sending the encrypted job") as stage:
             job = await client.jobs.create(
                 model=model,
-                messages=[{"role": "user", "content": self.report.prompt}],
+                request={"messages": [{"role": "user", "content": self.report.prompt}], "temperature": 0},
                 max_output_tokens=MAX_OUTPUT,
             )
             self.report.job = f"{client.escrow.address.to_str()}/{job.id}"
@@ -268,7 +211,7 @@ class Demo:
         async def is_paid() -> bool:
             return (await stake.state()).earned > 0
 
-        await _until(client.chain, is_paid, "the reward did not arrive")
+        await until(client.chain, is_paid, "the reward did not arrive")
 
     async def _first_of(
         self, working: asyncio.Task[None], asking: Coroutine[Any, Any, JobResult]
@@ -310,30 +253,5 @@ async def _first_offer(client: AsyncCocoon, model: str) -> WorkerOffer:
         found[:] = (await client.workers.list(model)).offers
         return bool(found)
 
-    await _until(client.chain, look, "no worker announced itself")
+    await until(client.chain, look, "no worker announced itself")
     return found[0]
-
-
-async def _until(chain: Chain, look: Callable[[], Awaitable[bool]], otherwise: str) -> None:
-    """Look at every block until something is so. Raises `ChainTimeoutError`."""
-    try:
-        async with asyncio.timeout(_SETTLE_S):
-            head = await chain.head()
-            while not await look():
-                head = await chain.wait_head(head.seqno, 1.0)
-    except TimeoutError:
-        raise ChainTimeoutError("the demo cannot go on", why=f"{otherwise} within {_SETTLE_S:g} s") from None
-
-
-async def _is_staked(stake: WorkerStake) -> bool:
-    try:
-        view = await stake.state()
-    except AccountNotFoundError:
-        return False
-    return view.active and view.stake > 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        return int(probe.getsockname()[1])

@@ -95,7 +95,7 @@ class Explanation:
             for fact in section.facts:
                 line = Text(_moment(fact, self.now), style="dim")
                 line.append_text(styled(say(fact, speaker)))
-                parts.append(Padding(line, (0, 0, 0, 2)))
+                parts.append(Padding.indent(line, 2))
         return Group(*parts)
 
 

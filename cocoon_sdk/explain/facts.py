@@ -92,11 +92,11 @@ class MessageSeen(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalSeen(Fact):
-    """The head of a signed external."""
+    """The head of a signed external. `max_spend` bounds several actions together; a single one needs none."""
 
     seqno: int
     valid_until: int
-    max_spend: Nano
+    max_spend: Nano | None
     actions: int
 
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from pytoniq_core import Address
 
-from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.chain.base import AccountStatus, Chain
 from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.errors import CocoonError, ForgedAccountError
@@ -24,6 +24,7 @@ from cocoon_sdk.explain.job_facts import (
     HistoryCutOff,
     JobStatus,
     JobTotals,
+    NobodyThere,
     OutcomeWaiting,
     StandsNow,
     WorkerPaid,
@@ -105,7 +106,7 @@ async def job_report(
     if entry is not None:
         status, held = STATUS_BY_NUMBER[entry.status], Nano(entry.hold + entry.gas_back)
     now: list[Fact] = [StandsNow(status=status, held=held)]
-    now += [fact async for fact in _asked(ask, story, entry, escrow)]
+    now += [fact async for fact in _asked(chain, ask, story, entry, escrow)]
     now += [fact async for fact in _waiting(chain, escrow, job_id, view)]
     return JobReport(
         parties=tuple(_parties(found, story)),
@@ -207,9 +208,14 @@ def _skipped(transaction: DecodedTransaction, action: SignedAction, code: int) -
 
 
 async def _asked(
-    ask: Asker | None, story: JobStory, entry: m.Job | None, escrow: Address
+    chain: Chain, ask: Asker | None, story: JobStory, entry: m.Job | None, escrow: Address
 ) -> AsyncIterator[Fact]:
-    if ask is None or entry is None or story.worker is None:
+    if entry is None or story.worker is None:
+        return
+    if (await chain.account(story.worker)).status is not AccountStatus.ACTIVE:
+        yield NobodyThere(worker=story.worker)
+        return
+    if ask is None:
         return
     if STATUS_BY_NUMBER[entry.status] in (JobStatus.OPEN, JobStatus.CLAIMED):
         said = await ask(story.worker, escrow, story.job_id)

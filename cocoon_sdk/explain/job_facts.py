@@ -49,6 +49,13 @@ class NoticeReturned(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NobodyThere(Fact):
+    """The worker that a job is for has no active account: nobody can answer."""
+
+    worker: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobClaimed(Fact):
     """A worker locked collateral and has until `submit_by`."""
 

@@ -76,10 +76,9 @@ def _(fact: MessageSeen, s: Speaker) -> Sentence:
 @register
 def _(fact: ExternalSeen, s: Speaker) -> Sentence:
     actions = "1 action" if fact.actions == 1 else f"{fact.actions} actions"
-    return Sentence(
-        f"It carries {actions}, number {fact.seqno}, valid until {when(fact.valid_until, s.now)}, "
-        f"and may spend at most {fact.max_spend}."
-    )
+    text = f"It carries {actions}, number {fact.seqno}, valid until {when(fact.valid_until, s.now)}"
+    bound = "" if fact.max_spend is None else f", which together may spend at most {fact.max_spend}"
+    return Sentence(f"{text}{bound}.")
 
 
 @register

@@ -85,13 +85,13 @@ def parse_target(text: str) -> Target:
     address, at, rest = text.partition("@")
     if at:
         return _transaction(parse_address(address), rest)
-    # A base64 address or hash may hold a slash too: only digits behind the last one make a job.
-    if _NUMBER.match(text.rpartition("/")[2]) and "/" in text:
-        return parse_job(text)
+    # Addresses and hashes in plain base64 may hold a slash, and even end in one and digits; jobs are longer.
+    if _FRIENDLY.match(text):
+        return AccountTarget(parse_address(text))
     found = parse_hash(text)
     if found is not None:
         return TransactionTarget(None, hash=found)
-    return AccountTarget(parse_address(text))
+    return parse_job(text) if "/" in text else AccountTarget(parse_address(text))
 
 
 def _transaction(address: Address, rest: str) -> TransactionTarget:

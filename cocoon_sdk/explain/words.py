@@ -27,6 +27,7 @@ from cocoon_sdk.explain.job_facts import (
     JobReclaimed,
     JobStatus,
     MessageRefused,
+    NobodyThere,
     NoticeReturned,
     OutcomeKind,
     OutcomeRedelivered,
@@ -132,6 +133,11 @@ _PAYLOADS = {
 def _(fact: NoticeReturned, s: Speaker) -> Sentence:
     text = f"The notice ({fact.notice}) to {s.name(fact.to)} came back: no account there takes it."
     return Sentence(text, Tone.BAD)
+
+
+@register
+def _(fact: NobodyThere, s: Speaker) -> Sentence:
+    return Sentence(f"{s.name(fact.worker)} has no active account: nobody can answer this job.", Tone.BAD)
 
 
 @register

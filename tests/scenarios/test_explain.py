@@ -43,6 +43,7 @@ from cocoon_sdk.explain.job_facts import (
     JobStatus,
     JobTotals,
     MessageRefused,
+    NobodyThere,
     NoticeReturned,
     OutcomeKind,
     OutcomeRedelivered,
@@ -274,7 +275,9 @@ async def test_reader_can_see_a_dispute_that_the_worker_loses(
     ]
     slashed = only(told, WorkerSlashed)
     assert (slashed.amount, slashed.back) == (Nano.ton(4), Nano.ton("0.165"))
-    assert only(told, JobTotals).to_arbiters == Nano.ton("0.15")
+    shares = {fact.amount for fact in told.facts if isinstance(fact, ArbiterPaid)}
+    assert len(shares) == 1  # equal; each pays its own way out of its share
+    assert only(told, JobTotals).to_arbiters == 3 * shares.pop() <= Nano.ton("0.15")
     assert only(told, VerdictExecuted).signers == 3
 
 
@@ -332,11 +335,13 @@ async def test_reader_learns_why_the_escrow_refused_each_message(
 async def test_reader_learns_why_signed_actions_were_skipped(suite: Suite, alice: Client) -> None:
     poor = suite.worker("poor", stake=Nano.ton(1))
     job_id, _ = alice.open(suite.directed_terms(poor))
-    alice.act(signing.dispute_result(job_id), max_spend=1)
-    poor.submit(alice, job_id, 5)
+    alice.act(signing.dispute_result(job_id), signing.accept_result(job_id))
+    work = m.SubmitWork(target=poor.target(alice, job_id), result_hash=7)
+    poor.act(signing.submit(job_id, Nano(5), work), signing.finalize(99, alice.address), max_spend=10**9)
     told = await tell(suite, alice, job_id)
     skipped = [fact for fact in told.facts if isinstance(fact, ActionSkipped)]
     assert [(fact.account, fact.name) for fact in skipped] == [
+        (alice.address, "WRONG_STATE"),
         (alice.address, "WRONG_STATE"),
         (poor.address, "INSUFFICIENT_STAKE"),
     ]
@@ -349,8 +354,15 @@ async def test_reader_sees_that_nobody_is_at_the_named_worker(
     ghost = Worker(suite, suite.network.stake(alice.owner.address), alice.owner, bob.key, bob.purpose)
     job_id, _ = alice.open(suite.directed_terms(ghost))
     told = await tell(suite, alice, job_id)
+    assert kinds(told) == [JobOpened]
+    assert only(told, NobodyThere).worker == ghost.address
+
+
+async def test_reader_sees_that_an_open_job_reached_no_market(suite: Suite, alice: Client) -> None:
+    job_id, _ = alice.open(suite.open_terms(model_id=7))
+    told = await tell(suite, alice, job_id)
     assert kinds(told) == [JobOpened, NoticeReturned]
-    assert only(told, NoticeReturned).to == ghost.address
+    assert only(told, NoticeReturned).to == suite.network.market((7).to_bytes(32, "big")).address
 
 
 async def test_reader_can_see_an_outcome_that_waits_and_its_delivery(

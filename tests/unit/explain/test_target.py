@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pytoniq_core import Address
 
@@ -25,6 +25,11 @@ def test_reader_can_name_a_job_in_every_form_of_address(
 
 
 @given(addresses, st.booleans(), st.booleans())
+@example(
+    Address((0, b"vdO\x15-R\x9dG\x1c\xf1T\xe2\xe0\xd2j\xd90k`\x81\x00\x84\xc0+\xd8\xd8D{E\xb7\xa4\x01")),
+    True,
+    False,
+)
 def test_reader_can_name_an_account_in_every_form_of_address(
     address: Address, friendly: bool, url_safe: bool
 ) -> None:
@@ -45,8 +50,11 @@ def test_reader_can_name_a_transaction_by_lt_or_hash(address: Address, lt: int, 
 
 
 @given(hashes)
+@example(b"\xff" * 31 + b"\x01")
 def test_reader_can_name_a_transaction_by_hash_alone(digest: bytes) -> None:
-    assert parse_target(digest.hex()) == TransactionTarget(None, hash=digest)
+    plain = base64.b64encode(digest).decode()
+    for written in (digest.hex(), plain, plain.rstrip("=")):
+        assert parse_target(written) == TransactionTarget(None, hash=digest)
 
 
 @pytest.mark.parametrize("text", ["", "/", "1", "a/1", "@5", "EQabc", "x" * 10_000, "0:12/5", "\x00", "é/1"])
