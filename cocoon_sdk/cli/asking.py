@@ -6,6 +6,7 @@ worker's word, never the chain's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from cocoon_sdk.explain.job_facts import WorkerAnswer, WorkerSays
@@ -14,24 +15,23 @@ if TYPE_CHECKING:
     from pytoniq_core import Address
 
     from cocoon_sdk.chain.base import Chain
-    from cocoon_sdk.cli.session import Session
     from cocoon_sdk.explain import Asker
 
 _TIMEOUT_S: Final = 5.0
 
 
-def worker_asker(session: Session) -> Asker:
-    """Return what `explain` asks workers with; only public addresses and named networks are reached."""
+def worker_asker(chain: Chain, private_networks: Sequence[str] = ()) -> Asker:
+    """Return what `explain` asks workers with; only public addresses and the named networks are reached."""
 
     async def ask(worker: Address, escrow: Address, job_id: int) -> WorkerSays | None:
         from cocoon_sdk.client.handover import HandoverClient
         from cocoon_sdk.data import AddressPolicy
         from cocoon_sdk.errors import MalformedError, OfferRefusedError, ResultUnavailableError
 
-        endpoint = await announced_endpoint(session.chain, worker)
+        endpoint = await announced_endpoint(chain, worker)
         if endpoint is None:
             return None
-        client = HandoverClient(AddressPolicy(session.settings.private_networks), timeout_s=_TIMEOUT_S)
+        client = HandoverClient(AddressPolicy(private_networks), timeout_s=_TIMEOUT_S)
         try:
             found = await client.fetch(endpoint, escrow, job_id)
         except OfferRefusedError as error:

@@ -195,7 +195,7 @@ async def _transfer(
     """Compute what would be sent, get a yes, send it, and show it."""
     from cocoon_sdk.cli.money import agree, moves_of
 
-    client = await session.client(owner=True, open_escrow=not opening)
+    client = await session.client(owner=True, hot_key=opening, open_escrow=not opening)
     planned = await send(client.escrow, True)
     moves = moves_of(session.wallet.address, planned.messages, planned.what)
     note = f"Of it {planned.gas} is for gas: what is not used stays in the escrow or comes back. "

@@ -36,7 +36,7 @@ async def _explain(session: Session, what: str, *, ask: bool) -> None:
     from cocoon_sdk.explain import parse_target
 
     target = parse_target(what)
-    asker = worker_asker(session) if ask else None
+    asker = worker_asker(session.chain, session.settings.private_networks) if ask else None
     with session.out.step("Reading the chain"):
         found = await explained(
             session.chain, target, network=session.known_network, ask=asker, known=_own_accounts(session)

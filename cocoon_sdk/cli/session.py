@@ -132,7 +132,7 @@ class Session:
         from cocoon_sdk.crypto import SigningKey, read_signing_key_file
 
         path = self.settings.hot_key_file
-        if path is None and (hot_key or owner):
+        if path is None and hot_key:
             raise ConfigError(
                 "the escrow's hot key is needed for this",
                 why="its key file is not set",

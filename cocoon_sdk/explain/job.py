@@ -31,8 +31,8 @@ from cocoon_sdk.explain.job_facts import (
     WorkerSays,
     WorkerSlashed,
 )
-from cocoon_sdk.explain.job_rules import Rules
-from cocoon_sdk.explain.job_story import OUTCOME_KINDS, JobStory
+from cocoon_sdk.explain.job_rules import OUTCOME_KINDS, Rules
+from cocoon_sdk.explain.job_story import JobStory
 from cocoon_sdk.explain.names import action_name, code_name
 from cocoon_sdk.explain.next_steps import Standing as JobStanding
 from cocoon_sdk.explain.next_steps import next_steps

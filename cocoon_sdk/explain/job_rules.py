@@ -6,12 +6,14 @@ Owns the escrow's checks seen from the outside, in the contract's order. Must no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from pytoniq_core import Address, Cell
 
 from cocoon_sdk.data.location import InlineData, LocationRefusedError, decode_data
 from cocoon_sdk.errors import MalformedError
-from cocoon_sdk.explain.job_facts import JobStatus, PayloadPlace, Refusal
+from cocoon_sdk.explain.job_facts import JobStatus, OutcomeKind, PayloadPlace, Refusal
+from cocoon_sdk.history import ChainMessage
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.types import Nano
@@ -20,6 +22,16 @@ from cocoon_sdk.types import Nano
 def share_up(amount: int, bps: int) -> int:
     """Return `bps` basis points of an amount, rounded up as the contracts do."""
     return -(-amount * bps // c.BASIS_POINTS)
+
+
+OUTCOMES: Final = {
+    m.Reward.OPCODE: OutcomeKind.REWARD,
+    m.Slash.OPCODE: OutcomeKind.SLASH,
+    m.Release.OPCODE: OutcomeKind.RELEASE,
+}
+"""By the operation of the message that carries them."""
+OUTCOME_KINDS: Final = tuple(OutcomeKind)
+"""By the number that `Deliver` and tombstones use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +58,7 @@ class Rules:
         """Seconds after the evidence in which the arbiters may rule."""
         return self.rules.arbitration_timeout
 
-    def hold_and_collateral(self, terms: m.JobTerms) -> tuple[Nano, Nano]:
+    def bond_and_collateral(self, terms: m.JobTerms) -> tuple[Nano, Nano]:
         """Return the bond with its announcement, and the collateral, as the escrow computes them."""
         if not terms.window:
             return Nano(0), Nano(0)
@@ -117,3 +129,12 @@ def payload_place(data: Cell | None) -> PayloadPlace:
     except (MalformedError, LocationRefusedError):
         return PayloadPlace.UNREADABLE
     return PayloadPlace.INLINE if isinstance(found, InlineData) else PayloadPlace.BY_REFERENCE
+
+
+def bounced_amount(message: ChainMessage) -> Nano:
+    """Read the amount that a bounced outcome still shows: operation, id, nonce, amount follow the marker."""
+    skipped = 32 + 32 + 32 + 32
+    bits = message.body.begin_parse()
+    if len(bits.bits) < skipped + 64:
+        return Nano(0)
+    return Nano(bits.skip_bits(skipped).load_uint(64))

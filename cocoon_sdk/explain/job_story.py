@@ -6,7 +6,7 @@ chain: what happened comes in as decoded transactions, oldest first. Pure.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from pytoniq_core import Address
 
@@ -36,7 +36,16 @@ from cocoon_sdk.explain.job_facts import (
     WorkIgnored,
     WorkRefused,
 )
-from cocoon_sdk.explain.job_rules import Position, Rules, payload_place, why_ignored, why_refused
+from cocoon_sdk.explain.job_rules import (
+    OUTCOME_KINDS,
+    OUTCOMES,
+    Position,
+    Rules,
+    bounced_amount,
+    payload_place,
+    why_ignored,
+    why_refused,
+)
 from cocoon_sdk.explain.names import action_name, code_name, message_name
 from cocoon_sdk.history import (
     AcceptSignedAction,
@@ -53,14 +62,6 @@ from cocoon_sdk.history import (
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.abi_runtime import Message
 from cocoon_sdk.types import Hash, Nano
-
-_OUTCOMES: Final = {
-    m.Reward.OPCODE: OutcomeKind.REWARD,
-    m.Slash.OPCODE: OutcomeKind.SLASH,
-    m.Release.OPCODE: OutcomeKind.RELEASE,
-}
-OUTCOME_KINDS: Final = tuple(OutcomeKind)
-"""By the number that `Deliver` and tombstones use."""
 
 
 class JobStory:
@@ -132,7 +133,7 @@ class JobStory:
                 )
             )
             return
-        if incoming.bounced and incoming.op not in _OUTCOMES and incoming.src is not None:
+        if incoming.bounced and incoming.op not in OUTCOMES and incoming.src is not None:
             self.facts.append(
                 NoticeReturned(**_at(transaction), to=incoming.src, notice=message_name(incoming.op))
             )
@@ -178,7 +179,7 @@ class JobStory:
         except MalformedError:
             return  # a codec of another version; what follows is told without it
         now = step.transaction.now
-        bond, collateral = self.rules.hold_and_collateral(terms)
+        bond, collateral = self.rules.bond_and_collateral(terms)
         self.status = JobStatus.OPEN
         self.deadline = now + terms.claim_period
         if terms.worker is not None:
@@ -354,17 +355,17 @@ class JobStory:
         if message is None:
             return
         if step.kind is JobEventKind.UNDELIVERED and message.src is not None and message.op is not None:
-            outcome = _OUTCOMES[message.op]
+            outcome = OUTCOMES[message.op]
             self.facts.append(
                 OutcomeUndelivered(
                     **_at(step.transaction),
                     worker=message.src,
                     outcome=outcome,
-                    amount=_bounced_amount(message) if outcome is not OutcomeKind.RELEASE else Nano(0),
+                    amount=bounced_amount(message) if outcome is not OutcomeKind.RELEASE else Nano(0),
                 )
             )
         elif isinstance(message.content, m.Deliver):
-            sent = next((x for x in step.transaction.out_messages if x.op in _OUTCOMES), None)
+            sent = next((x for x in step.transaction.out_messages if x.op in OUTCOMES), None)
             self.facts.append(
                 OutcomeRedelivered(
                     **_at(step.transaction),
@@ -389,7 +390,7 @@ class JobStory:
 
     @property
     def _collateral(self) -> Nano:
-        return Nano(0) if self.terms is None else self.rules.hold_and_collateral(self.terms)[1]
+        return Nano(0) if self.terms is None else self.rules.bond_and_collateral(self.terms)[1]
 
     def _is(self, message: ChainMessage, wanted: type[Message]) -> bool:
         return isinstance(message.content, wanted) and message.job_id == self.job_id
@@ -402,15 +403,6 @@ class JobStory:
 def _at(transaction: DecodedTransaction) -> dict[str, Any]:
     """Return when and where a fact happened."""
     return {"at": transaction.now, "tx": TxRef(transaction.address, transaction.lt)}
-
-
-def _bounced_amount(message: ChainMessage) -> Nano:
-    """Read the amount that a bounced outcome still shows: operation, id, nonce, amount follow the marker."""
-    skipped = 32 + 32 + 32 + 32
-    bits = message.body.begin_parse()
-    if len(bits.bits) < skipped + 64:
-        return Nano(0)
-    return Nano(bits.skip_bits(skipped).load_uint(64))
 
 
 def _hash(value: int) -> Hash:

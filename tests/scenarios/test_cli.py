@@ -100,6 +100,15 @@ def test_client_can_open_fund_and_empty_an_escrow(client: Person) -> None:
     assert "free to withdraw" in client.types("escrow", "balance", *index).stdout
 
 
+def test_owner_needs_no_hot_key_to_move_money(client: Person, escrow: str, tmp_path: Path) -> None:
+    owner = Person(str(tmp_path / "owner.toml"))
+    lines = Path(client.config).read_text().splitlines(keepends=True)
+    Path(owner.config).write_text("".join(line for line in lines if not line.startswith("hot_key_file")))
+    owner.types("escrow", "deposit", "1", "--yes")
+    error = owner.reads("job", "create", "--model", "echo", "--prompt", "x", "--yes", code=1)["error"]
+    assert error["what"] == "the escrow's hot key is needed for this"
+
+
 def test_client_can_buy_an_answer_and_see_why_it_cost_what_it_did(client: Person, escrow: str) -> None:
     number = opened(client)
     assert client.reads("job", "list")[0]["id"] == number

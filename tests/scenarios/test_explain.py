@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pytoniq_core import Address, begin_cell
 
+from cocoon_sdk.cli.asking import worker_asker
 from cocoon_sdk.contracts.code import code_cell
 from cocoon_sdk.contracts.network import Deployment, Network
 from cocoon_sdk.data import InlineData, Location, encode_data
@@ -68,7 +71,11 @@ from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.sandbox import Blockchain, SandboxChain, fees
 from cocoon_sdk.types import Nano
+from cocoon_worker.config import EndpointConfig
+from cocoon_worker.engine.echo import EchoEngine
+from cocoon_worker.service import WorkerService
 from tests.helpers.suite import GAS, Client, Suite, Worker, hash_of
+from tests.helpers.worker_rig import Rig
 
 HOUR = 3600
 
@@ -112,6 +119,12 @@ def status(explanation: Explanation) -> JobStatus:
     return found
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 # -- the ways a job goes ------------------------------------------------------------------------------
 
 
@@ -144,13 +157,17 @@ async def test_reader_can_follow_a_directed_job_from_opening_to_payment(
 
 
 async def test_amounts_set_aside_are_those_of_the_contract(suite: Suite, alice: Client, bob: Worker) -> None:
+    gas: set[int] = set()
     for changes in ({}, {"items": 64}, {"window": 0}, {"max_price": Nano(7)}):
         job_id, _ = alice.open(suite.directed_terms(bob, **changes))
         told, entry = await tell(suite, alice, job_id), alice.job(job_id)
         assert entry is not None
         opened = only(told, JobOpened)
-        assert (opened.price + opened.bond, opened.collateral) == (entry.hold, entry.collateral)
+        assert (opened.price, opened.collateral) == (entry.price, entry.collateral)
         assert only(told, StandsNow).held == entry.hold
+        gas.add(entry.hold - opened.price - opened.bond)
+    assert len(gas) == 1  # besides price and bond, every job sets the same gas aside
+    assert gas.pop() > 0
 
 
 async def test_reader_learns_the_deadline_and_what_follows_it(
@@ -401,6 +418,27 @@ async def test_reader_hears_what_the_worker_says_while_it_is_asked(
     bob.submit(alice, job_id, 5)
     await tell(suite, alice, job_id, ask=ask)
     assert len(asked) == 1
+
+
+async def test_reader_hears_the_worker_s_own_reason_for_refusing(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    client = rig.suite.client("alice")
+    port = free_port()
+    endpoint = EndpointConfig(host="127.0.0.1", port=port, public_url=f"http://127.0.0.1:{port}")
+    config = rig.config("bob").model_copy(update={"endpoint": endpoint})
+    engine, operator = EchoEngine(clock=rig.clock), rig.account("bob").key
+    async with WorkerService(config, rig.chain, engine, rig.clock, operator=operator) as service:
+        await service.settle()
+        job = rig.open_job(client, service, "bob", terms_hash=1)
+        await service.settle()
+        ask = worker_asker(rig.chain, ["127.0.0.0/8"])
+        told = await tell(rig.suite, client, job.id, ask=ask)
+        refused = only(told, WorkerSays)
+        assert (refused.worker, refused.answer) == (rig.account("bob").address, WorkerAnswer.REFUSED)
+        assert "terms" in refused.reason
+        # The announced address is private: without leave it is not even tried.
+        shy = only(await tell(rig.suite, client, job.id, ask=worker_asker(rig.chain)), WorkerSays)
+        assert shy.answer is WorkerAnswer.UNREACHABLE
 
 
 async def test_payload_at_a_url_is_told_apart(suite: Suite, alice: Client, bob: Worker) -> None:
