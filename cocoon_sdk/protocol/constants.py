@@ -8,6 +8,10 @@ from typing import Final
 MAX_JOBS: Final = 128
 MAX_LOCKS: Final = 255
 MAX_ACTIONS: Final = 8
+MAX_PARAMS_CELLS: Final = 40
+"""Parameters with nine arbiters have 26 cells; what hangs beside them could not be sent to any
+account.
+"""
 MAX_VALIDITY: Final = 300
 """Longest time ahead, in seconds, that an external may be valid."""
 HARD_MAX_JOB_LIFE: Final = 2592000
@@ -28,8 +32,8 @@ PURPOSE_ESCROW_EXTERNAL: Final = 0x45534358
 PURPOSE_STAKE_EXTERNAL: Final = 0x53544B58
 PURPOSE_RESULT: Final = 0x52534C54
 PURPOSE_VERDICT: Final = 0x56524443
-ESCROW_RENT: Final = 60000000
-STAKE_RENT: Final = 60000000
+ESCROW_RENT: Final = 80000000
+STAKE_RENT: Final = 80000000
 REGISTRY_RESERVE: Final = 200000000
 MARKET_RENT: Final = 20000000
 GAS_EXTERNAL: Final = 24000
@@ -40,7 +44,7 @@ GAS_NOTICE: Final = 1500
 """A notice that changes nothing (JobOffer, Disputed, market notices)."""
 GAS_STAKE_CREDIT: Final = 11000
 """Reward, Release and Gone at a stake with 255 locks."""
-GAS_STAKE_SLASH: Final = 14000
+GAS_STAKE_SLASH: Final = 24000
 """Slash at a stake with 255 locks, its two messages included."""
 GAS_OWNER: Final = 12000
 """A message of the owner."""
@@ -52,7 +56,7 @@ fee, the gas that it carries, and its forward fee, expressed in gas.
 """
 GAS_ENTRY_TAIL: Final = 6000
 """Writing one of 128 jobs and the state, after the gas was read."""
-GAS_ESCROW_ANYONE: Final = 14000
+GAS_ESCROW_ANYONE: Final = 20000
 """Finalize, ReclaimLate, Deliver at an escrow with 128 jobs."""
 GAS_ESCROW_RESOLVE: Final = 45000
 """Resolve with nine arbiters."""

@@ -1552,7 +1552,8 @@ class EscrowAuth(Struct):
 class Tombstone(Struct):
     """An outcome that came back; key: id and kind, 34 bits.
 
-    tombstone$_ worker:uint256 nonce:uint32 amount:uint64 second:uint64 expires:uint32 = Tombstone;
+    tombstone$_ worker:uint256 nonce:uint32 amount:uint64 second:uint64 expires:uint32 sent:Bool =
+    Tombstone;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1562,6 +1563,7 @@ class Tombstone(Struct):
             ("amount", uint(64)),
             ("second", uint(64)),
             ("expires", uint(32)),
+            ("sent", BOOL),
         ),
     )
     worker: int
@@ -1570,6 +1572,8 @@ class Tombstone(Struct):
     second: int
     """Reward: the fee. Slash: the part that goes back."""
     expires: int
+    sent: bool
+    """Sent again and not back: nothing is owed unless it bounces once more, which keeps the first expiry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1600,8 +1604,8 @@ class EscrowState(Struct):
     """All of an escrow's data, once it has more than its identity. Hot paths read and write only the parts
     they need, in this order.
 
-    escrow_state$_ seqno:uint32 bucket_at:uint32 bucket:uint64 next_id:uint32 book:Book auth:^Cell
-    tombstones:(Maybe ^Cell) = EscrowState;
+    escrow_state$_ seqno:uint32 bucket_at:uint32 bucket:uint64 next_id:uint32 book:Book
+    tombstones:(Maybe ^Cell) auth:^Cell = EscrowState;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1611,8 +1615,8 @@ class EscrowState(Struct):
             ("bucket", uint(64)),
             ("next_id", uint(32)),
             ("book", StructCodec(Book)),
-            ("auth", CELL),
             ("tombstones", MaybeCodec(CELL)),
+            ("auth", CELL),
         ),
     )
     seqno: int
@@ -1620,8 +1624,9 @@ class EscrowState(Struct):
     bucket: int
     next_id: int
     book: Book
-    auth: Cell
     tombstones: Cell | None
+    auth: Cell
+    """The last reference: externals find it without reading what stands between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
