@@ -234,6 +234,7 @@ async def _waiting(chain: Chain, escrow: Address, job_id: int, view: m.EscrowVie
                 outcome=outcome,
                 amount=Nano(kept.amount),
                 expires=kept.expires,
+                sent=kept.sent,
             )
 
 

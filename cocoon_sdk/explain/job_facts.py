@@ -243,12 +243,16 @@ class OutcomeRedelivered(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeWaiting(Fact):
-    """An undelivered outcome is kept right now; after `expires` it goes out without a way back."""
+    """An undelivered outcome is kept right now; after `expires` it goes out without a way back.
+
+    `sent`: it went out again and has not come back, so nothing is owed unless it does.
+    """
 
     worker: Address
     outcome: OutcomeKind
     amount: Nano
     expires: int
+    sent: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -132,9 +132,13 @@ def payload_place(data: Cell | None) -> PayloadPlace:
 
 
 def bounced_amount(message: ChainMessage) -> Nano:
-    """Read the amount that a bounced outcome still shows: operation, id, nonce, amount follow the marker."""
+    """Read the amount that a bounced outcome still shows: operation, id, nonce, amount follow the marker.
+
+    A reward is owed with what came back at most: what the account burned on its way is its own loss.
+    """
     skipped = 32 + 32 + 32 + 32
     bits = message.body.begin_parse()
     if len(bits.bits) < skipped + 64:
         return Nano(0)
-    return Nano(bits.skip_bits(skipped).load_uint(64))
+    amount = Nano(bits.skip_bits(skipped).load_uint(64))
+    return min(amount, message.value) if message.op == m.Reward.OPCODE else amount

@@ -248,6 +248,9 @@ def _(fact: OutcomeRedelivered, s: Speaker) -> Sentence:
 @register
 def _(fact: OutcomeWaiting, s: Speaker) -> Sentence:
     what = _outcome(fact.outcome, fact.amount)
+    if fact.sent:
+        text = f"{what} for {s.name(fact.worker)} was sent again and has not come back: nothing is owed."
+        return Sentence(text, Tone.QUIET)
     text = (
         f"{what} for {s.name(fact.worker)} waits to be delivered; anyone can pay the gas to send it again. "
     )

@@ -400,6 +400,16 @@ async def test_reader_can_see_an_outcome_that_waits_and_its_delivery(
     again = await tell(suite, alice, job_id)
     assert OutcomeRedelivered in kinds(again)
     assert only(again, OutcomeRedelivered).by == suite.governor.address
+    assert only(again, OutcomeWaiting).sent is False  # it bounced once more
+    body = m.ConfigureStake(
+        query_id=0, operator_key=bob.key.verify_key.to_int(), info_hash=0, max_locked=0, daily_lock=0
+    )
+    init = ghost.deployment.state_init
+    alice.owner.send(ghost.address, Nano.ton(1), body.to_cell(), state_init=init)
+    suite.governor.send(alice.address, GAS, m.Deliver(id=job_id, kind=0).to_cell())
+    arrived = await tell(suite, alice, job_id)
+    assert only(arrived, OutcomeWaiting).sent is True
+    assert "nothing is owed" in str(arrived)
 
 
 async def test_reader_hears_what_the_worker_says_while_it_is_asked(
