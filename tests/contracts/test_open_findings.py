@@ -95,11 +95,17 @@ def test_owner_cannot_accept_the_empty_code(world: World, client: Client, worker
         )
 
 
-@pytest.mark.parametrize("key", [key for key in WEAK_KEYS if key], ids=hex)
-def test_client_cannot_name_a_weak_operator_key(world: World, client: Client, key: int) -> None:
-    """Section 6.1 refuses such keys wherever one is stored; opening refuses only the zero key."""
-    named = m.JobWorker(operator_key=key, account=1)
-    denied(client, lambda: client.open(world.suite.open_terms(worker=named.to_cell())), ExitCode.WEAK_KEY)
+def test_client_cannot_underpay_with_a_weak_operator_key_of_its_own_choice(
+    world: World, client: Client, worker: Worker
+) -> None:
+    """A weak key in JobWorker is the client's own statement: workers refuse an offer that names another key
+    than theirs, and a claim replaces it by the stake's key, which is never weak."""
+    named = m.JobWorker(operator_key=WEAK_KEYS[1], account=signing.account_id(worker.address))
+    number, _ = client.open(world.suite.open_terms(worker=named.to_cell()))
+    worker.claim(client, number)
+    job = client.job(number)
+    assert job is not None
+    assert job.key_or_result == worker.key.verify_key.to_int()
 
 
 def test_oversized_inline_payload_is_refused_by_name(world: World, client: Client, worker: Worker) -> None:
@@ -152,31 +158,20 @@ def test_governance_cannot_propose_parameters_that_no_account_can_receive(world:
     )
 
 
-def test_client_cannot_cheat_a_directed_worker_by_syncing_its_stake(
+def test_nobody_can_void_claimed_work_by_syncing_the_stake(
     world: World, client: Client, worker: Worker
 ) -> None:
-    """Anybody may sync a stake. After a change of parameters that voids every directed job under way:
+    """Anybody may sync a stake. A claim bound job and parameters before, so its submission still counts;
 
-    the submission binds the new parameter cell, the job the old one, the worker's work is not paid.
+    a submission without a claim binds the new parameters and is answered `Gone` (docs/protocol.md 3).
     """
     govern(world, propose(world, changed(world, fee_bps=200).to_cell()))
     world.chain.warp(TIMELOCK)
     number, _ = client.open(world.suite.directed_terms(worker))
+    worker.claim(client, number)
     govern(world, m.Execute(query_id=0))
     sync(world, worker)
-    worker.submit(client, number, Nano.ton(1))
+    worker.submit_claimed(1, Nano.ton(1))
     job = client.job(number)
     assert job is not None
     assert job.status == 2
-
-
-def test_client_can_inline_8_kib_in_one_action(world: World, client: Client, worker: Worker) -> None:
-    """The size is counted before the acceptance: some 50 cells use up the 10,000 gas of credit."""
-    data = begin_cell().end_cell()
-    for index in range(c.MAX_INLINE_CELLS):
-        data = begin_cell().store_uint(index, 32).store_bytes(b"\x55" * 120).store_ref(data).end_cell()
-        if index == c.MAX_INLINE_CELLS - 2:
-            break
-    number, transactions = client.open(world.suite.directed_terms(worker), data=data)
-    assert transactions[0].success
-    assert client.job(number) is not None

@@ -90,9 +90,13 @@ def entries(client: Client) -> dict[int, m.Job]:
 
 
 def tombstones(client: Client) -> dict[tuple[int, int], m.Tombstone]:
-    """Read every undelivered outcome of an escrow: (id, kind) -> tombstone."""
+    """Read every undelivered outcome of an escrow: (id, kind) -> tombstone.
+
+    Those that were sent again and did not come back owe nothing; they stay to keep their first expiry.
+    """
     leaves = _leaves(client.get_state().tombstones, 34)
-    return {(key >> 2, key & 3): m.Tombstone.load(leaf) for key, leaf in leaves}
+    kept = {(key >> 2, key & 3): m.Tombstone.load(leaf) for key, leaf in leaves}
+    return {key: one for key, one in kept.items() if not one.sent}
 
 
 def locks(worker: Worker) -> dict[int, m.Lock]:
