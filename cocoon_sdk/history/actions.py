@@ -237,7 +237,7 @@ def _claim(source: Reader) -> ClaimAction:
 
 
 def _submit(source: Reader) -> SubmitAction:
-    job_id, amount = source.uint(32), Nano(source.uint(64))
+    job_id, amount = source.uint(32), Nano(source.uint(56))
     return SubmitAction(job_id, amount, SubmitWork.read(Reader.of_cell(source.ref())), _data(source))
 
 

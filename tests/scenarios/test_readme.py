@@ -68,6 +68,9 @@ def test_examples_for_testing_ones_own_app_run(tmp_path: Path) -> None:
         (tmp_path / f"test_example_{number}.py").write_text(block, encoding="utf-8")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert "2 passed" in run.stdout, run.stdout + run.stderr
