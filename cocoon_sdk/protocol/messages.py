@@ -768,7 +768,7 @@ class JobTarget(Struct):
     """What an operator names of a job it claims or submits without a claim; the stake derives the escrow
     from it.
 
-    job_target$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool collateral:uint64
+    job_target$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool collateral:uint56
     job_hash:uint128 own_previous_code:Bool = JobTarget;
     """
 
@@ -777,7 +777,7 @@ class JobTarget(Struct):
             ("escrow_owner", uint(256)),
             ("escrow_index", uint(32)),
             ("previous_code", BOOL),
-            ("collateral", uint(64)),
+            ("collateral", uint(56)),
             ("job_hash", uint(128)),
             ("own_previous_code", BOOL),
         ),

@@ -1,0 +1,200 @@
+"""What whole flows cost on the mainnet configuration: transactions, gas and fees, measured on the sandbox.
+
+    python -m tests.gas             print a table, write build/gas.json
+    python -m tests.gas --update    also renew tests/gas_snapshot.json (`make gas UPDATE=1`)
+
+A fee here is everything that a transaction takes: `Transaction.cost`, forward fees included, in nanoTON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.opcodes import OP_NAMES
+from cocoon_sdk.sandbox import Blockchain, Transaction
+from cocoon_sdk.types import Nano
+from tests.helpers.suite import Client, Suite, Worker, hash_of
+
+ROOT = Path(__file__).resolve().parent.parent
+SNAPSHOT = ROOT / "tests" / "gas_snapshot.json"
+REPORT = ROOT / "build" / "gas.json"
+
+PRICE = Nano.ton("0.2")
+ACTIVE_JOBS = 50
+BATCH_ITEMS = 100
+
+
+@dataclass
+class Flow:
+    """Transactions of one flow, in order."""
+
+    name: str
+    items: int = 1
+    transactions: list[Transaction] = field(default_factory=list)
+
+    @property
+    def gas(self) -> int:
+        return sum(tx.gas_used for tx in self.transactions)
+
+    @property
+    def fees(self) -> int:
+        return sum(int(tx.cost) for tx in self.transactions)
+
+    def add(self, transactions: list[Transaction]) -> None:
+        """Append transactions. Raises `AssertionError` when one failed: its fees would mean nothing."""
+        for tx in transactions:
+            assert tx.exit_code in (0, None) and tx.action_result_code in (0, None), (self.name, tx)
+        self.transactions.extend(transactions)
+
+
+def _setup() -> tuple[Suite, Client, Worker]:
+    suite = Suite(Blockchain())
+    return suite, suite.client("alice"), suite.worker("bob", stake=Nano.ton(1000))
+
+
+def _directed(flow: Flow, suite: Suite, client: Client, worker: Worker, items: int = 1) -> None:
+    number, opened = client.open(suite.directed_terms(worker, PRICE, items=items))
+    flow.add(opened)
+    flow.add(worker.submit(client, number, PRICE))
+    flow.add(client.act(signing.accept_result(number)))
+
+
+def directed_1() -> Flow:
+    """Open, submit, accept: nothing else active."""
+    flow = Flow("job_directed_1")
+    _directed(flow, *_setup())
+    return flow
+
+
+def directed_50() -> Flow:
+    """The same beside 50 submitted jobs at the escrow and their 50 locks at the stake."""
+    flow = Flow("job_directed_50")
+    suite, client, worker = _setup()
+    for _ in range(ACTIVE_JOBS):
+        number, _opened = client.open(suite.directed_terms(worker, PRICE))
+        worker.submit(client, number, PRICE)
+    _directed(flow, suite, client, worker)
+    return flow
+
+
+def cooperative_1() -> Flow:
+    """Open; the worker's signature instead of a submission."""
+    flow = Flow("job_cooperative_1")
+    suite, client, worker = _setup()
+    number, opened = client.open(suite.directed_terms(worker, PRICE))
+    flow.add(opened)
+    signature = worker.sign_result(client, number, PRICE)
+    flow.add(client.act(signing.accept_signed(number, PRICE, hash_of("result"), signature)))
+    return flow
+
+
+def open_1() -> Flow:
+    """An open job: three workers claim, one gets it, two are told that it is gone."""
+    flow = Flow("job_open_1")
+    suite, client, winner = _setup()
+    losers = [suite.worker("carol"), suite.worker("dave")]
+    number, opened = client.open(suite.open_terms(PRICE))
+    flow.add(opened)
+    target = winner.target(client, number)
+    for worker in (winner, *losers):
+        flow.add(worker.act(signing.claim(number, target)))
+    flow.add(winner.submit_claimed(1, PRICE))
+    flow.add(client.act(signing.accept_result(number)))
+    return flow
+
+
+def batch_100() -> Flow:
+    """One job whose payload and result are Merkle roots over 100 items."""
+    flow = Flow("job_batch_100", items=BATCH_ITEMS)
+    suite, client, worker = _setup()
+    _directed(flow, suite, client, worker, items=BATCH_ITEMS)
+    return flow
+
+
+FLOWS: tuple[Callable[[], Flow], ...] = (directed_1, directed_50, cooperative_1, open_1, batch_100)
+
+
+def measure() -> list[Flow]:
+    """Run every flow on a fresh chain."""
+    return [run() for run in FLOWS]
+
+
+def figures(flows: list[Flow]) -> dict[str, dict[str, int]]:
+    """Return {flow: {transactions, gas, fees_nano}}."""
+    return {
+        flow.name: {"transactions": len(flow.transactions), "gas": flow.gas, "fees_nano": flow.fees}
+        for flow in flows
+    }
+
+
+def _operation(tx: Transaction) -> str:
+    return "external" if tx.in_msg.is_external_in else OP_NAMES.get(tx.op or 0, "?")
+
+
+def _print(flows: list[Flow], before: dict[str, dict[str, int]]) -> None:
+    console = Console()
+    table = Table(title="Fees on the mainnet configuration, nanoTON")
+    for column in ("flow", "transaction"):
+        table.add_column(column)
+    for column in ("gas", "import", "forward", "fees", "per item", "snapshot"):
+        table.add_column(column, justify="right")
+    for flow in flows:
+        for tx in flow.transactions:
+            table.add_row(
+                "",
+                _operation(tx),
+                f"{tx.gas_used:,}",
+                f"{int(tx.import_fee):,}",
+                f"{int(tx.forward_fees):,}",
+                f"{int(tx.cost):,}",
+                "",
+                "",
+            )
+        known = before.get(flow.name, {}).get("fees_nano")
+        change = "-" if known is None else f"{flow.fees - known:+,}"
+        table.add_row(
+            f"[bold]{flow.name}",
+            f"{len(flow.transactions)} in all",
+            f"{flow.gas:,}",
+            "",
+            "",
+            f"[bold]{flow.fees:,}",
+            f"{flow.fees // flow.items:,}",
+            change,
+            end_section=True,
+        )
+    console.print(table)
+
+
+def read_snapshot() -> dict[str, dict[str, int]]:
+    """Return the committed figures; empty when there are none yet."""
+    if not SNAPSHOT.exists():
+        return {}
+    snapshot: dict[str, dict[str, int]] = json.loads(SNAPSHOT.read_text("utf-8"))
+    return snapshot
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.gas", description=__doc__)
+    parser.add_argument("--update", action="store_true", help="renew the committed snapshot")
+    options = parser.parse_args()
+    flows = measure()
+    _print(flows, read_snapshot())
+    text = json.dumps(figures(flows), indent=2) + "\n"
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(text, "utf-8")
+    if options.update:
+        SNAPSHOT.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
