@@ -51,7 +51,8 @@ class Flow:
     def add(self, transactions: list[Transaction]) -> None:
         """Append transactions. Raises `AssertionError` when one failed: its fees would mean nothing."""
         for tx in transactions:
-            assert tx.exit_code in (0, None) and tx.action_result_code in (0, None), (self.name, tx)
+            assert tx.exit_code in (0, None), (self.name, tx)
+            assert tx.action_result_code in (0, None), (self.name, tx)
         self.transactions.extend(transactions)
 
 

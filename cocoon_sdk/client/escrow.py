@@ -92,7 +92,7 @@ class AsyncEscrow:
         return EscrowBalance(
             total=Nano(view.balance),
             free=Nano(view.free),
-            reserved=Nano(view.reserved),
+            reserved=Nano(max(0, view.reserved - gas)),
             job_gas=gas,
             rent=Nano(c.ESCROW_RENT),
             jobs=view.jobs,

@@ -290,14 +290,14 @@ def genuine_submit(world: World, client: Client, worker: Worker, number: int, **
 
     job = client.job(number)
     assert job is not None
-    binding = signing.binding_hash(world.suite.params_cell, job.terms.hash)
+    binding = signing.binding_hash(world.suite.params_cell, job.terms)
     fields: dict[str, object] = {
         "id": number,
         "nonce": 5 if job.window else 0,
         "amount": Nano.ton("0.5"),
         "collateral": job.collateral,
         "result_hash": as_int(hash_of("result")),
-        "binding": as_int(binding),
+        "binding": binding,
     }
     return m.Submit(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -311,7 +311,7 @@ WRONG_SUBMITS: list[dict[str, object]] = [
     {"collateral": Nano.ton(4) - 1},
     {"collateral": Nano.ton(4) + 1},
     {"binding": 0},
-    {"binding": 2**256 - 1},
+    {"binding": 2**128 - 1},
 ]
 
 

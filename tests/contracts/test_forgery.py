@@ -22,12 +22,12 @@ PRICE = Nano.ton(1)
 def forged_claim(world: World, client: Client, number: int, owner: Address, **changes: object) -> m.Claim:
     job = client.job(number)
     assert job is not None
-    binding = signing.binding_hash(world.suite.params_cell, job.terms.hash)
+    binding = signing.binding_hash(world.suite.params_cell, job.terms)
     fields: dict[str, object] = {
         "id": number,
         "nonce": 1,
         "collateral": job.collateral,
-        "binding": as_int(binding),
+        "binding": binding,
         "operator_key": key_of("forger").verify_key.to_int(),
         "owner": signing.account_id(owner),
         "index": 0,

@@ -1,4 +1,4 @@
-"""The cost of whole flows is committed exactly: a change is an event that somebody wants, never an accident."""
+"""The cost of whole flows is committed exactly: a change is a decision, never an accident."""
 
 from __future__ import annotations
 

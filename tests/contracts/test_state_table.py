@@ -121,7 +121,7 @@ def move_to(scene: Scene, timing: Timing) -> None:
     chain.set_now(edge - 1 if timing is Timing.IN_TIME else edge)
 
 
-# -- doing -----------------------------------------------------------------------------------------------
+# -- doing ---------------------------------------------------------------------------------------------
 
 
 def external_action(scene: Scene, action: JobAction) -> signing.Action | None:
@@ -148,7 +148,7 @@ def workers_message(scene: Scene, action: JobAction, worker: Worker) -> m.Claim 
     job = scene.job
     params = scene.suite.params_cell if job is None else job.params
     collateral = Nano.ton(4) if job is None else Nano(job.collateral)
-    binding = as_int(signing.binding_hash(params, scene.terms.to_cell().hash))
+    binding = signing.binding_hash(params, scene.terms.to_cell())
     if action in (JobAction.CLAIM, JobAction.CLAIM_FOREIGN):
         return m.Claim(
             id=ID,
@@ -213,7 +213,7 @@ def perform(scene: Scene, action: JobAction) -> DecodedTransaction:
     return resolve(scene, action)
 
 
-# -- judging ---------------------------------------------------------------------------------------------
+# -- judging -------------------------------------------------------------------------------------------
 
 
 def sent(transaction: DecodedTransaction) -> tuple[str, ...]:
