@@ -105,6 +105,10 @@ export function lean(func) {
     const at = receivers[Math.min(HOT_RECEIVERS, receivers.length - 1)].index;
     code = code.slice(0, at) + bounced + code.slice(at);
     code = code.replace(/^    if \(op == 0x[0-9a-f]+\) \{$/gm, (line) => `${line}\n        in_msg~skip32();`);
+    // What is too short for an operation has none, whatever the padding makes of it.
+    code = code.replaceAll(
+        "((op == 0) & (in_msg_length <= 32))", "((slice_bits(in_msg) < 32) | ((op == 0) & (slice_bits(in_msg) == 32)))",
+    );
     code = code.replaceAll("in_msg_length", "slice_bits(in_msg)");
     // The data is one slice: nothing is loaded from it before the receivers look at it.
     const load = /^\((\w+)\) (\$\w+\$_contract_load)\(\) impure inline \{\n    slice \$sc = get_data\(\)\.begin_parse\(\);\n    return \$sc~\$(\w+)\$_load\(\);\n\}/m;

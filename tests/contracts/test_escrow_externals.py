@@ -251,7 +251,7 @@ def test_eight_actions_can_succeed_and_fail_independently(
     ]
     state = client.get_state()
     assert (state.seqno, state.next_id, state.jobs) == (1, 4, 2)
-    assert state.reserved == 2 * Nano.ton("1.21")
+    assert state.reserved == 2 * (Nano.ton("1.21") + job_gas(client))
 
 
 def test_malformed_action_leaves_the_others_alone(world: World, client: Client, worker: Worker) -> None:
@@ -284,7 +284,7 @@ def test_malformed_action_leaves_the_others_alone(world: World, client: Client, 
         ({"window": 86_401}, ExitCode.BAD_PERIODS),
         ({"claim_period": 7 * 86_400}, ExitCode.BAD_PERIODS),
         ({"work_period": 2**24 - 1}, ExitCode.BAD_PERIODS),
-        ({"price": 2**63}, ExitCode.DAILY_LIMIT),
+        ({"price": 2**63}, ExitCode.INTEGER_OUT_OF_RANGE),
     ],
     ids=str,
 )
@@ -305,7 +305,7 @@ def test_hot_key_can_open_a_job_at_the_bounds_of_its_window(
     world: World, client: Client, worker: Worker, window: int
 ) -> None:
     skipped(client, client.open(world.suite.directed_terms(worker, window=window))[1])
-    assert client.get_state().reserved == Nano.ton("1" if window == 0 else "1.21")
+    assert client.get_state().reserved == Nano.ton("1" if window == 0 else "1.21") + job_gas(client)
 
 
 def test_hot_key_cannot_open_an_open_job_without_a_window(world: World, client: Client) -> None:
