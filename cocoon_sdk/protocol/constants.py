@@ -54,6 +54,8 @@ GAS_WORK: Final = 52000
 """One Claim or Submit altogether, as much as the worker's gas must cover: its external with the import
 fee, the gas that it carries, and its forward fee, expressed in gas.
 """
+GAS_IMPORT: Final = 4000
+"""Of it, the import fee of an external without inline data."""
 GAS_ENTRY_TAIL: Final = 6000
 """Writing one of 128 jobs and the state, after the gas was read."""
 GAS_ESCROW_ANYONE: Final = 20000
