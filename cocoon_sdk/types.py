@@ -34,7 +34,9 @@ class Nano(int):
             raise TypeError("a float is not money: pass a string such as '0.25'")
         match = _TON.match(format(amount, "f") if isinstance(amount, Decimal) else str(amount).strip())
         if not match:
-            raise ValueError(f"{amount!r} is not an amount of TON: expected digits with at most nine decimals")
+            raise ValueError(
+                f"{amount!r} is not an amount of TON: expected digits with at most nine decimals"
+            )
         whole, fraction = match.groups()
         return cls(int(whole) * NANO_PER_TON + int((fraction or "").ljust(9, "0")))
 

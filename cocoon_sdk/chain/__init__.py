@@ -1,0 +1,1 @@
+"""The only seam between Cocoon and a network, and its adapters."""

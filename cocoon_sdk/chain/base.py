@@ -15,8 +15,8 @@ from pytoniq_core import Address, Cell, Slice
 
 from cocoon_sdk.types import Nano
 
-StackValue: TypeAlias = "int | Cell | Slice | None | list[StackValue]"
-"""What goes into and comes out of a get-method: ints, cells, slices (addresses travel as slices), null, tuples."""
+StackValue: TypeAlias = "int | Cell | Slice | list[StackValue] | None"
+"""What goes into and comes out of a get-method: ints, cells, slices (addresses are slices), null, tuples."""
 
 
 class AccountStatus(StrEnum):
@@ -30,7 +30,7 @@ class AccountStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """One account at the newest block the adapter has seen. `last_lt` is 0 when it never had a transaction."""
+    """One account at the newest block the adapter has seen; `last_lt` is 0 if it never had a transaction."""
 
     address: Address
     status: AccountStatus
@@ -43,7 +43,7 @@ class AccountState:
 
 @dataclass(frozen=True, slots=True)
 class TransactionRecord:
-    """One transaction: `cell` is the raw TL-B `Transaction`, from which everything else can be read lazily."""
+    """One transaction: `cell` is the raw TL-B `Transaction`, from which all else can be read lazily."""
 
     address: Address
     lt: int
@@ -64,18 +64,18 @@ class ChainHead:
 
 @runtime_checkable
 class Chain(Protocol):
-    """What Cocoon needs of a network. Every method may raise `ChainUnavailableError` or `ChainTimeoutError`."""
+    """What Cocoon needs of a network. All may raise `ChainUnavailableError` or `ChainTimeoutError`."""
 
     async def global_id(self) -> int:
         """Return the signed network id (ConfigParam 19): -239 mainnet, -3 testnet."""
         ...
 
     async def head(self) -> ChainHead:
-        """Return the newest block. Raises `ChainStaleError` if the endpoint lags beyond the adapter's bound."""
+        """Return the newest block. Raises `ChainStaleError` if the endpoint lags beyond a bound."""
         ...
 
     async def wait_head(self, after_seqno: int, timeout_s: float) -> ChainHead:
-        """Wait until the newest block is above `after_seqno` or the time is over; return the newest either way."""
+        """Wait until a block is above `after_seqno` or the time is over; return the newest either way."""
         ...
 
     async def account(self, address: Address) -> AccountState:
@@ -85,17 +85,17 @@ class Chain(Protocol):
     async def run_getter(
         self, address: Address, method: str | int, stack: Sequence[StackValue] = ()
     ) -> list[StackValue]:
-        """Run a get-method at the newest block. Raises `GetterError` with the exit code when it throws."""
+        """Run a get-method at the newest block. Raises `GetterError` when it throws."""
         ...
 
     async def send(self, message: Cell) -> bytes:
-        """Send an external-in message cell; return its hash. Raises `ExternalRejectedError` when not accepted."""
+        """Send an external-in message; return its hash. Raises `ExternalRejectedError` when not accepted."""
         ...
 
     async def transactions(
         self, address: Address, *, limit: int = 16, before_lt: int | None = None, after_lt: int = 0
     ) -> list[TransactionRecord]:
-        """Return transactions of an account, newest first, with `after_lt < lt < before_lt`, at most `limit`."""
+        """Return an account's transactions, `after_lt < lt < before_lt`, newest first, at most `limit`."""
         ...
 
     async def config_param(self, index: int) -> Cell | None:

@@ -74,7 +74,9 @@ class NetworkParameters:
             },
             value_serializer=lambda source, builder: builder.store_cell(source),
         ).serialize()
-        arbiters = Arbiters(count=len(self.arbiters), threshold=(len(self.arbiters) + 1) // 2, members=members)
+        arbiters = Arbiters(
+            count=len(self.arbiters), threshold=(len(self.arbiters) + 1) // 2, members=members
+        )
         rules = ParamsRules(
             evidence_deadline=self.evidence_deadline_s,
             arbitration_timeout=self.arbitration_timeout_s,

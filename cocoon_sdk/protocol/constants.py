@@ -20,6 +20,8 @@ DELIVERY_GRACE: Final = 604800
 """Time after the longest life in which an undelivered slash can still be delivered: 7 days."""
 MAX_INLINE_CELLS: Final = 66
 """8 KiB in cells of 127 bytes."""
+MAX_BATCH_CELLS: Final = 40
+"""All cells of a batch: eight jobs take 24."""
 BASIS_POINTS: Final = 10000
 SECONDS_PER_DAY: Final = 86400
 BATCH_ITEMS: Final = 64

@@ -1116,6 +1116,28 @@ class External(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SizeWithin(Struct):
+    """Size of a cell with all below it, or nulls when it has more distinct cells than were allowed.
+
+    size_within$_ cells:(Maybe int257) bits:(Maybe int257) refs:(Maybe int257) is_within:Bool =
+    SizeWithin;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("cells", MaybeCodec(sint(257))),
+            ("bits", MaybeCodec(sint(257))),
+            ("refs", MaybeCodec(sint(257))),
+            ("is_within", BOOL),
+        ),
+    )
+    cells: int | None
+    bits: int | None
+    refs: int | None
+    is_within: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal(Struct):
     """The one change that waits.
 
@@ -1604,15 +1626,15 @@ class EscrowState(Struct):
     """All of an escrow's data, once it has more than its identity. Hot paths read and write only the parts
     they need, in this order.
 
-    escrow_state$_ seqno:uint32 bucket_at:uint32 bucket:uint64 next_id:uint32 book:Book
-    tombstones:(Maybe ^Cell) auth:^Cell = EscrowState;
+    escrow_state$_ seqno:uint32 bucket_at:uint32 bucket:int64 next_id:uint32 book:Book tombstones:(Maybe
+    ^Cell) auth:^Cell = EscrowState;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("seqno", uint(32)),
             ("bucket_at", uint(32)),
-            ("bucket", uint(64)),
+            ("bucket", sint(64)),
             ("next_id", uint(32)),
             ("book", StructCodec(Book)),
             ("tombstones", MaybeCodec(CELL)),
@@ -1622,6 +1644,7 @@ class EscrowState(Struct):
     seqno: int
     bucket_at: int
     bucket: int
+    """May be below zero: what an external cost beyond the rest has to refill first."""
     next_id: int
     book: Book
     tombstones: Cell | None

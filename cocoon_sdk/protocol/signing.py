@@ -110,7 +110,7 @@ def _optional(data: Cell | None) -> tuple[Cell, ...]:
 
 
 def open_job(job_id: int, terms: Cell, data: Cell | None = None) -> Action:
-    """Client: open the job with the expected id; `data` (inline content or a location) stays in the external."""
+    """Client: open the job with the expected id; `data` (inline or a location) stays in the external."""
     return _action(c.ACTION_OPEN_JOB, begin_cell().store_uint(job_id, 32), terms, *_optional(data))
 
 
@@ -189,9 +189,9 @@ def external_body(
 ) -> Cell:
     """Sign 1 to 8 actions.
 
-    One action is checked by the contract before it accepts. Several are accepted at once and may together take
-    at most `max_spend` nanoTON out of free funds; what fails is skipped. Raises `MalformedError` for a wrong
-    number of actions.
+    One action is checked by the contract before it accepts. Several are accepted at once and may together
+    take at most `max_spend` nanoTON out of free funds; what fails is skipped. Raises `MalformedError` for a
+    wrong number of actions.
     """
     if not 1 <= len(actions) <= c.MAX_ACTIONS:
         raise MalformedError(f"an external carries 1 to {c.MAX_ACTIONS} actions, not {len(actions)}")
@@ -211,8 +211,15 @@ def external_body(
 
 
 def external_message(destination: Address, body: Cell) -> Cell:
-    """Wrap a signed body into an external-in message cell; the body stays in the root, where its bits are free."""
-    head = begin_cell().store_uint(0b10, 2).store_uint(0, 2).store_address(destination).store_coins(0).store_bit(0)
+    """Wrap a signed body into an external-in message; in the root its bits are free."""
+    head = (
+        begin_cell()
+        .store_uint(0b10, 2)
+        .store_uint(0, 2)
+        .store_address(destination)
+        .store_coins(0)
+        .store_bit(0)
+    )
     if len(body.bits) + 1 <= head.available_bits:
         return head.store_bit(0).store_cell(body).end_cell()
     return head.store_bit(1).store_ref(body).end_cell()

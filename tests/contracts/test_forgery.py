@@ -14,7 +14,7 @@ from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
 from tests.contracts.test_parameters import next_version
 from tests.helpers.audit import World, entries, locks, state_of
-from tests.helpers.suite import GAS, Client, Worker, as_int, key_of
+from tests.helpers.suite import GAS, Client, Worker, key_of
 
 PRICE = Nano.ton(1)
 

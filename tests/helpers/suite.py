@@ -166,7 +166,9 @@ class Worker(Account):
             signing.submit(job_id, Nano(amount), work, data), max_spend=self.work_spend(), **options
         )
 
-    def submit_claimed(self, nonce: int, amount: int, result: bytes = b"", **options: Any) -> list[Transaction]:
+    def submit_claimed(
+        self, nonce: int, amount: int, result: bytes = b"", **options: Any
+    ) -> list[Transaction]:
         action = signing.submit_claimed(nonce, Nano(amount), result or hash_of("result"))
         return self.act(action, max_spend=self.work_spend(), **options)
 
@@ -226,7 +228,11 @@ class Suite:
         return client
 
     def worker(
-        self, name: str, stake: int = Nano.ton(100), gas: int = Nano.ton(10), max_locked: int = Nano.ton(10_000)
+        self,
+        name: str,
+        stake: int = Nano.ton(100),
+        gas: int = Nano.ton(10),
+        max_locked: int = Nano.ton(10_000),
     ) -> Worker:
         """Deploy a stake that is active, staked and has gas."""
         owner = self.chain.actor(name, Nano.ton(10_000))
@@ -266,7 +272,13 @@ class Suite:
         return m.JobTerms(**{**fields, **changes})
 
     def verdict(
-        self, client: Client, worker: Worker, job_id: int, pay: int, slash: int, signers: Sequence[int] = (0, 1, 2)
+        self,
+        client: Client,
+        worker: Worker,
+        job_id: int,
+        pay: int,
+        slash: int,
+        signers: Sequence[int] = (0, 1, 2),
     ) -> m.Resolve:
         """Build a Resolve for a disputed job, signed by the named arbiters."""
         job = client.job(job_id)

@@ -1,4 +1,4 @@
-"""Confirmed holes of the contracts, each with its smallest reproduction."""
+"""Holes that were found by attacking the contracts, each with its smallest reproduction; all closed."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ def test_oversized_inline_payload_is_refused_by_name(world: World, client: Clien
 def test_malformed_terms_are_refused(world: World, client: Client, worker: Worker) -> None:
     """Before the acceptance, with the TVM's own code 9: a name would cost every job 130 gas."""
     terms = extended(world.suite.directed_terms(worker).to_cell())
-    denied(client, lambda: client.act(signing.open_job(1, terms), max_spend=Nano.ton(2)), ExitCode.CELL_UNDERFLOW)
+    denied(
+        client, lambda: client.act(signing.open_job(1, terms), max_spend=Nano.ton(2)), ExitCode.CELL_UNDERFLOW
+    )
 
 
 def test_failed_delivery_does_not_postpone_the_end_of_a_tombstone(
@@ -175,3 +177,23 @@ def test_nobody_can_void_claimed_work_by_syncing_the_stake(
     job = client.job(number)
     assert job is not None
     assert job.status == 2
+
+
+def test_client_can_inline_8_kib_in_one_action(world: World, client: Client, worker: Worker) -> None:
+    """Counting 66 cells takes more than the gas credit: it happens after the acceptance."""
+    data = begin_cell().end_cell()
+    for index in range(c.MAX_INLINE_CELLS - 1):
+        data = begin_cell().store_uint(index, 32).store_bytes(b"\x55" * 120).store_ref(data).end_cell()
+    number, transactions = client.open(world.suite.directed_terms(worker), data=data)
+    assert transactions[0].success
+    assert client.job(number) is not None
+
+
+def test_oversized_inline_payload_costs_the_bucket_what_it_can_cost_the_account(
+    world: World, client: Client, worker: Worker
+) -> None:
+    client.from_owner(m.SetEscrowLimits(query_id=0, daily_limit=Nano.ton(2), allowed=None))
+    level, balance = client.get_state().bucket, client.balance
+    number, _ = client.open(world.suite.directed_terms(worker, price=Nano.ton("0.1")), data=tree(3000))
+    assert client.job(number) is None
+    assert level - client.get_state().bucket >= balance - client.balance

@@ -1,7 +1,4 @@
-"""Confirmed holes that cost honest people money, found in the contracts with digests over bits (923c630).
-
-Each is the smallest reproduction. A test that passes moves to the room it belongs to.
-"""
+"""Holes that would have cost honest people money, each with its smallest reproduction; all closed."""
 
 from __future__ import annotations
 
