@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.exit_codes import ExitCode
+from cocoon_sdk.protocol.getters import EscrowGetters
 from cocoon_sdk.sandbox import Transaction
 from cocoon_sdk.types import Nano
 from tests.helpers.audit import BURN, World, at, audited, denied, net, refused, sent, skipped, the_payment
@@ -96,7 +98,7 @@ def test_client_can_end_a_job_with_the_workers_signature(world: World, claimed: 
     state = worker.get_state()
     assert (state.earned + state.fee_due, state.locks, state.locked) == (amount, 0, 0)
     # The gas that the claim had set aside is free again.
-    assert state.gas == state.balance - state.stake - amount - 60_000_000
+    assert state.gas == state.balance - state.stake - amount - c.STAKE_RENT
     books.close()
     idle(client)
 
@@ -113,7 +115,7 @@ def test_window_zero_pays_at_once(world: World) -> None:
     client, worker = world.client(), world.worker()
     books = Books(world, client, worker)
     number, _ = client.open(world.suite.directed_terms(worker, window=0))
-    assert client.get_state().reserved == PRICE
+    assert client.get_state().reserved == PRICE + client.get(EscrowGetters.job_gas())
     submitted = worker.submit(client, number, Nano.ton("0.25"))
     assert [t.op for t in submitted[1:]] == [m.Submit.OPCODE, m.Reward.OPCODE]
     state = worker.get_state()
@@ -215,7 +217,7 @@ def test_three_workers_can_race_and_one_wins(world: World) -> None:
     assert [rival.get_state().locked for rival in rivals] == [0, Nano.ton(4), 0]
     for loser in (rivals[0], rivals[2]):
         state = loser.get_state()
-        assert state.gas == state.balance - state.stake - 60_000_000
+        assert state.gas == state.balance - state.stake - c.STAKE_RENT
     winner.submit_claimed(1, PRICE)
     client.act(signing.accept_result(number))
     assert winner.get_state().earned == PRICE - FEE
