@@ -64,7 +64,7 @@ GAS_ESCROW_ANYONE: Final = 20000
 """Finalize, ReclaimLate, Deliver at an escrow with 128 jobs."""
 GAS_ESCROW_RESOLVE: Final = 45000
 """Resolve with nine arbiters."""
-GAS_JOB_PATH: Final = 60000
+GAS_JOB_PATH: Final = 68000
 """All of a job that draws on its own gas: two externals, two notices, the outcome."""
 GAS_SYNC: Final = 40000
 """Answer of the registry, and its use by an account."""

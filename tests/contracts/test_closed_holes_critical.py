@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from bitarray import bitarray
 from pytoniq_core import Cell, begin_cell
 
 from cocoon_sdk.errors import ExternalRejectedError
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.getters import WorkerStakeGetters
 from cocoon_sdk.protocol.signing import Action
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
@@ -224,3 +226,43 @@ def test_slash_is_never_lost_at_a_stake_with_255_locks(world: World, stranger: A
             assert tombstones(client) == {}
     assert worker.get_state().locks == c.MAX_LOCKS - 6
     assert worker.get_state().stake == Nano.ton(200) - 6 * Nano.ton("0.002")
+
+
+def test_stranger_cannot_spoil_a_stake_before_its_owner_configures_it(world: World, stranger: Actor) -> None:
+    """A newborn account holds its identity alone; a Reward must not read, or write, that as state."""
+    owner = world.chain.actor("late owner", Nano.ton(100))
+    born = world.suite.network.stake(owner.address)
+    body = m.Reward(id=1, nonce=1, amount=int(Nano.ton(1000)), fee=0).to_cell()
+    stranger.send(born.address, Nano.ton("0.05"), body, state_init=born.state_init)
+    configure = m.ConfigureStake(
+        query_id=0, operator_key=key_of("late").verify_key.to_int(), info_hash=0, max_locked=1, daily_lock=1
+    )
+    owner.send(born.address, Nano.ton(1), configure.to_cell(), state_init=born.state_init)
+    identity = world.suite.get(born.address, WorkerStakeGetters.identity())
+    assert identity.owner == owner.address
+    assert world.suite.get(born.address, WorkerStakeGetters.state()).active
+
+
+def test_client_cannot_open_a_job_whose_terms_can_vanish(
+    world: World, client: Client, worker: Worker
+) -> None:
+    """A library cell as terms could disappear before the dispute reads it, after the acceptance."""
+    terms = world.suite.directed_terms(worker).to_cell()
+    bits = bitarray()
+    bits.frombytes(b"\x02" + terms.hash)
+    world.chain.set_libraries([terms])
+    with pytest.raises(ExternalRejectedError):
+        client.act(signing.open_job(1, Cell(bits, [], 2)))
+
+
+def test_client_can_dispute_every_job_when_nothing_is_free(
+    world: World, client: Client, worker: Worker
+) -> None:
+    """A dispute is paid out of what its own job set aside, not out of the rent."""
+    jobs = [client.open(world.suite.directed_terms(worker, Nano.ton("0.2")))[0] for _ in range(12)]
+    for number in jobs:
+        worker.submit(client, number, Nano.ton("0.2"))
+    client.from_owner(m.Withdraw(query_id=0, amount=Nano(client.get_state().free)))
+    for number in jobs:
+        client.act(signing.dispute_result(number))
+    assert {client.job(number).status for number in jobs} == {3}
