@@ -59,8 +59,6 @@ class ExitCode(IntEnum):
     BAD_SEQNO = 1005
     BAD_VALID_UNTIL = 1006
     BAD_ACTION_COUNT = 1007
-    UNCOVERED = 1008
-    OVER_MAX_SPEND = 1009
     UNKNOWN_ACTION = 1010
     WEAK_KEY = 1011
     INSUFFICIENT_FREE = 1012
@@ -87,7 +85,6 @@ class ExitCode(IntEnum):
     TOO_EARLY = 1304
     TOO_LATE = 1305
     BAD_PERIODS = 1306
-    INSUFFICIENT_ESCROW = 1307
     WORKER_NOT_ALLOWED = 1308
     OVER_PRICE = 1309
     BAD_VERDICT = 1310
@@ -458,24 +455,6 @@ class BadActionCountError(ContractError):
     HINT = "Split the batch"
 
 
-class UncoveredError(ContractError):
-    """Exit code 1008: What the external may spend is not covered by free funds."""
-
-    CODE = ExitCode.UNCOVERED
-    NAME = "UNCOVERED"
-    WHY = "What the external may spend is not covered by free funds"
-    HINT = "Deposit, or spend less"
-
-
-class OverMaxSpendError(ContractError):
-    """Exit code 1009: The declared maximum spend is used up."""
-
-    CODE = ExitCode.OVER_MAX_SPEND
-    NAME = "OVER_MAX_SPEND"
-    WHY = "The declared maximum spend is used up"
-    HINT = "Declare more, or do less in one external"
-
-
 class UnknownActionError(ContractError):
     """Exit code 1010: Unknown action number."""
 
@@ -715,15 +694,6 @@ class BadPeriodsError(ContractError):
     )
 
 
-class InsufficientEscrowError(ContractError):
-    """Exit code 1307: The free balance does not cover price, dispute bond and the gas of the whole path."""
-
-    CODE = ExitCode.INSUFFICIENT_ESCROW
-    NAME = "INSUFFICIENT_ESCROW"
-    WHY = "The free balance does not cover price, dispute bond and the gas of the whole path"
-    HINT = "Deposit more"
-
-
 class WorkerNotAllowedError(ContractError):
     """Exit code 1308: The worker is not on the owner's list of allowed workers."""
 
@@ -823,8 +793,6 @@ ERRORS: Final[dict[int, type[ContractError]]] = {
     ExitCode.BAD_SEQNO: BadSeqnoError,
     ExitCode.BAD_VALID_UNTIL: BadValidUntilError,
     ExitCode.BAD_ACTION_COUNT: BadActionCountError,
-    ExitCode.UNCOVERED: UncoveredError,
-    ExitCode.OVER_MAX_SPEND: OverMaxSpendError,
     ExitCode.UNKNOWN_ACTION: UnknownActionError,
     ExitCode.WEAK_KEY: WeakKeyError,
     ExitCode.INSUFFICIENT_FREE: InsufficientFreeError,
@@ -851,7 +819,6 @@ ERRORS: Final[dict[int, type[ContractError]]] = {
     ExitCode.TOO_EARLY: TooEarlyError,
     ExitCode.TOO_LATE: TooLateError,
     ExitCode.BAD_PERIODS: BadPeriodsError,
-    ExitCode.INSUFFICIENT_ESCROW: InsufficientEscrowError,
     ExitCode.WORKER_NOT_ALLOWED: WorkerNotAllowedError,
     ExitCode.OVER_PRICE: OverPriceError,
     ExitCode.BAD_VERDICT: BadVerdictError,
