@@ -16,6 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install
 BASE_STAMP := $(VENV)/.base.stamp
 VLLM_STAMP := $(VENV)/.vllm.stamp
 NODE_STAMP := $(VENV)/.node.stamp
+INTEROP_STAMP := tests/interop/node_modules/.lock.stamp
 TORCH := torch==2.13.0
 # Where the default index has only the large CUDA build of torch, the URL of an index with CPU builds.
 TORCH_INDEX ?=
@@ -77,6 +78,14 @@ $(NODE_STAMP): locks/node.txt | $(BASE_STAMP)
 	  $(PIP) --require-hashes --no-deps -r locks/node.txt; }
 	@touch $@
 
+.PHONY: interop
+interop: $(INTEROP_STAMP) ## Install the JavaScript clients that the interop tests and benchmarks run (not the product)
+
+$(INTEROP_STAMP): tests/interop/package-lock.json tests/interop/package.json | $(NODE_STAMP)
+	@echo "JavaScript clients for the interop tests (about a minute)"
+	@PATH="$(abspath $(BIN)):$$PATH" npm ci --loglevel=error --prefix tests/interop
+	@touch $@
+
 .PHONY: lock
 lock: ## Regenerate locks/ (keeps versions where it can; UPGRADE=1 takes the newest)
 	@test -x build/lock/bin/uv || { "$(PYTHON)" -m venv build/lock && build/lock/bin/python -m pip install -q $(UV); }
@@ -94,10 +103,10 @@ LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 -
 # -- checking ------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: venv vllm static contracts-check test-fast test-vllm ## Everything, as CI runs it: install, lint, types, contracts, all tests
+test: venv vllm interop static contracts-check test-fast test-vllm ## Everything, as CI runs it: install, lint, types, contracts, all tests
 
 .PHONY: check
-check: venv static contracts-check test-fast ## The same without vLLM: format, lint, types, contracts, fast tests
+check: venv interop static contracts-check test-fast ## The same without vLLM: format, lint, types, contracts, fast tests
 
 .PHONY: static
 static: $(BASE_STAMP) ## Format check, lint and strict types
@@ -148,4 +157,4 @@ clean: ## Remove what builds and tests leave behind (not .venv)
 
 .PHONY: distclean
 distclean: clean ## Remove .venv and the contracts' node_modules too
-	rm -rf $(VENV) contracts/node_modules
+	rm -rf $(VENV) contracts/node_modules tests/interop/node_modules
