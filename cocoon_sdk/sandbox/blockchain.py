@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from pytoniq_core import Address, Cell
 
@@ -23,11 +24,11 @@ from cocoon_sdk.sandbox.actors import DEFAULT_BALANCE, Actor
 from cocoon_sdk.sandbox.cells import NativeCell, address_key, key_address, to_native
 from cocoon_sdk.sandbox.config import NetworkConfig
 from cocoon_sdk.sandbox.errors import EmulationError, MessageLimitError, OutOfOrderError, SandboxError
-from cocoon_sdk.sandbox.loop import execute
+from cocoon_sdk.sandbox.loop import attempt, execute
 from cocoon_sdk.sandbox.messages import Message, admit_external, contract_address, internal_message
 from cocoon_sdk.sandbox.state import Log, QueuedMessage, State
 from cocoon_sdk.sandbox.transactions import Transaction
-from cocoon_sdk.sandbox.tvm import GETTER_GAS_LIMIT, GetterContext, Tvm
+from cocoon_sdk.sandbox.tvm import GETTER_GAS_LIMIT, GetterContext, GetterOutcome, Tvm
 from cocoon_sdk.types import Nano
 
 DEFAULT_NOW = 1_780_000_000
@@ -44,7 +45,10 @@ BlockListener = Callable[[Sequence[Transaction]], None]
 
 
 class Snapshot:
-    """A kept state; give it back to `Blockchain.restore`, as often as wanted."""
+    """A kept state; give it back to `Blockchain.restore`, as often as wanted.
+
+    `Blockchain.snapshot` makes it; storage makes one of what it kept on disk.
+    """
 
     __slots__ = ("_state",)
 
@@ -119,14 +123,26 @@ class Blockchain:
 
     # -- sending ----------------------------------------------------------------------------------------
 
-    def send_external(self, message: Cell) -> list[Transaction]:
-        """Deliver an external-in message and all that follows; return the transactions in order.
+    def send_external(self, message: Cell | NativeCell | bytes) -> list[Transaction]:
+        """Deliver an external-in message (or its bag) and all that follows; return the transactions in order.
 
         Raises `ExternalRejectedError` when it is not accepted, which changes nothing; `MessageLimitError`.
         While the queue is held only the first transaction is executed.
         """
         native, receiver = admit_external(message)
         return self._batch(QueuedMessage(native, receiver, None, 0, None), drain=not self._state.held)
+
+    def try_external(
+        self, message: Cell | NativeCell | bytes, *, check_signatures: bool = True
+    ) -> Transaction:
+        """Return the transaction that an external-in message would make now; nothing is kept.
+
+        What follows from it is not executed. Raises `ExternalRejectedError` when it is not accepted.
+        """
+        native, receiver = admit_external(message)
+        item = QueuedMessage(native, receiver, None, 0, None)
+        with nullcontext() if check_signatures else self._tvm.unsigned():
+            return attempt(self._tvm, self._state, item)[1]
 
     def send_internal(
         self,
@@ -204,6 +220,11 @@ class Blockchain:
         """Messages that are on their way, in the order they would be delivered."""
         return tuple(Message(item.native) for item in self._state.queue)
 
+    @property
+    def queued(self) -> tuple[QueuedMessage, ...]:
+        """The same messages with what the chain knows of them."""
+        return tuple(self._state.queue)
+
     def hold(self) -> None:
         """Keep messages between contracts in the queue until `step`, `run` or `release`."""
         self._state.held = True
@@ -237,6 +258,10 @@ class Blockchain:
         except EmulationError:
             queue.insert(index, chosen)
             raise
+
+    def discard(self) -> Message:
+        """Throw away the next message with its value, since the engine cannot execute it; return it."""
+        return Message(self._state.queue.popleft().native)
 
     def run(self) -> list[Transaction]:
         """Deliver pending messages until none is left. Raises `MessageLimitError`."""
@@ -341,6 +366,15 @@ class Blockchain:
         state = self._state
         context = GetterContext(state.now, state.lt, key, int(account.balance), account.code, account.data)
         return self._tvm.run_getter(context, method, stack, gas_limit)
+
+    def call_getter(
+        self, context: GetterContext, method: str | int, stack: Any, gas_limit: int = GETTER_GAS_LIMIT
+    ) -> GetterOutcome:
+        """Run a get-method on any state (that of an older block, say) and an engine's stack.
+
+        Returns exit code, gas and stack instead of raising.
+        """
+        return self._tvm.call_getter(context, method, stack, gas_limit)
 
     def transactions(
         self,

@@ -29,36 +29,44 @@ def execute(tvm: Tvm, state: State, item: QueuedMessage) -> Transaction:
     Raises `ExternalRejectedError` and `EmulationError`.
     """
     key = item.dst_key
-    lt = state.lt + 1
-    account, native = tvm.execute(state.accounts.get(key, EMPTY_ACCOUNT), item.native, state.now, lt)
-    source = load_as_cell_slice(native, False)
-    source.advance(_BITS_BEFORE_OUT_COUNT)
-    out_count = int(source.load_uint(_OUT_COUNT_AND_STATUS_BITS)) >> _STATUS_BITS
-    messages = source.fetch_ref()
-    total_fees = int(source.load_var_integer_str(16, False))
-    out_messages = _out_messages(messages, out_count) if out_count else ()
-    transaction = Transaction(
-        native,
-        key=key,
-        lt=lt,
-        now=state.now,
-        total_fees=total_fees,
-        in_message=item.native,
-        out_messages=out_messages,
-        parent=item.parent,
-        seqno=state.seqno + 1,
-    )
-    routed = [_route(message, key, transaction) for message in out_messages]
+    account, transaction = attempt(tvm, state, item)
+    routed = [_route(message, key, transaction) for message in transaction.native_out_messages]
     state.queue.extend(message for message in routed if message is not None)
     state.accounts[key] = account
     state.histories[key] = state.histories.get(key, _NO_HISTORY).append(transaction)
     state.log = state.log.append(transaction)
-    state.lt = lt + out_count  # outgoing messages took lt+1, lt+2, ...
-    state.fees += total_fees + item.fwd_fee
+    state.lt = transaction.lt + len(routed)  # outgoing messages took lt+1, lt+2, ...
+    state.fees += transaction.total_fees + item.fwd_fee
     return transaction
 
 
-def _out_messages(messages: NativeCell, count: int) -> tuple[NativeCell, ...]:
+def attempt(tvm: Tvm, state: State, item: QueuedMessage) -> tuple[NativeCell, Transaction]:
+    """Execute one message without keeping anything; return the receiver's new account and the transaction.
+
+    Raises `ExternalRejectedError` and `EmulationError`.
+    """
+    lt = state.lt + 1
+    before = state.accounts.get(item.dst_key, EMPTY_ACCOUNT)
+    account, native = tvm.execute(before, item.native, state.now, lt)
+    source = load_as_cell_slice(native, False)
+    source.advance(_BITS_BEFORE_OUT_COUNT)
+    out_count = int(source.load_uint(_OUT_COUNT_AND_STATUS_BITS)) >> _STATUS_BITS
+    messages = source.fetch_ref()
+    return account, Transaction(
+        native,
+        key=item.dst_key,
+        lt=lt,
+        now=state.now,
+        total_fees=int(source.load_var_integer_str(16, False)),
+        in_message=item.native,
+        out_messages=out_messages(messages, out_count) if out_count else (),
+        parent=item.parent,
+        seqno=state.seqno + 1,
+    )
+
+
+def out_messages(messages: NativeCell, count: int) -> tuple[NativeCell, ...]:
+    """Return the outgoing messages of a transaction, from the cell that holds its messages."""
     source = load_as_cell_slice(messages, False)
     source.advance_bits_refs(2, 1)  # the incoming message, and the flag of the dictionary
     dictionary = PyDict(15, False, load_as_cell_slice(source.fetch_ref(), False))

@@ -6,6 +6,7 @@ nothing of queues, accounts or transactions.
 
 from __future__ import annotations
 
+import base64
 from functools import cached_property
 
 from pytoniq_core import Address, Builder, Cell, begin_cell
@@ -69,20 +70,19 @@ def external_message(dst: Address, body: Cell, init: Cell | None = None) -> Cell
     return _store_init_and_body(builder, init, body)
 
 
-def admit_external(message: Cell) -> tuple[NativeCell, int]:
-    """Check an external-in message as a node does before relaying it; return its cell and receiver's key.
+def admit_external(message: Cell | NativeCell | bytes) -> tuple[NativeCell, int]:
+    """Check an external-in message (a cell or a bag) as a node does before relaying it.
 
-    Raises `ExternalRejectedError` for other kinds of messages and for too large or too deep ones.
+    Returns its cell and the receiver's key. Raises `ExternalRejectedError` for other kinds of messages and
+    for too large or too deep ones, `MalformedError` for bytes that are no bag of one root.
     """
-    boc, depth = message.to_boc(), message.get_depth()
-    if len(boc) > MAX_EXTERNAL_BYTES or depth > MAX_EXTERNAL_DEPTH:
-        raise ExternalRejectedError(
-            _NOT_ACCEPTED,
-            why=f"it has {len(boc)} bytes and depth {depth}; nodes relay at most "
-            f"{MAX_EXTERNAL_BYTES} bytes and depth {MAX_EXTERNAL_DEPTH}",
-            hint="send less data",
-        )
-    native = native_from_boc(boc)
+    boc = message if isinstance(message, bytes) else _to_boc(message)
+    if len(boc) > MAX_EXTERNAL_BYTES:
+        raise _too_large(f"{len(boc)} bytes")
+    native = native_from_boc(boc) if isinstance(message, bytes | Cell) else message
+    depth = native.get_depth()
+    if depth > MAX_EXTERNAL_DEPTH:
+        raise _too_large(f"depth {depth}")
     try:
         view = Message(native)
         receiver = view.dst_key if view.is_external_in else None
@@ -91,6 +91,19 @@ def admit_external(message: Cell) -> tuple[NativeCell, int]:
     if receiver is None:
         raise ExternalRejectedError(_NOT_ACCEPTED, why="it is not an external-in message to an account")
     return native, receiver
+
+
+def _to_boc(message: Cell | NativeCell) -> bytes:
+    boc: bytes = message.to_boc() if isinstance(message, Cell) else base64.b64decode(message.to_boc())
+    return boc
+
+
+def _too_large(size: str) -> ExternalRejectedError:
+    return ExternalRejectedError(
+        _NOT_ACCEPTED,
+        why=f"it has {size}; nodes relay at most {MAX_EXTERNAL_BYTES} bytes and depth {MAX_EXTERNAL_DEPTH}",
+        hint="send less data",
+    )
 
 
 def _store_init_and_body(builder: Builder, init: Cell | None, body: Cell) -> Cell:

@@ -100,6 +100,11 @@ class Transaction:
         """The message that caused it."""
         return Message(self._in)
 
+    @property
+    def native_out_messages(self) -> tuple[NativeCell, ...]:
+        """What it sent, as the engine's cells."""
+        return self._outs
+
     @cached_property
     def out_msgs(self) -> tuple[Message, ...]:
         """What it sent, in order, external-out messages included."""

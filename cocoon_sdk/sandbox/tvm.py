@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,15 @@ class GetterContext:
     data: NativeCell | None
 
 
+@dataclass(frozen=True, slots=True)
+class GetterOutcome:
+    """How a get-method ended: exit code (0 and 1 are success), gas units, and the engine's stack it left."""
+
+    exit_code: int
+    gas_used: int
+    stack: Any
+
+
 class Tvm:
     """One engine with one network configuration. Not shared between threads."""
 
@@ -88,6 +98,15 @@ class Tvm:
         self._libraries = None if root.is_empty() else root.get_pycell()
         self._emulator.set_libs(root.get_pycell())
 
+    @contextmanager
+    def unsigned(self) -> Iterator[None]:
+        """Let every signature check pass inside: for estimates of what a message would cost."""
+        self._emulator.set_ignore_chksig(True)
+        try:
+            yield
+        finally:
+            self._emulator.set_ignore_chksig(False)
+
     def execute(
         self, account: NativeCell, message: NativeCell, now: int, lt: int
     ) -> tuple[NativeCell, NativeCell]:
@@ -111,6 +130,19 @@ class Tvm:
         self, context: GetterContext, method: str | int, stack: Sequence[StackValue], gas_limit: int
     ) -> list[StackValue]:
         """Run a get-method; return its stack, deepest value first. Raises `GetterError` and `StackError`."""
+        outcome = self.call_getter(context, method, push_all(stack), gas_limit)
+        if outcome.exit_code not in (0, 1):
+            raise GetterError(
+                f"get-method {method!r} of {key_address(context.key).to_str()} failed",
+                exit_code=outcome.exit_code,
+                why=_getter_reason(outcome.exit_code, gas_limit),
+            )
+        return pop_all(outcome.stack)
+
+    def call_getter(
+        self, context: GetterContext, method: str | int, stack: Any, gas_limit: int
+    ) -> GetterOutcome:
+        """Run a get-method on an engine's stack (which is used up), whatever its exit code."""
         vm = PyTVM(
             0, context.code, context.data if context.data is not None else _EMPTY, False, True, False, False
         )
@@ -118,18 +150,11 @@ class Tvm:
         if self._libraries is not None:
             vm.set_libs(self._libraries)
         vm.set_c7(self._c7(context))
-        method_id = method if isinstance(method, int) else method_name_to_id(method)
-        vm.set_stack(push_all([*stack, method_id]))
+        stack.push(_integer(method if isinstance(method, int) else method_name_to_id(method)))
+        vm.set_stack(stack)
         result = vm.run_vm()
         # The engine reports exit codes inverted, as the VM's run loop returns them.
-        exit_code = ~int(vm.exit_code)
-        if exit_code not in (0, 1):
-            raise GetterError(
-                f"get-method {method!r} of {key_address(context.key).to_str()} failed",
-                exit_code=exit_code,
-                why=_getter_reason(exit_code, gas_limit),
-            )
-        return pop_all(result)
+        return GetterOutcome(~int(vm.exit_code), int(vm.gas_used), result)
 
     def _c7(self, context: GetterContext) -> Any:
         null, zero = PyStackEntry(), _integer(0)
