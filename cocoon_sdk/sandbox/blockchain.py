@@ -44,6 +44,11 @@ BlockListener = Callable[[Sequence[Transaction]], None]
 """Called after each new block with its transactions (none when only time passed)."""
 
 
+def block_seed(seqno: int) -> bytes:
+    """Return the 32 bytes of randomness of a block: the same on every chain, so that runs are alike."""
+    return hashlib.sha256(b"sandbox block %d" % seqno).digest()
+
+
 class Snapshot:
     """A kept state; give it back to `Blockchain.restore`, as often as wanted.
 
@@ -272,7 +277,7 @@ class Blockchain:
         state = self._state
         lt_before = state.lt
         state.lt = (state.lt // _LT_PER_BLOCK + 1) * _LT_PER_BLOCK
-        self._tvm.set_seed(hashlib.sha256(b"sandbox block %d" % (state.seqno + 1)).digest())
+        self._tvm.set_seed(block_seed(state.seqno + 1))
         done: list[Transaction] = []
         try:
             if first is not None:
