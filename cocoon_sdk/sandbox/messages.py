@@ -213,10 +213,20 @@ class Message:
         return int(body.preload_uint(_OP_BITS)) if body.bits >= _OP_BITS else None
 
     @cached_property
+    def native_body(self) -> NativeCell:
+        """The body as an engine's cell, wherever it lies."""
+        inline, source = self._parsed.body_inline, self._parsed.body
+        return remainder(source.copy()) if inline else source
+
+    @property
+    def native_init(self) -> NativeCell | None:
+        """The `StateInit` carried, if any, as an engine's cell."""
+        return self._parsed.init
+
+    @cached_property
     def body(self) -> Cell:
         """The body as a cell, wherever it lies."""
-        inline, source = self._parsed.body_inline, self._parsed.body
-        return from_native(remainder(source.copy()) if inline else source)
+        return from_native(self.native_body)
 
     @cached_property
     def init(self) -> Cell | None:
