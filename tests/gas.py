@@ -76,7 +76,7 @@ def directed_1() -> Flow:
 
 
 def directed_50() -> Flow:
-    """The same beside 50 submitted jobs at the escrow and their 50 locks at the stake."""
+    """The same beside 50 submitted jobs at the escrow and what they lock at the stake."""
     flow = Flow("job_directed_50")
     suite, client, worker = _setup()
     for _ in range(ACTIVE_JOBS):
@@ -107,7 +107,7 @@ def open_1() -> Flow:
     target = winner.target(client, number)
     for worker in (winner, *losers):
         flow.add(worker.act(signing.claim(number, target)))
-    flow.add(winner.submit_claimed(1, PRICE))
+    flow.add(winner.submit_claimed(client, number, PRICE))
     flow.add(client.act(signing.accept_result(number)))
     return flow
 

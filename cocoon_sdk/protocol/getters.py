@@ -70,9 +70,9 @@ class WorkerStakeGetters:
         return GetterCall("identity", (), AccountIdentity.from_stack)
 
     @staticmethod
-    def lock(nonce: int) -> GetterCall[Lock | None]:
-        """`lock(nonce: int)`."""
-        return GetterCall("lock", (sint(257).stack(nonce),), optional(Lock))
+    def lock(escrow: int) -> GetterCall[Lock | None]:
+        """`lock(escrow: int)`."""
+        return GetterCall("lock", (sint(257).stack(escrow),), optional(Lock))
 
     @staticmethod
     def locks() -> GetterCall[Cell | None]:

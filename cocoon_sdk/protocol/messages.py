@@ -338,12 +338,12 @@ class Deliver(Message):
 class ReleaseExpired(Message):
     """Message `ReleaseExpired`.
 
-    release_expired#58056f92 nonce:uint32 = InMsg;
+    release_expired#d9dc185b escrow:uint256 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x58056F92
-    LAYOUT: ClassVar[Layout] = ((("nonce", uint(32)),),)
-    nonce: int
+    OPCODE: ClassVar[int] = 0xD9DC185B
+    LAYOUT: ClassVar[Layout] = ((("escrow", uint(256)),),)
+    escrow: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,16 +362,15 @@ class Sweep(Message):
 class Claim(Message):
     """Message `Claim`.
 
-    claim#3388c006 id:uint32 nonce:uint32 collateral:uint64 binding:uint128 operator_key:uint256
-    owner:uint256 index:uint32 previous_code:Bool = InMsg;
+    claim#d1feaafb id:uint32 collateral:uint56 binding:uint128 operator_key:uint256 owner:uint256
+    index:uint32 previous_code:Bool = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x3388C006
+    OPCODE: ClassVar[int] = 0xD1FEAAFB
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("nonce", uint(32)),
-            ("collateral", uint(64)),
+            ("collateral", uint(56)),
             ("binding", uint(128)),
             ("operator_key", uint(256)),
             ("owner", uint(256)),
@@ -380,8 +379,8 @@ class Claim(Message):
         ),
     )
     id: int
-    nonce: int
     collateral: int
+    """What the stake has just locked."""
     binding: int
     """Hash of the stake's parameter cell XOR hash of the job's terms cell, the last 128 bits."""
     operator_key: int
@@ -395,15 +394,14 @@ class Claim(Message):
 class Submit(Message):
     """Message `Submit`.
 
-    submit#dce9f008 id:uint32 nonce:uint32 amount:uint56 collateral:uint56 result_hash:uint256
-    binding:uint128 = InMsg;
+    submit#52aa10a6 id:uint32 amount:uint56 collateral:uint56 result_hash:uint256 binding:uint128 =
+    InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xDCE9F008
+    OPCODE: ClassVar[int] = 0x52AA10A6
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("nonce", uint(32)),
             ("amount", uint(56)),
             ("collateral", uint(56)),
             ("result_hash", uint(256)),
@@ -411,11 +409,12 @@ class Submit(Message):
         ),
     )
     id: int
-    nonce: int
-    """Of the lock that this submission made; 0 when nothing is locked (window 0)."""
     amount: int
-    """56 bits suffice for all TON there are, and so the body fits beside the header (saves a cell of 500)."""
+    """56 bits are 72 million TON: more than any single job, and so the body fits beside the header (saves
+    a cell of 500).
+    """
     collateral: int
+    """What the stake has just locked; 0 for window 0."""
     result_hash: int
     binding: int
     """As in Claim."""
@@ -425,21 +424,19 @@ class Submit(Message):
 class SubmitClaimed(Message):
     """Message `SubmitClaimed`.
 
-    submit_claimed#415809b7 id:uint32 nonce:uint32 amount:uint64 result_hash:uint256 = InMsg;
+    submit_claimed#b5a8ea66 id:uint32 amount:uint56 result_hash:uint256 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x415809B7
+    OPCODE: ClassVar[int] = 0xB5A8EA66
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("nonce", uint(32)),
-            ("amount", uint(64)),
+            ("amount", uint(56)),
             ("result_hash", uint(256)),
         ),
     )
     id: int
-    nonce: int
-    """Of the claim, which bound all else."""
+    """All else was bound by the claim."""
     amount: int
     result_hash: int
 
@@ -493,82 +490,92 @@ class Disputed(Message):
 class Reward(Message):
     """Message `Reward`.
 
-    reward#f78abbf8 id:uint32 nonce:uint32 amount:uint64 fee:uint64 = InMsg;
+    reward#9bf5aacd id:uint32 collateral:uint56 amount:uint56 fee:uint56 unused:Bool = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xF78ABBF8
+    OPCODE: ClassVar[int] = 0x9BF5AACD
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("nonce", uint(32)),
-            ("amount", uint(64)),
-            ("fee", uint(64)),
+            ("collateral", uint(56)),
+            ("amount", uint(56)),
+            ("fee", uint(56)),
+            ("unused", BOOL),
         ),
     )
     id: int
-    nonce: int
+    collateral: int
+    """Freed by it; 0 when nothing was locked for the job, or when a slash follows."""
     amount: int
     fee: int
     """The protocol's part of `amount`."""
+    unused: bool
+    """A claim ended without its submission: the gas set aside for it is free again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release(Message):
     """Message `Release`.
 
-    release#ee978cb2 id:uint32 nonce:uint32 = InMsg;
+    release#7f3bb454 id:uint32 collateral:uint56 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xEE978CB2
+    OPCODE: ClassVar[int] = 0x7F3BB454
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("nonce", uint(32)),
+            ("collateral", uint(56)),
         ),
     )
     id: int
-    nonce: int
+    collateral: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slash(Message):
     """Message `Slash`.
 
-    slash#bd760bb0 id:uint32 nonce:uint32 amount:uint64 back:uint64 = InMsg;
+    slash#cb1d427f id:uint32 collateral:uint56 amount:uint56 back:uint56 unused:Bool = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xBD760BB0
+    OPCODE: ClassVar[int] = 0xCB1D427F
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("nonce", uint(32)),
-            ("amount", uint(64)),
-            ("back", uint(64)),
+            ("collateral", uint(56)),
+            ("amount", uint(56)),
+            ("back", uint(56)),
+            ("unused", BOOL),
         ),
     )
     id: int
-    nonce: int
+    collateral: int
     amount: int
     back: int
     """Part of `amount` that goes to the escrow (compensation and arbiters' fee); the rest is burned."""
+    unused: bool
+    """As in Reward."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gone(Message):
     """Message `Gone`.
 
-    gone#22825a2f id:uint32 nonce:uint32 = InMsg;
+    gone#ce596a4b id:uint32 collateral:uint56 unused:Bool = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x22825A2F
+    OPCODE: ClassVar[int] = 0xCE596A4B
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("nonce", uint(32)),
+            ("collateral", uint(56)),
+            ("unused", BOOL),
         ),
     )
     id: int
-    nonce: int
+    collateral: int
+    unused: bool
+    """It answers a claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -748,12 +755,12 @@ class OfferNotice(Message):
 class SignedResult(Struct):
     """Body of an accepted-signed action: what the worker signed, and its signature.
 
-    signed_result$_ amount:uint64 result_hash:uint256 signature:Any = SignedResult;
+    signed_result$_ amount:uint56 result_hash:uint256 signature:Any = SignedResult;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("amount", uint(64)),
+            ("amount", uint(56)),
             ("result_hash", uint(256)),
             ("signature", REST),
         ),
@@ -1186,28 +1193,24 @@ class RegistryData(Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock(Struct):
-    """One lock; key: nonce, 32 bits. Nonces count upwards, so live ones share long prefixes: cheaper than
-    a hash of escrow and id, and a message acts only if nonce, escrow and id are all equal.
+    """What is locked for one escrow; key: its account id, 256 bits. An escrow is derived before anything
+    is locked for it, so it runs code that answers every claim and submission exactly once and names the
+    collateral: a sum says as much as one lock per job, and costs the same with one job as with fifty.
 
-    lock$_ escrow:uint256 id:uint32 collateral:uint64 end:uint32 pending:Bool = Lock;
+    lock$_ collateral:uint64 end:uint32 = Lock;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("escrow", uint(256)),
-            ("id", uint(32)),
             ("collateral", uint(64)),
             ("end", uint(32)),
-            ("pending", BOOL),
         ),
     )
-    escrow: int
-    id: int
     collateral: int
     end: int
-    """After this the stake frees the lock by itself: longest life and delivery grace."""
-    pending: bool
-    """Gas of the submission is still set aside."""
+    """After this the stake frees it by itself: longest life and delivery grace, from the newest claim or
+    submission on.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1301,7 +1304,7 @@ class LockTable(Struct):
         ),
     )
     counts: int
-    """Locks x 256 + claims whose submission's gas is set aside."""
+    """Escrows with locks x 256 + claims whose submission's gas is set aside."""
     locked: int
     locks: Cell | None
 
@@ -1311,14 +1314,13 @@ class StakeState(Struct):
     """All of a stake's data in front of its identity. Hot paths read and write only the parts they need,
     in this order.
 
-    stake_state$_ seqno:uint32 next_nonce:uint32 bucket_at:uint32 bucket:uint64 table:LockTable
-    fee_due:uint64 promised:uint64 ceiling:uint64 auth:^Cell = StakeState;
+    stake_state$_ seqno:uint32 bucket_at:uint32 bucket:uint64 table:LockTable fee_due:uint64
+    promised:uint64 ceiling:uint64 auth:^Cell = StakeState;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("seqno", uint(32)),
-            ("next_nonce", uint(32)),
             ("bucket_at", uint(32)),
             ("bucket", uint(64)),
             ("table", StructCodec(LockTable)),
@@ -1329,7 +1331,6 @@ class StakeState(Struct):
         ),
     )
     seqno: int
-    next_nonce: int
     bucket_at: int
     bucket: int
     table: LockTable
@@ -1348,21 +1349,17 @@ class StakeState(Struct):
 class Desk(Struct):
     """What the operator's actions change.
 
-    desk$_ next_nonce:int257 level:int257 counts:int257 ^[ locked:int257 locks:(Maybe ^Cell) ] = Desk;
+    desk$_ level:int257 counts:int257 locked:int257 locks:(Maybe ^Cell) = Desk;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("next_nonce", sint(257)),
             ("level", sint(257)),
             ("counts", sint(257)),
-        ),
-        (
             ("locked", sint(257)),
             ("locks", MaybeCodec(CELL)),
         ),
     )
-    next_nonce: int
     level: int
     """Collateral that may still be locked today."""
     counts: int
@@ -1395,8 +1392,8 @@ class StakeView(Struct):
 
     stake_view$_ active:Bool epoch:int257 seqno:int257 operator_key:int257 ^[ info_hash:int257
     balance:int257 stake:int257 ^[ locked:int257 lockable:int257 earned:int257 ^[ fee_due:int257
-    unbonding:int257 unbonds_at:int257 ^[ gas:int257 locks:int257 next_nonce:int257 ^[ max_locked:int257
-    daily_lock:int257 bucket:int257 params:(Maybe ^Cell) peers:(Maybe ^Cell) ] ] ] ] ] = StakeView;
+    unbonding:int257 unbonds_at:int257 ^[ gas:int257 locks:int257 max_locked:int257 ^[ daily_lock:int257
+    bucket:int257 params:(Maybe ^Cell) peers:(Maybe ^Cell) ] ] ] ] ] = StakeView;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1424,10 +1421,9 @@ class StakeView(Struct):
         (
             ("gas", sint(257)),
             ("locks", sint(257)),
-            ("next_nonce", sint(257)),
+            ("max_locked", sint(257)),
         ),
         (
-            ("max_locked", sint(257)),
             ("daily_lock", sint(257)),
             ("bucket", sint(257)),
             ("params", MaybeCodec(CELL)),
@@ -1450,7 +1446,7 @@ class StakeView(Struct):
     gas: int
     """Spare gas: what the operator may spend now."""
     locks: int
-    next_nonce: int
+    """Escrows that have locks here."""
     max_locked: int
     daily_lock: int
     bucket: int
@@ -1475,8 +1471,8 @@ class Job(Struct):
     """One entry, inline in the leaf of `entries` (key: id, 32 bits). Amounts have a fixed width, so that a
     job always fits one leaf and hot paths can skip what they do not need.
 
-    job$_ status:uint4 deadline:uint32 nonce:uint32 amount:uint64 gas_back:uint64 key_or_result:uint256
-    worker:uint256 window:uint24 price:uint64 collateral:uint64 fee_bps:uint16 hold:uint64 terms:^Cell
+    job$_ status:uint4 deadline:uint32 amount:uint56 gas_back:uint64 key_or_result:uint256
+    worker:uint256 window:uint24 price:uint64 collateral:uint56 fee_bps:uint16 hold:uint64 terms:^Cell
     params:^Cell = Job;
     """
 
@@ -1484,14 +1480,13 @@ class Job(Struct):
         (
             ("status", uint(4)),
             ("deadline", uint(32)),
-            ("nonce", uint(32)),
-            ("amount", uint(64)),
+            ("amount", uint(56)),
             ("gas_back", uint(64)),
             ("key_or_result", uint(256)),
             ("worker", uint(256)),
             ("window", uint(24)),
             ("price", uint(64)),
-            ("collateral", uint(64)),
+            ("collateral", uint(56)),
             ("fee_bps", uint(16)),
             ("hold", uint(64)),
             ("terms", CELL),
@@ -1501,8 +1496,6 @@ class Job(Struct):
     status: int
     deadline: int
     """OPEN: claim by. CLAIMED: submit by. SUBMITTED: end of the window. DISPUTED: time of the dispute."""
-    nonce: int
-    """Nonce of the worker's lock; 0 when nothing is locked."""
     amount: int
     gas_back: int
     """What is left of the gas that the worker attached; goes back to it with the outcome."""
@@ -1513,6 +1506,7 @@ class Job(Struct):
     window: int
     price: int
     collateral: int
+    """Locked by the worker's stake since it claimed or submitted; 0 when nothing can be disputed."""
     fee_bps: int
     hold: int
     """Price, dispute bond, dispute announcement and the gas of its whole path: what `reserved` holds for
@@ -1574,25 +1568,27 @@ class EscrowAuth(Struct):
 class Tombstone(Struct):
     """An outcome that came back; key: id and kind, 34 bits.
 
-    tombstone$_ worker:uint256 nonce:uint32 amount:uint64 second:uint64 expires:uint32 sent:Bool =
-    Tombstone;
+    tombstone$_ worker:uint256 collateral:uint56 amount:uint56 second:uint56 unused:Bool expires:uint32
+    sent:Bool = Tombstone;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("worker", uint(256)),
-            ("nonce", uint(32)),
-            ("amount", uint(64)),
-            ("second", uint(64)),
+            ("collateral", uint(56)),
+            ("amount", uint(56)),
+            ("second", uint(56)),
+            ("unused", BOOL),
             ("expires", uint(32)),
             ("sent", BOOL),
         ),
     )
     worker: int
-    nonce: int
+    collateral: int
     amount: int
     second: int
     """Reward: the fee. Slash: the part that goes back."""
+    unused: bool
     expires: int
     sent: bool
     """Sent again and not back: nothing is owed unless it bounces once more, which keeps the first expiry."""

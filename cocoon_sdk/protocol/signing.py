@@ -155,10 +155,12 @@ def submit(job_id: int, amount: Nano, work: SubmitWork, data: Cell | None = None
     return _action(c.ACTION_SUBMIT, fields, work.to_cell(), *_optional(data))
 
 
-def submit_claimed(nonce: int, amount: Nano, result_hash: bytes, data: Cell | None = None) -> Action:
-    """Worker: submit on the claim with this nonce."""
-    fields = begin_cell().store_uint(nonce, 32).store_uint(amount, 64)
-    work = begin_cell().store_bytes(result_hash).end_cell()
+def submit_claimed(
+    job_id: int, amount: Nano, escrow: Address, result_hash: bytes, data: Cell | None = None
+) -> Action:
+    """Worker: submit on its claim of a job of that escrow."""
+    fields = begin_cell().store_uint(job_id, 32).store_uint(amount, 56)
+    work = begin_cell().store_bytes(escrow.hash_part).store_bytes(result_hash).end_cell()
     return _action(c.ACTION_SUBMIT_CLAIMED, fields, work, *_optional(data))
 
 

@@ -128,8 +128,8 @@ class Worker(Account):
     def get_state(self) -> m.StakeView:
         return self.get(WorkerStakeGetters.state())
 
-    def lock(self, nonce: int) -> m.Lock | None:
-        return self.get(WorkerStakeGetters.lock(nonce))
+    def lock(self, client: Client) -> m.Lock | None:
+        return self.get(WorkerStakeGetters.lock(signing.account_id(client.address)))
 
     def target(self, client: Client, job_id: int) -> m.JobTarget:
         job = client.job(job_id)
@@ -167,9 +167,9 @@ class Worker(Account):
         )
 
     def submit_claimed(
-        self, nonce: int, amount: int, result: bytes = b"", **options: Any
+        self, client: Client, job_id: int, amount: int, result: bytes = b"", **options: Any
     ) -> list[Transaction]:
-        action = signing.submit_claimed(nonce, Nano(amount), result or hash_of("result"))
+        action = signing.submit_claimed(job_id, Nano(amount), client.address, result or hash_of("result"))
         return self.act(action, max_spend=self.work_spend(), **options)
 
     def work_spend(self) -> int:
