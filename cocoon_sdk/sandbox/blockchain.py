@@ -394,6 +394,11 @@ class Blockchain:
         log = state.log if address is None else state.histories.get(address_key(address), _EMPTY_LOG)
         return log.newest_first(limit=limit, before_lt=before_lt, after_lt=after_lt)
 
+    @property
+    def transaction_count(self) -> int:
+        """Number of transactions since the beginning."""
+        return len(self._state.log)
+
     # -- states -------------------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:

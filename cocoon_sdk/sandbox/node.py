@@ -39,7 +39,7 @@ MAX_JOBS_PER_BLOCK = 512
 MAX_MINED = 10_000
 MAX_NOW = (1 << 32) - 1
 """The last second that a block's 32-bit time can tell."""
-MIN_BLOCK_TIME_S = 0.05
+MIN_BLOCK_TIME_S, MAX_BLOCK_TIME_S = 0.05, 3600.0
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -65,12 +65,9 @@ class Node:
         max_waiting: int = MAX_WAITING,
         vault: Vault | None = None,
     ) -> None:
-        if block_time_s is not None and block_time_s < MIN_BLOCK_TIME_S:
-            raise ConfigError(
-                f"a block time of {block_time_s} s is not possible", why=f"the least is {MIN_BLOCK_TIME_S} s"
-            )
         if idle_s <= 0:
             raise ConfigError("the time between empty blocks must be above 0")
+        _check_block_time(block_time_s)
         self.clock, self.block_time_s, self.idle_s = clock, block_time_s, idle_s
         self._vault: Vault = vault or MemoryVault()
         self._offset = 0
@@ -111,14 +108,12 @@ class Node:
         if self._running:
             raise ConfigError("the node cannot start", why="it is running already")
         self._running = True
-        if self.block_time_s is not None or self.clock is not None:
-            self._ticker = asyncio.create_task(self._tick(), name="sandbox-node")
+        self._start_ticking()
+        self._schedule()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._ticker is not None:
-            self._ticker.cancel()
-            await asyncio.gather(self._ticker, return_exceptions=True)
+        await self._stop_ticking()
         if self._running and self._failure is None and (self._unsealed or self._time_passed):
             self._flush()
         self._running = False
@@ -179,7 +174,8 @@ class Node:
         """Run a get-method on the state of a block (the head's unless told otherwise).
 
         `stack` is a sequence of values, or a bag with one `VmStack`. Whatever the exit code is, it comes
-        back in the answer. Raises `AccountNotFoundError` without a contract there, `StackError`, `MalformedError`.
+        back in the answer. Raises `AccountNotFoundError` without a contract there, `StackError`,
+        `MalformedError`.
         """
         return run_getter(
             self.blockchain, self.head if block is None else block, key, method, stack, gas_limit
@@ -270,6 +266,17 @@ class Node:
         self._flush(force=True)
         self._check()
         return self.head
+
+    async def set_block_time(self, block_time_s: float | None) -> None:
+        """Seal every so many seconds from now on, or instantly (None). What waits is sealed first."""
+        self._check()
+        _check_block_time(block_time_s)
+        await self._stop_ticking()
+        if self._waiting:
+            self._flush()
+            self._check()
+        self.block_time_s = block_time_s
+        self._start_ticking()
 
     # -- snapshots ----------------------------------------------------------------------------------------
 
@@ -418,6 +425,16 @@ class Node:
             except Exception:
                 _log.exception("a listener of the sandbox failed")
 
+    def _start_ticking(self) -> None:
+        if self.block_time_s is not None or self.clock is not None:
+            self._ticker = asyncio.create_task(self._tick(), name="sandbox-node")
+
+    async def _stop_ticking(self) -> None:
+        ticker, self._ticker = self._ticker, None
+        if ticker is not None:
+            ticker.cancel()
+            await asyncio.gather(ticker, return_exceptions=True)
+
     async def _tick(self) -> None:
         """Make a block every block time, or whenever the chain's newest one is too old."""
         clock: Clock = self.clock or SystemClock()
@@ -458,6 +475,14 @@ class Node:
             )
         self._waiting.drop(self._failure)
         return self._failure
+
+
+def _check_block_time(block_time_s: float | None) -> None:
+    if block_time_s is not None and not MIN_BLOCK_TIME_S <= block_time_s <= MAX_BLOCK_TIME_S:
+        raise ConfigError(
+            f"a block time of {block_time_s} s is not possible",
+            why=f"it may be {MIN_BLOCK_TIME_S} to {MAX_BLOCK_TIME_S} s",
+        )
 
 
 def _closed() -> CocoonError:
