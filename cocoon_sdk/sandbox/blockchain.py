@@ -116,6 +116,10 @@ class Blockchain:
         self._state.now = now
         self._seal([])
 
+    def advance_lt(self, lt: int) -> None:
+        """Use up logical time until `lt`: whatever comes is later. Sealed blocks take their share this way."""
+        self._state.lt = max(self._state.lt, lt)
+
     def subscribe(self, listener: BlockListener) -> Callable[[], None]:
         """Call `listener` after every new block; returns what ends the subscription."""
         self._listeners.append(listener)
@@ -333,6 +337,14 @@ class Blockchain:
     def accounts(self) -> list[Address]:
         """Return the addresses of all accounts that ever had a transaction."""
         return [key_address(key) for key in self._state.accounts]
+
+    def raw_account(self, key: int) -> NativeCell | None:
+        """Return an account's raw `ShardAccount` by its key; None when it never had a transaction."""
+        return self._state.accounts.get(key)
+
+    def raw_items(self) -> list[tuple[int, NativeCell]]:
+        """Return every account's key and raw `ShardAccount`."""
+        return list(self._state.accounts.items())
 
     def raw_accounts(self) -> list[NativeCell]:
         """Return every account's raw `ShardAccount`."""
