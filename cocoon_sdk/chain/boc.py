@@ -23,15 +23,26 @@ MAX_BOC_CELLS = 1 << 16
 
 _MAX_CELL_BYTES = 2 + 4 * 34 + 128 + 4 * 8
 _MAX_REFS = 4
+_PRUNED = 1
+_SIZES = {2: (8 + 256, 0), 3: (8 + 256 + 16, 1), 4: (8 + 2 * (256 + 16), 2)}
+"""Bits and references of library references, Merkle proofs and Merkle updates."""
 _MAGIC = b"\xb5\xee\x9c\x72"
 
 
 def decode_boc(data: bytes, *, max_bytes: int = MAX_BOC_BYTES, max_cells: int = MAX_BOC_CELLS) -> Cell:
     """Read a bag with exactly one root. Raises `MalformedError` beyond a bound or for any damage."""
+    roots = decode_boc_roots(data, max_roots=1, max_bytes=max_bytes, max_cells=max_cells)
+    return roots[0]
+
+
+def decode_boc_roots(
+    data: bytes, *, max_roots: int, max_bytes: int = MAX_BOC_BYTES, max_cells: int = MAX_BOC_CELLS
+) -> list[Cell]:
+    """Read a bag with one root or more, in their order. Raises `MalformedError` as `decode_boc` does."""
     if len(data) > max_bytes:
         raise MalformedError("bag of cells is too large", why=f"{len(data)} bytes, at most {max_bytes}")
     try:
-        return _decode(data, max_cells)
+        return _decode(data, max_cells, max_roots)
     except MalformedError:
         raise
     except Exception as error:  # the library signals damage with a dozen unrelated exception types
@@ -40,13 +51,14 @@ def decode_boc(data: bytes, *, max_bytes: int = MAX_BOC_BYTES, max_cells: int = 
         ) from error
 
 
-def _decode(data: bytes, max_cells: int) -> Cell:
+def _decode(data: bytes, max_cells: int, max_roots: int) -> list[Cell]:
     header = Boc.deserialize_boc_header(data)
     count, payload = header["cells_num"], header["cells_data"]
     if not 1 <= count <= max_cells:
         raise MalformedError("bag of cells is too large", why=f"{count} cells, at most {max_cells}")
-    if header["root_list"] is None or len(header["root_list"]) != 1:
-        raise MalformedError("bag of cells has no single root")
+    if header["root_list"] is None or not 1 <= len(header["root_list"]) <= max_roots:
+        wanted = "no single root" if max_roots == 1 else f"not one to {max_roots} roots"
+        raise MalformedError(f"bag of cells has {wanted}")
     raw: list[dict[str, object]] = []
     offset = 0
     for _ in range(count):
@@ -62,7 +74,23 @@ def _decode(data: bytes, max_cells: int) -> Cell:
         if not isinstance(refs, list) or len(refs) > _MAX_REFS:
             raise MalformedError("a cell has more than four references")
         built[index] = Cell(raw[index]["bits"], [built[ref] for ref in refs], raw[index]["type"])
-    return built[header["root_list"][0]]
+        _check_exotic(built[index])
+    return [built[index] for index in header["root_list"]]
+
+
+def _check_exotic(cell: Cell) -> None:
+    """Refuse exotic cells of a wrong size, which the library would read beyond or short of their end."""
+    if cell.type_ == _PRUNED:
+        mask = int(cell.get_data_bytes()[1]) if len(cell.bits) >= 16 else 0
+        expected, refs = 16 + mask.bit_count() * (256 + 16), 0
+        if not 1 <= mask <= 7:
+            raise MalformedError("a pruned branch has no level")
+    elif cell.type_ in _SIZES:
+        expected, refs = _SIZES[cell.type_]
+    else:
+        return
+    if (len(cell.bits), len(cell.refs)) != (expected, refs):
+        raise MalformedError("an exotic cell has a wrong size")
 
 
 def encode_boc(root: Cell) -> bytes:

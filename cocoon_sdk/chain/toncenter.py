@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from pytoniq_core import Address, Cell
 
 from cocoon_sdk.chain.base import AccountState, AccountStatus, ChainHead, StackValue, TransactionRecord
 from cocoon_sdk.chain.boc import decode_base64, decode_boc_base64, encode_boc_base64, transaction_record
+from cocoon_sdk.chain.history_pages import HistoryPages, Link
 from cocoon_sdk.chain.http_transport import (
     EndpointFailedError,
     JsonRpcTransport,
@@ -24,6 +24,7 @@ from cocoon_sdk.chain.http_transport import (
     RequestRefusedError,
     TransportLimits,
 )
+from cocoon_sdk.chain.rejections import rejection
 from cocoon_sdk.chain.stack import decode_legacy, decode_typed, encode_legacy, encode_typed
 from cocoon_sdk.clock import Clock, SystemClock
 from cocoon_sdk.errors import (
@@ -32,15 +33,12 @@ from cocoon_sdk.errors import (
     ChainStaleError,
     ChainTimeoutError,
     ConfigError,
-    ExternalRejectedError,
     GetterError,
     MalformedError,
 )
 from cocoon_sdk.types import Nano
 
-MAX_TRANSACTIONS = 1000
 _PAGE = 100
-_MAX_WALK_PAGES = 200
 _GLOBAL_ID_PARAM = 19
 _NO_CODE = -13
 """What a get-method "exits" with on an account without code."""
@@ -50,8 +48,6 @@ _STATES = {
     "active": AccountStatus.ACTIVE,
     "frozen": AccountStatus.FROZEN,
 }
-_REJECTION = re.compile(r"cannot apply external message|not accepted|rejected by", re.I)
-_EXIT_CODE = re.compile(r"exit[ _]?code\s*[=:]?\s*(-?[0-9]{1,10})", re.I)
 _PRUNED = re.compile(r"not in db|cannot (?:find|compute|load|locate) ", re.I)
 
 
@@ -83,7 +79,7 @@ class ToncenterChain:
         self._head: ChainHead | None = None
         self._global_id: int | None = None
         self._typed_getters = True
-        self._links = _Links()
+        self._history = HistoryPages(self._page, size=_PAGE, unknown=EndpointFailedError)
 
     def __repr__(self) -> str:
         return f"ToncenterChain({self._transport.host})"
@@ -206,57 +202,12 @@ class ToncenterChain:
     ) -> list[TransactionRecord]:
         """Return transactions newest first, `after_lt < lt < before_lt`; fewer than `limit` only at the end.
 
-        toncenter pages by (lt, hash) of a known transaction. The links of everything returned are
-        remembered, so paging back costs one request a page; an unknown `before_lt` is reached by
-        walking down from the newest, at most 20000 transactions deep (`ChainError` beyond).
+        toncenter pages by (lt, hash) of a known transaction: see `history_pages`.
         """
-        if not 1 <= limit <= MAX_TRANSACTIONS:
-            raise ValueError(f"limit must be within 1..{MAX_TRANSACTIONS}")
-        start = self._links.above(address, before_lt) if before_lt is not None else None
-        try:
-            return await self._walk(address, start, limit, before_lt, after_lt)
-        except EndpointFailedError:
-            if start is None:
-                raise
-            # The remembered link may belong to a chain that has been reset since.
-            self._links.forget(address)
-            return await self._walk(address, None, limit, before_lt, after_lt)
-
-    async def _walk(
-        self,
-        address: Address,
-        link: tuple[int, bytes] | None,
-        limit: int,
-        before_lt: int | None,
-        after_lt: int,
-    ) -> list[TransactionRecord]:
-        found: list[TransactionRecord] = []
-        for _ in range(_MAX_WALK_PAGES):
-            if link is not None and link[0] <= after_lt:
-                return found
-            below = before_lt is None or (link is not None and link[0] < before_lt)
-            page = await self._page(
-                address, link, min(_PAGE, limit - len(found)) if below else _PAGE, after_lt
-            )
-            if not page and link is None:
-                return found
-            if not page:
-                raise MalformedResponseError("getTransactions", why=f"nothing at lt {link[0] if link else 0}")
-            for record in page:
-                self._links.add(address, record)
-                if before_lt is None or record.lt < before_lt:
-                    found.append(record)
-                if len(found) == limit:
-                    return found
-            link = (page[-1].prev_lt, page[-1].prev_hash)
-        raise ChainError(
-            f"transactions of {address.to_str()} before lt {before_lt}",
-            why=f"more than {_MAX_WALK_PAGES * _PAGE} newer ones lie in between",
-            hint="Page back from the newest without skipping",
-        )
+        return await self._history.transactions(address, limit=limit, before_lt=before_lt, after_lt=after_lt)
 
     async def _page(
-        self, address: Address, link: tuple[int, bytes] | None, count: int, after_lt: int
+        self, address: Address, link: Link | None, count: int, after_lt: int
     ) -> list[TransactionRecord]:
         # lt goes as text: it exceeds what some JSON readers hold exactly.
         params: dict[str, Any] = {"address": _raw(address), "limit": count, "to_lt": str(after_lt)}
@@ -271,6 +222,8 @@ class ToncenterChain:
             result = await self._transport.call("getTransactions", {**params, "archival": True})
         if not isinstance(result, list) or len(result) > count:
             raise MalformedResponseError("getTransactions", why="not an array within the asked limit")
+        if not result and link is not None:
+            raise MalformedResponseError("getTransactions", why=f"nothing at lt {link[0]}")
         page: list[TransactionRecord] = []
         for item in result:
             try:
@@ -301,47 +254,11 @@ class ToncenterChain:
             error.hint = error.hint or "The message may still take effect: look before you send again"
             raise
         except (EndpointFailedError, RequestRefusedError) as error:
-            if not _REJECTION.search(error.answer):
+            refused = rejection(error.answer)
+            if refused is None:
                 raise
-            code = _EXIT_CODE.search(error.answer)
-            exit_code = int(code[1]) if code else None
-            raise ExternalRejectedError(
-                "external message was not accepted", exit_code=exit_code, why=error.answer[:300]
-            ) from error
+            raise refused from error
         return bytes(message.hash)
-
-
-class _Links:
-    """Remembers, per account, which transaction precedes a known lt; bounded, oldest use dropped first."""
-
-    _ACCOUNTS = 64
-    _PER_ACCOUNT = 2048
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[bytes, OrderedDict[int, tuple[int, bytes]]] = OrderedDict()
-
-    def add(self, address: Address, record: TransactionRecord) -> None:
-        links = self._known.setdefault(_key(address), OrderedDict())
-        links[record.lt] = (record.prev_lt, record.prev_hash)
-        links.move_to_end(record.lt)
-        if len(links) > self._PER_ACCOUNT:
-            links.popitem(last=False)
-        self._known.move_to_end(_key(address))
-        if len(self._known) > self._ACCOUNTS:
-            self._known.popitem(last=False)
-
-    def above(self, address: Address, lt: int) -> tuple[int, bytes] | None:
-        """Return the predecessor of the lowest known transaction at or above `lt`."""
-        links = self._known.get(_key(address), OrderedDict())
-        nearest = min((known for known in links if known >= lt), default=None)
-        return None if nearest is None else links[nearest]
-
-    def forget(self, address: Address) -> None:
-        self._known.pop(_key(address), None)
-
-
-def _key(address: Address) -> bytes:
-    return bytes(address.wc.to_bytes(4, "big", signed=True) + address.hash_part)
 
 
 def _raw(address: Address) -> str:
