@@ -105,10 +105,11 @@ class SubmitAction:
 
 @dataclass(frozen=True, slots=True)
 class SubmitClaimedAction:
-    """Worker: submit on the claim with this nonce (amount in nanoTON). `data` is the result's data cell."""
+    """Worker: submit on its claim of a job (amount in nanoTON). `data` is the result's data cell."""
 
-    nonce: int
+    job_id: int
     amount: Nano
+    escrow: Address
     result_hash: Hash
     data: Cell | None = field(repr=False)
 
@@ -242,9 +243,9 @@ def _submit(source: Reader) -> SubmitAction:
 
 
 def _submit_claimed(source: Reader) -> SubmitClaimedAction:
-    nonce, amount = source.uint(32), Nano(source.uint(64))
-    (result_hash,) = _hashes(source.ref(), 1)
-    return SubmitClaimedAction(nonce, amount, result_hash, _data(source))
+    job_id, amount = source.uint(32), Nano(source.uint(56))
+    escrow, result_hash = _hashes(source.ref(), 2)
+    return SubmitClaimedAction(job_id, amount, Address((0, escrow)), result_hash, _data(source))
 
 
 def _announce(source: Reader) -> AnnounceAction:

@@ -384,10 +384,9 @@ def _result_data(origin: DecodedTransaction, submission: m.Submit | m.SubmitClai
     for action, skipped in actions_of(origin, AccountKind.STAKE):
         if skipped is not None:
             continue
-        same = (isinstance(action, SubmitAction) and action.job_id == submission.id) or (
-            isinstance(action, SubmitClaimedAction) and action.nonce == submission.nonce
-        )
-        if same and isinstance(action, SubmitAction | SubmitClaimedAction) and action.result_hash == wanted:
+        if not isinstance(action, SubmitAction | SubmitClaimedAction):
+            continue
+        if action.job_id == submission.id and action.result_hash == wanted:
             return action.data
     return None
 

@@ -100,7 +100,10 @@ class JobView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StakeFacts:
-    """Our stake. `committed` is collateral of accepted jobs that is not locked yet, in nanoTON."""
+    """Our stake. `escrows`: how many have collateral of ours locked.
+
+    `committed` (nanoTON) and `committed_escrows`: of accepted jobs that lock it later.
+    """
 
     account: int
     active: bool
@@ -110,10 +113,10 @@ class StakeFacts:
     locked: Nano
     max_locked: Nano
     bucket: Nano
-    locks: int
+    escrows: int
     gas: Nano
     committed: Nano = field(default_factory=lambda: Nano(0))
-    committed_locks: int = 0
+    committed_escrows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +232,11 @@ def _identity(job: JobView, stake: StakeFacts, situation: Situation) -> Refuse |
         )
     if job.items != 1:
         return Refuse(Refusal.BATCH, f"a batch of {job.items} items; this version serves single requests")
+    # The escrow takes any terms: what makes no sense harms the client alone, unless a worker follows it.
+    if job.price == 0:
+        return Refuse(Refusal.PRICE, "it pays nothing")
+    if job.work_period == 0:
+        return Refuse(Refusal.WORK_PERIOD, "it leaves no time to work")
     return None
 
 
@@ -258,8 +266,8 @@ def _funds(job: JobView, stake: StakeFacts) -> Refuse | None:
         return Refuse(Refusal.COLLATERAL, "the owner's max_locked would be exceeded", retry=later)
     if needed > stake.bucket:
         return Refuse(Refusal.DAILY_LOCK, "the daily lock is used up; it refills over a day", retry=True)
-    if stake.locks + stake.committed_locks >= c.MAX_LOCKS:
-        return Refuse(Refusal.LOCKS, f"{stake.locks} locks are open", retry=True)
+    if stake.escrows + stake.committed_escrows >= c.MAX_LOCKS:
+        return Refuse(Refusal.LOCKS, f"collateral is locked for {stake.escrows} escrows", retry=True)
     return None
 
 

@@ -22,7 +22,7 @@ from cocoon_worker.catalogue import worker_info
 from cocoon_worker.context import Context
 from cocoon_worker.delivery import Delivery
 from cocoon_worker.errors import WorkerError
-from cocoon_worker.lifecycle import move, on_view, retry_later
+from cocoon_worker.lifecycle import lose, move, on_view, retry_later
 from cocoon_worker.records import JobFacts, JobRecord, PlannedAction
 from cocoon_worker.states import ActionKind, JobState
 
@@ -108,9 +108,7 @@ class Agenda:
         result = self._journal.result(job.key)
         if result is None or now > job.deadline or job.tries >= self._policy.send_attempts:
             reason = job.reason if job.tries else "the deadline passed before the result was submitted"
-            # A client that fetched the signed result may still accept it.
-            state = JobState.ABANDONED if job.locked else JobState.LOST
-            self._keep(job, move(job, state, now, reason))
+            self._keep(job, lose(job, now, reason))
             return []
         try:
             data = await self._delivery.place(result.sealed)
@@ -122,7 +120,9 @@ class Agenda:
         cell = encode_data(data)
         if job.claimed:
             kind = ActionKind.SUBMIT_CLAIMED
-            signed = signing.submit_claimed(job.nonce, result.amount, result.result_hash, cell)
+            signed = signing.submit_claimed(
+                job.key.id, result.amount, job.key.address, result.result_hash, cell
+            )
         else:
             kind = ActionKind.SUBMIT
             work = m.SubmitWork(target=_target(job), result_hash=int.from_bytes(result.result_hash, "big"))

@@ -12,8 +12,15 @@ from pytoniq_core import Address
 from cocoon_sdk.chain.watcher import Cursor
 from cocoon_sdk.protocol.exit_codes import error_for_exit_code
 from cocoon_worker.context import Context
-from cocoon_worker.events import Event, ExternalAccepted, JobDisputed, JobNoticed, JobOutcome
-from cocoon_worker.lifecycle import done, is_over, on_dispute, on_outcome, undone
+from cocoon_worker.events import (
+    Event,
+    ExternalAccepted,
+    JobDisputed,
+    JobNoticed,
+    JobOutcome,
+    LocksExpired,
+)
+from cocoon_worker.lifecycle import done, is_over, on_dispute, on_expiry, on_outcome, undone
 from cocoon_worker.records import ExternalRecord, JobKey, JobRecord
 from cocoon_worker.states import ActionKind, ExternalState, JobState
 
@@ -49,6 +56,10 @@ class Bookkeeper:
                 job = self._accepted_job(event.key)
                 if job is not None:
                     self.keep(job, on_dispute(job, now))
+            case LocksExpired():
+                for job in self._journal.locked_jobs():
+                    if job.key.escrow == event.escrow:
+                        self.keep(job, on_expiry(job, now))
             case ExternalAccepted():
                 self._external(event, now)
             case _:
@@ -106,11 +117,8 @@ class Bookkeeper:
         if mine.state in (ExternalState.CONFIRMED, ExternalState.VOID):
             return
         self._journal.set_external(mine, ExternalState.CONFIRMED)
-        nonces = iter(event.nonces)
         for position, action in enumerate(mine.actions, 1):
             code = event.skipped.get(position)
-            locks = code is None and action.kind in (ActionKind.CLAIM, ActionKind.SUBMIT)
-            nonce = next(nonces, 0) if locks else 0
             if code is not None:
                 why = str(error_for_exit_code(code, f"the stake skipped the {action.kind}"))
                 self._context.log.warning("action skipped", kind=action.kind, exit_code=code, why=why)
@@ -124,7 +132,7 @@ class Bookkeeper:
             if job is None:
                 continue
             if code is None:
-                self.keep(job, done(job, action.kind, nonce, now))
+                self.keep(job, done(job, action.kind, now))
             else:
                 self.keep(job, undone(job, action.kind, now, why))
 

@@ -7,7 +7,7 @@ Owns the reading. Pure; must not know the journal or what an event leads to. Wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeAlias
 
@@ -38,20 +38,20 @@ class OutcomeKind(StrEnum):
     SLASH = "slash"
     GONE = "gone"
     BOUNCED = "bounced"
-    """A claim or submission came back: there is no such escrow. The stake freed the lock."""
+    """A claim or submission came back: there is no such escrow. The stake freed what it had locked."""
     NOT_FINALIZED = "not-finalized"
     """The escrow refused to pay: the window is not over, or the job has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """A message about a job of ours. `nonce` is None where the message does not carry it."""
+    """A message about a job of ours. `frees`: with it the stake freed what it had locked for that job."""
 
     kind: OutcomeKind
     key: JobKey
-    nonce: int | None
-    amount: Nano
-    fee: Nano
+    frees: bool
+    amount: Nano = field(default_factory=lambda: Nano(0))
+    fee: Nano = field(default_factory=lambda: Nano(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +62,26 @@ class JobDisputed:
 
 
 @dataclass(frozen=True, slots=True)
+class LocksExpired:
+    """Somebody had everything freed that the stake still held for an escrow, long after its last job."""
+
+    escrow: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExternalAccepted:
     """Our stake accepted an external of the operator key.
 
-    `skipped` maps the positions (from 1) of actions that were left out to their exit codes; `nonces` are
-    those of the claims and unclaimed submissions that were done, in order (0: no lock was needed).
+    `skipped` maps the positions (from 1) of actions that were left out to their exit codes.
     """
 
     body_hash: bytes
     seqno: int
     skipped: Mapping[int, int]
-    nonces: tuple[int, ...]
 
 
-Event: TypeAlias = JobNoticed | JobOutcome | JobDisputed | ExternalAccepted
+Event: TypeAlias = JobNoticed | JobOutcome | JobDisputed | LocksExpired | ExternalAccepted
 
-_ZERO: Final = Nano(0)
 _BOUNCED: Final = {
     m.Claim.OPCODE: OutcomeKind.BOUNCED,
     m.Submit.OPCODE: OutcomeKind.BOUNCED,
@@ -96,6 +100,8 @@ def stake_event(transaction: DecodedTransaction) -> Event | None:
         return None
     if message.kind is MessageKind.EXTERNAL_IN:
         return _accepted(transaction, message) if transaction.success else None
+    if isinstance(message.content, m.ReleaseExpired):
+        return LocksExpired(message.content.escrow) if transaction.success else None
     source = _account(message.src)
     if source is None:
         return None
@@ -112,16 +118,17 @@ def _outcome(message: ChainMessage, source: int) -> JobOutcome | None:
         kind = _BOUNCED.get(message.op or 0)
         if kind is None or message.job_id is None:
             return None
-        return JobOutcome(kind, JobKey(source, message.job_id), None, _ZERO, _ZERO)
+        frees = kind is OutcomeKind.BOUNCED
+        return JobOutcome(kind, JobKey(source, message.job_id), frees)
     match message.content:
-        case m.Reward(id=job_id, nonce=nonce, amount=amount, fee=fee):
-            return JobOutcome(OutcomeKind.REWARD, JobKey(source, job_id), nonce, Nano(amount), Nano(fee))
-        case m.Release(id=job_id, nonce=nonce):
-            return JobOutcome(OutcomeKind.RELEASE, JobKey(source, job_id), nonce, _ZERO, _ZERO)
-        case m.Slash(id=job_id, nonce=nonce, amount=amount):
-            return JobOutcome(OutcomeKind.SLASH, JobKey(source, job_id), nonce, Nano(amount), _ZERO)
-        case m.Gone(id=job_id, nonce=nonce):
-            return JobOutcome(OutcomeKind.GONE, JobKey(source, job_id), nonce, _ZERO, _ZERO)
+        case m.Reward(id=job_id, collateral=freed, amount=amount, fee=fee):
+            return JobOutcome(OutcomeKind.REWARD, JobKey(source, job_id), freed > 0, Nano(amount), Nano(fee))
+        case m.Release(id=job_id, collateral=freed):
+            return JobOutcome(OutcomeKind.RELEASE, JobKey(source, job_id), freed > 0)
+        case m.Slash(id=job_id, collateral=freed, amount=amount):
+            return JobOutcome(OutcomeKind.SLASH, JobKey(source, job_id), freed > 0, Nano(amount))
+        case m.Gone(id=job_id, collateral=freed):
+            return JobOutcome(OutcomeKind.GONE, JobKey(source, job_id), freed > 0)
     return None
 
 
@@ -142,13 +149,7 @@ def _accepted(transaction: DecodedTransaction, message: ChainMessage) -> Externa
     except MalformedError:
         return None
     skipped = {skip.position: skip.exit_code for skip in transaction.skipped}
-    # Messages leave in the order of the actions that sent them.
-    nonces = tuple(
-        each.content.nonce
-        for each in transaction.out_messages
-        if isinstance(each.content, m.Claim | m.Submit)
-    )
-    return ExternalAccepted(bytes(message.body.hash), external.seqno, skipped, nonces)
+    return ExternalAccepted(bytes(message.body.hash), external.seqno, skipped)
 
 
 def _account(address: Address | None) -> int | None:

@@ -29,7 +29,7 @@ from cocoon_worker.records import (
     PlannedAction,
     ResultRecord,
 )
-from cocoon_worker.schema import SCHEMA, SCHEMA_VERSION
+from cocoon_worker.schema import MIGRATIONS, SCHEMA, SCHEMA_VERSION
 from cocoon_worker.states import (
     EXTERNAL_TRANSITIONS,
     JOB_TRANSITIONS,
@@ -40,7 +40,7 @@ from cocoon_worker.states import (
 )
 
 _JOB_COLUMNS: Final = (
-    "escrow", "id", "state", "is_open", "notice_lt", "created_at", "updated_at", "deadline", "nonce",
+    "escrow", "id", "state", "is_open", "notice_lt", "created_at", "updated_at", "deadline", "claimed",
     "locked", "collateral", "amount", "paid", "fee", "slashed", "ready_at", "not_before", "tries",
     "reason", "facts",
 )  # fmt: skip
@@ -68,16 +68,21 @@ class Journal:
                 self.database.run_script(SCHEMA)
                 self.put_meta("owner", owner)
                 self.database.write(f"PRAGMA user_version={SCHEMA_VERSION}")
-        elif version != SCHEMA_VERSION:
+            return
+        if version > SCHEMA_VERSION:
             raise JournalMismatchError(
                 "cannot use this journal", why=f"it has version {version}", hint="Update the worker"
             )
-        elif self.meta("owner") != owner:
+        if self.meta("owner") != owner:
             raise JournalMismatchError(
                 "cannot use this journal",
                 why=f"it belongs to {self.meta('owner')}, this worker is {owner}",
                 hint="Give each stake a data directory of its own",
             )
+        for older in range(version, SCHEMA_VERSION):
+            with self.transaction():
+                self.database.run_script(MIGRATIONS[older])
+                self.database.write(f"PRAGMA user_version={older + 1}")
 
     def close(self) -> None:
         """Let go of the file without writing anything."""
@@ -141,8 +146,9 @@ class Journal:
         return [_job(row) for row in self.database.read(sql, (*names, limit))]
 
     def locked_jobs(self) -> list[JobRecord]:
-        """Return the jobs whose lock the stake holds, whatever their state."""
-        return [_job(row) for row in self.database.read("SELECT * FROM jobs WHERE locked = 1 ORDER BY nonce")]
+        """Return the jobs whose collateral the stake holds, whatever their state, oldest first."""
+        sql = "SELECT * FROM jobs WHERE locked = 1 ORDER BY created_at, escrow, id"
+        return [_job(row) for row in self.database.read(sql)]
 
     def count_jobs(self) -> dict[JobState, int]:
         """Return how many jobs are in each state."""
@@ -209,7 +215,7 @@ class Journal:
         self.database.write("UPDATE results SET text = x'' WHERE escrow = ? AND id = ?", _key(key))
 
     def prune(self, states: Iterable[JobState], *, results_before: int, jobs_before: int) -> None:
-        """Forget results and rows of finished jobs that last changed before these times and hold no lock."""
+        """Forget results and rows of finished jobs that last changed before these times and lock nothing."""
         names = [state.value for state in states]
         marks = ",".join("?" * len(names))
         old = f"state IN ({marks}) AND locked = 0 AND updated_at < ?"
@@ -314,7 +320,7 @@ def _job_key(row: sqlite3.Row) -> JobKey:
 def _job_values(job: JobRecord) -> tuple[object, ...]:
     return (
         *_key(job.key), job.state.value, int(job.is_open), job.notice_lt, job.created_at, job.updated_at,
-        job.deadline, job.nonce, int(job.locked), int(job.collateral), int(job.amount), int(job.paid),
+        job.deadline, int(job.claimed), int(job.locked), int(job.collateral), int(job.amount), int(job.paid),
         int(job.fee), int(job.slashed), job.ready_at, job.not_before, job.tries, job.reason[:_MAX_REASON],
         None if job.facts is None else job.facts.to_json(),
     )  # fmt: skip
@@ -329,7 +335,7 @@ def _job(row: sqlite3.Row) -> JobRecord:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         deadline=row["deadline"],
-        nonce=row["nonce"],
+        claimed=bool(row["claimed"]),
         locked=bool(row["locked"]),
         collateral=Nano(row["collateral"]),
         amount=Nano(row["amount"]),

@@ -1,7 +1,7 @@
 """What each event, and each look at the escrow, does to a job.
 
 Owns the steps between states as pure functions from a job to a job. Must not read anything. Money that comes
-is always noted, whatever state the job is in; a lock is noted as free only when the stake freed it.
+is always noted, whatever state the job is in; collateral is noted as free only when the stake freed it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,16 @@ def move(job: JobRecord, state: JobState, now: int, reason: str = "") -> JobReco
 
 
 def give_up(job: JobRecord, now: int, reason: str) -> JobRecord:
-    """Stop working on a job: with a lock its outcome is awaited, without one it has failed."""
+    """Stop working on a job: with something locked its outcome is awaited, else it has failed."""
     return move(job, JobState.ABANDONED if job.locked else JobState.FAILED, now, reason)
+
+
+def lose(job: JobRecord, now: int, reason: str) -> JobRecord:
+    """Note that nothing more can be earned: with something locked its outcome is awaited.
+
+    A client that fetched the signed result may still accept it.
+    """
+    return move(job, JobState.ABANDONED if job.locked else JobState.LOST, now, reason)
 
 
 def retry_later(job: JobRecord, now: int, reason: str) -> JobRecord:
@@ -50,23 +58,28 @@ def on_outcome(job: JobRecord, outcome: JobOutcome, now: int) -> JobRecord:
     if outcome.kind is OutcomeKind.NOT_FINALIZED:
         # Nothing was lost but gas; the escrow is looked at again before the next try.
         return undone(job, ActionKind.FINALIZE, now, "the escrow refused to finalise")
-    own_lock = job.locked and (outcome.nonce is None or outcome.nonce == job.nonce)
-    if own_lock:
+    freed = job.locked and outcome.frees
+    if freed:
         job = replace(job, locked=False, updated_at=now)
     match outcome.kind:
         case OutcomeKind.REWARD:
             job = replace(job, paid=job.paid + outcome.amount, fee=job.fee + outcome.fee, updated_at=now)
-            # A verdict that pays a part and slashes sends the reward first, without the lock's nonce.
-            awaits_slash = job.state is JobState.DISPUTED and job.locked and outcome.nonce == 0
+            # A verdict that pays a part and slashes sends the reward first, which frees nothing.
+            awaits_slash = job.state is JobState.DISPUTED and job.locked
             return job if awaits_slash else move(job, JobState.PAID, now)
-        case OutcomeKind.SLASH if own_lock:
+        case OutcomeKind.SLASH if freed:
             slashed = job.slashed + min(outcome.amount, job.collateral)
             return move(replace(job, slashed=Nano(slashed)), JobState.SLASHED, now)
-        case OutcomeKind.RELEASE if own_lock:
+        case OutcomeKind.RELEASE if freed:
             return move(job, JobState.RELEASED, now)
-        case OutcomeKind.GONE | OutcomeKind.BOUNCED if own_lock or outcome.nonce == job.nonce:
-            return move(job, JobState.LOST, now, "the escrow does not hold it for us any more")
+        case OutcomeKind.GONE | OutcomeKind.BOUNCED:
+            return lose(job, now, "the escrow does not hold it for us any more")
     return job
+
+
+def on_expiry(job: JobRecord, now: int) -> JobRecord:
+    """Return a locked job after the stake freed by itself what it held for the escrow."""
+    return move(replace(job, locked=False, updated_at=now), JobState.RELEASED, now, "its lock expired")
 
 
 def on_dispute(job: JobRecord, now: int) -> JobRecord:
@@ -74,14 +87,16 @@ def on_dispute(job: JobRecord, now: int) -> JobRecord:
     return move(job, JobState.DISPUTED, now)
 
 
-def done(job: JobRecord, action: ActionKind, nonce: int, now: int) -> JobRecord:
-    """Return the job after the stake carried out an action for it. `nonce`: the lock that it made."""
+def done(job: JobRecord, action: ActionKind, now: int) -> JobRecord:
+    """Return the job after the stake carried out an action for it."""
     state, before = _BEFORE[action]
     if job.state is before:
         # The external had been given up as expired, and shows up after all.
         job = move(job, state, now)
-    if nonce and action in (ActionKind.CLAIM, ActionKind.SUBMIT):
-        job = replace(job, nonce=nonce, locked=True)
+    if action is ActionKind.CLAIM:
+        job = replace(job, claimed=True, locked=True)
+    elif action is ActionKind.SUBMIT:
+        job = replace(job, locked=job.collateral > 0)
     return replace(job, tries=0, not_before=0, updated_at=now)
 
 
@@ -103,8 +118,7 @@ def on_view(job: JobRecord, view: m.Job | None, stake: int, now: int, margin_s: 
         return replace(move(job, JobState.DISPUTED, now), deadline=_arbitration_end(view))
     match job.state:
         case JobState.CLAIMING if job.locked:
-            ours = view is not None and view.worker == stake and view.nonce == job.nonce
-            if ours and view is not None and view.status == EntryStatus.CLAIMED:
+            if view is not None and view.worker == stake and view.status == EntryStatus.CLAIMED:
                 return replace(move(job, JobState.CLAIMED, now), deadline=view.deadline)
         case JobState.SUBMITTING:
             if view is not None and view.worker == stake and view.status == EntryStatus.SUBMITTED:

@@ -28,7 +28,7 @@ class Metrics:
         self.handovers = Counter("cocoon_handovers", "Signed results fetched", registry=self.registry)
         self.tokens = Counter("cocoon_tokens", "Tokens of served requests", ["side"], registry=self.registry)
         self.jobs = Gauge("cocoon_jobs", "Jobs in the journal", ["state"], registry=self.registry)
-        self.locked = Gauge("cocoon_open_locks", "Locks that the stake holds for us", registry=self.registry)
+        self.locked = Gauge("cocoon_open_locks", "Jobs whose collateral is locked", registry=self.registry)
         self.paid = Gauge("cocoon_paid_ton", "Rewards before fees (TON)", registry=self.registry)
         self.slashed = Gauge("cocoon_slashed_ton", "Collateral lost (TON)", registry=self.registry)
         self.gas = Gauge("cocoon_spare_gas_ton", "Spare gas of the stake (TON)", registry=self.registry)

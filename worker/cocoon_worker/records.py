@@ -76,10 +76,10 @@ class JobRecord:
     deadline: int = 0
     """OFFERED to CLAIMING: claim, or submit without a claim, by. CLAIMED: submit by. SUBMITTED: window's end.
     DISPUTED: end of the arbitration."""
-    nonce: int = 0
-    """Of our lock; 0 while there is none."""
+    claimed: bool = False
+    """Whether the stake claimed it: a submission goes on that claim, else it locks by itself."""
     locked: bool = False
-    """Whether the stake still holds that lock."""
+    """Whether its collateral is in what the stake holds for the escrow."""
     collateral: Nano = field(default_factory=lambda: Nano(0))
     amount: Nano = field(default_factory=lambda: Nano(0))
     """What the result asks for."""
@@ -94,11 +94,6 @@ class JobRecord:
     """Failed attempts of the present step."""
     reason: str = ""
     facts: JobFacts | None = None
-
-    @property
-    def claimed(self) -> bool:
-        """Whether a submission goes on a claim (else it locks by itself)."""
-        return self.nonce != 0
 
 
 @dataclass(frozen=True, slots=True)

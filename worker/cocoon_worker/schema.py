@@ -1,13 +1,15 @@
 """The journal's tables.
 
-Owns the SQL of the schema and its version. Money is stored as whole nanoTON: all TON there is fits 63 bits.
+Owns the SQL of the schema, its version, and the steps from older versions. Money is stored as whole
+nanoTON: all TON there is fits 63 bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -21,7 +23,7 @@ CREATE TABLE jobs (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     deadline INTEGER NOT NULL,
-    nonce INTEGER NOT NULL,
+    claimed INTEGER NOT NULL,
     locked INTEGER NOT NULL,
     collateral INTEGER NOT NULL,
     amount INTEGER NOT NULL,
@@ -70,3 +72,12 @@ CREATE TABLE actions (
     PRIMARY KEY (external, position)
 ) WITHOUT ROWID;
 """
+
+MIGRATIONS: Final[Mapping[int, str]] = {
+    # Jobs were named by the nonce of their lock; only claims had one before their submission.
+    1: """
+ALTER TABLE jobs RENAME COLUMN nonce TO claimed;
+UPDATE jobs SET claimed = claimed <> 0
+""",
+}
+"""What turns each older version into the next one."""

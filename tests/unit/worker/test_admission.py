@@ -50,6 +50,7 @@ def test_worker_can_accept_a_directed_job_without_claim_when_all_is_well() -> No
     assert decision.request.engine.body["model"] == "model-x"
 
 
+FREE = {"input_price": "0", "output_price": "0", "minimum_price": "0"}
 REFUSED: list[tuple[str, Refusal, dict[str, Any]]] = [
     ("forged escrow", Refusal.FORGED_ESCROW, {"escrow": EscrowFacts(genuine=False)}),
     ("no entry", Refusal.NO_SUCH_JOB, {"job": None}),
@@ -58,6 +59,10 @@ REFUSED: list[tuple[str, Refusal, dict[str, Any]]] = [
     ("old operator key", Refusal.KEY, {"job": {"operator_key": 1}}),
     ("other parameters", Refusal.PARAMS, {"job": {"params_hash": bytes(32)}}),
     ("a batch", Refusal.BATCH, {"job": {"items": 2}}),
+    ("a batch of nothing", Refusal.BATCH, {"job": {"items": 0}}),
+    ("no pay", Refusal.PRICE, {"job": {"price": Nano(0)}, "offer": FREE}),
+    ("no time to claim", Refusal.LATE, {"job": {"deadline": NOW}}),
+    ("no time to work", Refusal.WORK_PERIOD, {"job": {"work_period": 0}}),
     ("stake pending", Refusal.STAKE, {"stake": {"active": False}}),
     ("stake's key changed", Refusal.STAKE, {"stake": {"operator_key": 1}}),
     ("low gas", Refusal.GAS, {"stake": {"gas": Nano.ton("0.19")}}),
@@ -67,7 +72,8 @@ REFUSED: list[tuple[str, Refusal, dict[str, Any]]] = [
     ("promised already", Refusal.COLLATERAL, {"stake": {"committed": Nano.ton("8.1")}}),
     ("over max_locked", Refusal.COLLATERAL, {"stake": {"locked": Nano.ton(9)}}),
     ("daily lock used", Refusal.DAILY_LOCK, {"stake": {"bucket": Nano.ton("1.9")}}),
-    ("locks full", Refusal.LOCKS, {"stake": {"locks": FULL}}),
+    ("locks full", Refusal.LOCKS, {"stake": {"escrows": FULL}}),
+    ("locks promised", Refusal.LOCKS, {"stake": {"escrows": FULL - 1, "committed_escrows": 1}}),
     ("unknown model", Refusal.MODEL, {"job": {"model_id": bytes(32)}}),
     ("old terms", Refusal.TERMS, {"job": {"terms_hash": bytes(32)}}),
     ("open jobs off", Refusal.OPEN_JOBS, {"job": {"worker": 0}, "offer": {"open_jobs": False}}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from pytoniq_core import Address, begin_cell
 
 from cocoon_sdk.chain.watcher import Cursor
+from cocoon_worker.database import Database
 from cocoon_worker.errors import (
     IllegalTransitionError,
     JournalError,
@@ -19,8 +21,9 @@ from cocoon_worker.errors import (
     JournalLockedError,
     JournalMismatchError,
 )
-from cocoon_worker.journal import Journal
+from cocoon_worker.journal import _JOB_COLUMNS, Journal, _job_values
 from cocoon_worker.records import JobKey, PayloadRecord, PlannedAction
+from cocoon_worker.schema import SCHEMA, SCHEMA_VERSION
 from cocoon_worker.states import OVER, ActionKind, ExternalState, JobState
 from tests.unit.worker.samples import NOW, job_record, result_record
 
@@ -56,7 +59,7 @@ def add_external(journal: Journal, seqno: int = 0, body: bytes = b"\x01" * 32) -
 
 
 def test_journal_can_return_everything_when_it_was_closed_and_opened(path: Path, journal: Journal) -> None:
-    job = job_record(state=JobState.RUNNING, nonce=3, locked=True, reason="why")
+    job = job_record(state=JobState.RUNNING, claimed=True, locked=True, reason="why")
     with journal.transaction():
         assert journal.add_job(job)
         journal.put_payload(job.key, PayloadRecord(b"data", b"12345678"))
@@ -105,6 +108,37 @@ def test_journal_cannot_be_opened_when_it_is_of_a_newer_version(path: Path, jour
     journal.close()
     with pytest.raises(JournalMismatchError, match="version 99"):
         Journal(path, OWNER)
+
+
+def test_journal_can_be_used_on_when_an_older_version_wrote_it(path: Path) -> None:
+    jobs = [job_record(key=JobKey(1, 1)), job_record(key=JobKey(1, 2), claimed=True, locked=True)]
+    with sqlite3.connect(path) as old:
+        old.executescript(SCHEMA.replace("claimed INTEGER", "nonce INTEGER"))
+        old.execute("INSERT INTO meta VALUES ('owner', ?)", (OWNER,))
+        for job, nonce in zip(jobs, (0, 7), strict=True):
+            values = list(_job_values(job))
+            values[_JOB_COLUMNS.index("claimed")] = nonce
+            old.execute(f"INSERT INTO jobs VALUES ({','.join('?' * len(values))})", values)
+        old.execute("PRAGMA user_version=1")
+    old.close()
+    for _ in range(2):
+        journal = Journal(path, OWNER)
+        assert journal.jobs(JobState) == jobs
+        assert journal.database.read("PRAGMA user_version")[0][0] == SCHEMA_VERSION
+        journal.close()
+
+
+def test_another_stake_cannot_use_the_journal_when_an_older_version_wrote_it(path: Path) -> None:
+    with sqlite3.connect(path) as old:
+        old.executescript(SCHEMA.replace("claimed INTEGER", "nonce INTEGER"))
+        old.execute("INSERT INTO meta VALUES ('owner', ?)", (OWNER,))
+        old.execute("PRAGMA user_version=1")
+    old.close()
+    with pytest.raises(JournalMismatchError, match="belongs to"):
+        Journal(path, "-3:0:ab")
+    database = Database(path)
+    assert database.read("PRAGMA user_version")[0][0] == 1
+    database.close()
 
 
 def test_stranger_cannot_read_the_journal(path: Path, journal: Journal) -> None:
@@ -221,7 +255,7 @@ def test_evidence_can_be_wiped_while_the_result_stays(journal: Journal) -> None:
 def test_old_jobs_can_be_pruned_only_when_over_and_unlocked(journal: Journal) -> None:
     old = {"updated_at": NOW - 100}
     over = job_record(key=JobKey(1, 1), state=JobState.PAID, **old)
-    locked = job_record(key=JobKey(1, 2), state=JobState.LOST, locked=True, nonce=1, **old)
+    locked = job_record(key=JobKey(1, 2), state=JobState.LOST, locked=True, **old)
     alive = job_record(key=JobKey(1, 3), state=JobState.RUNNING, **old)
     fresh = job_record(key=JobKey(1, 4), state=JobState.PAID)
     with journal.transaction():

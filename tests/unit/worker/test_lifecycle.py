@@ -1,4 +1,4 @@
-"""What events do to jobs: money is never lost from view, locks are freed by their own message only."""
+"""What events do to jobs: money is never lost from view, collateral is freed only by what names it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cocoon_worker.lifecycle import (
     done,
     is_over,
     on_dispute,
+    on_expiry,
     on_outcome,
     on_view,
     retry_later,
@@ -28,17 +29,16 @@ from cocoon_worker.states import JOB_TRANSITIONS, ActionKind, JobState
 from tests.unit.worker.samples import NOW, STAKE, job_record
 
 
-def outcome(kind: OutcomeKind, nonce: int | None = 3, amount: int = 0, fee: int = 0) -> JobOutcome:
-    return JobOutcome(kind, job_record().key, nonce, Nano(amount), Nano(fee))
+def outcome(kind: OutcomeKind, amount: int = 0, fee: int = 0, *, frees: bool = True) -> JobOutcome:
+    return JobOutcome(kind, job_record().key, frees, Nano(amount), Nano(fee))
 
 
-def view(status: EntryStatus, *, worker: int = STAKE, nonce: int = 3, deadline: int = NOW + 100) -> m.Job:
+def view(status: EntryStatus, *, worker: int = STAKE, deadline: int = NOW + 100) -> m.Job:
     return m.Job(
         status=status,
         worker=worker,
         key_or_result=1,
         deadline=deadline,
-        nonce=nonce,
         window=600,
         fee_bps=100,
         price=10,
@@ -52,44 +52,67 @@ def view(status: EntryStatus, *, worker: int = STAKE, nonce: int = 3, deadline: 
 
 
 def locked(state: JobState) -> JobRecord:
-    return job_record(state=state, nonce=3, locked=True, collateral=Nano(100))
+    return job_record(state=state, claimed=True, locked=True, collateral=Nano(100))
 
 
 def test_reward_can_pay_a_submitted_job_and_free_its_lock() -> None:
-    job = on_outcome(locked(JobState.SUBMITTED), outcome(OutcomeKind.REWARD, 3, 50, 1), NOW)
+    job = on_outcome(locked(JobState.SUBMITTED), outcome(OutcomeKind.REWARD, 50, 1), NOW)
     assert (job.state, job.paid, job.fee, job.locked) == (JobState.PAID, 50, 1, False)
     assert is_over(job)
 
 
 def test_partial_verdict_can_pay_first_and_slash_then() -> None:
-    job = on_outcome(locked(JobState.DISPUTED), outcome(OutcomeKind.REWARD, 0, 20), NOW)
+    job = on_outcome(locked(JobState.DISPUTED), outcome(OutcomeKind.REWARD, 20, frees=False), NOW)
     assert (job.state, job.paid, job.locked) == (JobState.DISPUTED, 20, True)
-    job = on_outcome(job, outcome(OutcomeKind.SLASH, 3, 500), NOW)
+    job = on_outcome(job, outcome(OutcomeKind.SLASH, 500), NOW)
     assert (job.state, job.paid, job.slashed) == (JobState.SLASHED, 20, 100)  # never more than the lock
 
 
 def test_cooperative_reward_can_overtake_a_submission_that_locks() -> None:
     # The client accepted the signed result while our Submit was on its way: first the reward, then Gone.
-    job = on_outcome(locked(JobState.SUBMITTING), outcome(OutcomeKind.REWARD, 0, 50), NOW)
+    job = on_outcome(locked(JobState.SUBMITTING), outcome(OutcomeKind.REWARD, 50, frees=False), NOW)
     assert (job.state, job.locked, is_over(job)) == (JobState.PAID, True, False)
-    job = on_outcome(job, outcome(OutcomeKind.GONE, 3), NOW)
+    job = on_outcome(job, outcome(OutcomeKind.GONE), NOW)
     assert (job.state, job.locked, is_over(job)) == (JobState.PAID, False, True)
 
 
-@pytest.mark.parametrize("kind", [OutcomeKind.SLASH, OutcomeKind.RELEASE, OutcomeKind.GONE])
-def test_lock_cannot_be_freed_when_the_nonce_is_another(kind: OutcomeKind) -> None:
-    job = locked(JobState.CLAIMED)
-    assert on_outcome(job, outcome(kind, 4, 10), NOW) == job
+@pytest.mark.parametrize("kind", OutcomeKind)
+def test_collateral_cannot_be_freed_by_what_names_none(kind: OutcomeKind) -> None:
+    assert on_outcome(locked(JobState.SUBMITTING), outcome(kind, 10, frees=False), NOW).locked
+
+
+def test_refused_submission_on_a_claim_can_only_wait_for_the_claims_outcome() -> None:
+    # The job ended before: whatever the claim locked is answered by its own message, possibly undelivered.
+    job = on_outcome(locked(JobState.SUBMITTING), outcome(OutcomeKind.GONE, frees=False), NOW)
+    assert (job.state, job.locked) == (JobState.ABANDONED, True)
+    job = on_outcome(job, outcome(OutcomeKind.SLASH, 10), NOW)
+    assert (job.state, job.locked, job.slashed) == (JobState.SLASHED, False, 10)
+
+
+@pytest.mark.parametrize(
+    ("state", "after"),
+    [
+        (JobState.CLAIMING, JobState.RELEASED),
+        (JobState.SUBMITTED, JobState.RELEASED),
+        (JobState.ABANDONED, JobState.RELEASED),
+        (JobState.PAID, JobState.PAID),
+    ],
+)
+def test_expired_lock_can_end_a_job_in_any_state(state: JobState, after: JobState) -> None:
+    job = on_expiry(locked(state), NOW)
+    assert (job.state, is_over(job)) == (after, True)
+    late = on_outcome(job, outcome(OutcomeKind.REWARD, 9), NOW)
+    assert (late.state, late.paid) == (after, 9)
 
 
 def test_lost_claim_can_still_be_paid() -> None:
     job = on_outcome(locked(JobState.READY), outcome(OutcomeKind.GONE), NOW)
     assert job.state is JobState.LOST
-    assert on_outcome(job, outcome(OutcomeKind.REWARD, 0, 9), NOW).state is JobState.PAID
+    assert on_outcome(job, outcome(OutcomeKind.REWARD, 9, frees=False), NOW).state is JobState.PAID
 
 
 def test_refused_finalisation_can_be_tried_again_later() -> None:
-    job = on_outcome(locked(JobState.FINALIZING), outcome(OutcomeKind.NOT_FINALIZED, None), NOW)
+    job = on_outcome(locked(JobState.FINALIZING), outcome(OutcomeKind.NOT_FINALIZED, frees=False), NOW)
     assert (job.state, job.tries, job.not_before > NOW) == (JobState.SUBMITTED, 1, True)
 
 
@@ -109,17 +132,22 @@ def test_action_that_came_to_nothing_can_be_planned_again_and_counts(
     assert (job.state, job.tries, job.reason) == (before, 3, "skipped")
     assert NOW < job.not_before <= NOW + MAX_PAUSE_S
     # Given up as expired, it shows up after all.
-    found = done(job_record(state=before), action, 9, NOW)
+    found = done(job_record(state=before, collateral=Nano(100)), action, NOW)
     if before is not JobState.OFFERED:
         assert found.state is under_way
     assert found.locked is (action in (ActionKind.CLAIM, ActionKind.SUBMIT))
+    assert found.claimed is (action is ActionKind.CLAIM)
 
 
-def test_claim_can_be_recognised_only_with_our_stake_and_nonce() -> None:
+def test_submission_cannot_lock_when_the_job_needs_no_collateral() -> None:
+    assert not done(job_record(state=JobState.SUBMITTING), ActionKind.SUBMIT, NOW).locked
+
+
+def test_claim_can_be_recognised_only_with_our_stake() -> None:
     job = locked(JobState.CLAIMING)
     claimed = on_view(job, view(EntryStatus.CLAIMED), STAKE, NOW, 30)
     assert (claimed.state, claimed.deadline) == (JobState.CLAIMED, NOW + 100)
-    for other in (view(EntryStatus.CLAIMED, worker=5), view(EntryStatus.CLAIMED, nonce=4), None):
+    for other in (view(EntryStatus.CLAIMED, worker=5), view(EntryStatus.OPEN), None):
         assert on_view(job, other, STAKE, NOW, 30) == job
 
 
@@ -149,9 +177,9 @@ def test_pause_can_grow_only_to_its_bound() -> None:
 
 
 EVENTS = st.one_of(
-    st.tuples(st.sampled_from(OutcomeKind), st.sampled_from([None, 0, 3, 4]), st.integers(0, 200)),
+    st.tuples(st.sampled_from(OutcomeKind), st.booleans(), st.integers(0, 200)),
     st.sampled_from(ActionKind),
-    st.just("dispute"),
+    st.sampled_from(["dispute", "expiry"]),
 )
 
 
@@ -159,18 +187,20 @@ EVENTS = st.one_of(
 def test_no_sequence_of_events_can_leave_the_table_or_lose_money(
     state: JobState, has_lock: bool, events: list[object]
 ) -> None:
-    job = job_record(state=state, nonce=3 if has_lock else 0, locked=has_lock, collateral=Nano(100))
+    job = job_record(state=state, claimed=has_lock, locked=has_lock, collateral=Nano(100))
     rewards = 0
     for event in events:
         before = job
         if isinstance(event, tuple):
-            kind, nonce, amount = event
+            kind, frees, amount = event
             rewards += amount if kind is OutcomeKind.REWARD else 0
-            job = on_outcome(job, outcome(kind, nonce, amount), NOW)
+            job = on_outcome(job, outcome(kind, amount, frees=frees), NOW)
         elif isinstance(event, ActionKind):
             if event is ActionKind.ANNOUNCE:
                 continue
             job = undone(job, event, NOW, "x")
+        elif event == "expiry":
+            job = on_expiry(job, NOW) if job.locked else job
         else:
             job = on_dispute(job, NOW)
         assert job.state is before.state or job.state in JOB_TRANSITIONS[before.state]
