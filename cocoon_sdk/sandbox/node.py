@@ -80,10 +80,11 @@ class Node:
         self._ticker: asyncio.Task[None] | None = None
         self._waiters: dict[asyncio.Future[None], int] = {}
         self._listeners: list[Callable[[MasterBlock], None]] = []
-        self.blockchain, self._producer = self._open(blockchain)
+        self._producer = self._open(blockchain)
+        self.blockchain = self._producer.blockchain
         self._unsubscribe = self.blockchain.subscribe(self._on_batch)
 
-    def _open(self, given: Blockchain | None) -> tuple[Blockchain, BlockProducer]:
+    def _open(self, given: Blockchain | None) -> BlockProducer:
         kept = self._vault.load()
         if kept is not None:
             if given is not None:
@@ -92,8 +93,8 @@ class Node:
                     why="one is kept here already",
                     hint="continue that one, or choose an empty folder",
                 )
-            blockchain, producer, self._offset = kept
-            return blockchain, producer
+            producer, self._offset = kept
+            return producer
         now = DEFAULT_NOW if self.clock is None else self.clock.now()
         blockchain = Blockchain(now=now) if given is None else given
         if self.clock is not None:
@@ -101,8 +102,8 @@ class Node:
             self._offset = max(0, blockchain.now - now)
             blockchain.set_now(now + self._offset)
         producer = BlockProducer(blockchain)
-        self._vault.begin(blockchain, producer.archive, self._offset)
-        return blockchain, producer
+        self._vault.begin(producer, self._offset)
+        return producer
 
     async def __aenter__(self) -> Self:
         if self._running:
@@ -312,18 +313,17 @@ class Node:
 
     def _keep(self, name: str) -> int:
         self._settle()
-        seqno = self.head.id.seqno
-        self._guarded(lambda: self._vault.keep(name, self.blockchain, seqno, self._offset))
-        return seqno
+        self._guarded(lambda: self._vault.keep(name, self._producer, self._offset))
+        return self.head.seqno
 
     def _rewind(self, name: str) -> MasterBlock:
         self._settle()
         if name not in self._vault.names():
             raise unknown_snapshot(name, self._vault.names())
-        moment = self._guarded(lambda: self._vault.rewind(name))
+        moment = self._guarded(lambda: self._vault.rewind(name, self._producer))
         self._waiting.drop()
         self.blockchain.restore(moment.chain)
-        self._producer.rewind(moment.seqno)
+        self._producer.rewind(moment.mark)
         self._offset = moment.offset
         self._unsealed, self._time_passed = [], False
         return self.head
@@ -409,7 +409,7 @@ class Node:
 
         def seal() -> MasterBlock:
             block = self._producer.seal(done)
-            self._vault.append(block, self.blockchain, self._offset)
+            self._vault.append(block, self._producer, self._offset)
             return block
 
         try:

@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cocoon_sdk.sandbox.blockchain import Blockchain, Snapshot
+from cocoon_sdk.sandbox.blockchain import Snapshot
 from cocoon_sdk.sandbox.errors import SandboxError
 
 if TYPE_CHECKING:
-    from cocoon_sdk.sandbox.blocks import BlockArchive, BlockProducer, MasterBlock
+    from cocoon_sdk.sandbox.blocks import BlockProducer, Mark, MasterBlock
 
 BASE = "@start"
 """Name of the snapshot that `Node.reset` goes back to; people cannot take this name."""
@@ -32,35 +32,35 @@ class SnapshotNameError(SandboxError):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A chain at one of its blocks: its state, that masterchain block's seqno, how far its clock runs ahead
-    of the machine's (seconds), and externals that wait for a block."""
+    """A chain at one of its blocks: its state, its blocks, and how many seconds it is ahead of its clock."""
 
     chain: Snapshot
+    mark: Mark
     seqno: int
     offset: int
 
 
 class Vault(Protocol):
-    """Keeps a chain. Every method may raise `StorageError`, after which the node stops taking anything."""
+    """Keeps a chain. Every method may raise `StorageError`, after which the node takes nothing more."""
 
-    def load(self) -> tuple[Blockchain, BlockProducer, int] | None:
-        """Return the kept chain, its blocks and its time offset; None when nothing was kept yet."""
+    def load(self) -> tuple[BlockProducer, int] | None:
+        """Return the kept chain with its blocks, and its time offset; None when nothing was kept yet."""
         ...
 
-    def begin(self, blockchain: Blockchain, archive: BlockArchive, offset: int) -> None:
-        """Keep a chain that starts now."""
+    def begin(self, producer: BlockProducer, offset: int) -> None:
+        """Keep a chain that starts now, whose start gets the name `BASE`."""
         ...
 
-    def append(self, block: MasterBlock, blockchain: Blockchain, offset: int) -> None:
+    def append(self, block: MasterBlock, producer: BlockProducer, offset: int) -> None:
         """Keep a block and what it changed: all of it or nothing."""
         ...
 
-    def keep(self, name: str, blockchain: Blockchain, seqno: int, offset: int) -> None:
+    def keep(self, name: str, producer: BlockProducer, offset: int) -> None:
         """Remember the present under a name, in place of an earlier snapshot of that name."""
         ...
 
-    def rewind(self, name: str) -> Moment:
-        """Return to a snapshot, forgetting all later blocks and snapshots. Raises `UnknownSnapshotError`."""
+    def rewind(self, name: str, producer: BlockProducer) -> Moment:
+        """Return a snapshot, and forget all later blocks and snapshots. Raises `UnknownSnapshotError`."""
         ...
 
     def names(self) -> dict[str, int]:
@@ -82,19 +82,20 @@ class MemoryVault:
         """Nothing was kept."""
         return None
 
-    def begin(self, blockchain: Blockchain, archive: BlockArchive, offset: int) -> None:
+    def begin(self, producer: BlockProducer, offset: int) -> None:
         """Remember the start."""
-        self.keep(BASE, blockchain, archive.head.id.seqno, offset)
+        self.keep(BASE, producer, offset)
 
-    def append(self, block: MasterBlock, blockchain: Blockchain, offset: int) -> None:
+    def append(self, block: MasterBlock, producer: BlockProducer, offset: int) -> None:
         """Blocks stay where they are: in the archive."""
 
-    def keep(self, name: str, blockchain: Blockchain, seqno: int, offset: int) -> None:
+    def keep(self, name: str, producer: BlockProducer, offset: int) -> None:
         """Remember the present under a name."""
-        self._kept[name] = Moment(blockchain.snapshot(), seqno, offset)
+        seqno = producer.archive.head.id.seqno
+        self._kept[name] = Moment(producer.blockchain.snapshot(), producer.mark(), seqno, offset)
 
-    def rewind(self, name: str) -> Moment:
-        """Return to a snapshot. Raises `UnknownSnapshotError`."""
+    def rewind(self, name: str, producer: BlockProducer) -> Moment:
+        """Return a snapshot. Raises `UnknownSnapshotError`."""
         moment = self._kept.get(name)
         if moment is None:
             raise unknown_snapshot(name, self.names())
