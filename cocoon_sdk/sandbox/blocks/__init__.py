@@ -1,0 +1,23 @@
+"""Blocks: what a sealed block is, how transactions become one, and proofs of what is in it.
+
+Nothing here serves, writes to disk or waits. Everything works on the engine's cells.
+"""
+
+from cocoon_sdk.sandbox.blocks.archive import BlockArchive
+from cocoon_sdk.sandbox.blocks.block import BASECHAIN, MASTERCHAIN, WHOLE_SHARD, Block, BlockId, MasterBlock
+from cocoon_sdk.sandbox.blocks.errors import BlockNotFoundError, SealError, TransactionNotFoundError
+from cocoon_sdk.sandbox.blocks.producer import BlockProducer
+
+__all__ = [
+    "BASECHAIN",
+    "Block",
+    "BlockArchive",
+    "BlockId",
+    "BlockNotFoundError",
+    "BlockProducer",
+    "MASTERCHAIN",
+    "MasterBlock",
+    "SealError",
+    "TransactionNotFoundError",
+    "WHOLE_SHARD",
+]

@@ -1,0 +1,211 @@
+"""Merkle proofs and Merkle updates over native cells.
+
+Owns pruning: which cells of a tree stay, which become pruned branches; the differences of two small trees;
+the way through an augmented dictionary; the application of an update, as a validator does it. Knows nothing
+of what the cells mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.sandbox.blocks.augmented import read_label
+from cocoon_sdk.sandbox.blocks.cells import merkle_proof as _merkle_proof
+from cocoon_sdk.sandbox.blocks.cells import prune, read_cell
+from cocoon_sdk.sandbox.cells import NativeCell
+from cocoon_sdk.sandbox.engine import PyCellBuilder, load_as_cell_slice
+
+DIFFERENCE_BUDGET = 128
+"""Cells that a search for what two trees share may open; beyond it the new part is kept whole."""
+_PRUNED_BRANCH = 1
+_HASH_AND_DEPTH_BITS = 256 + 16
+
+
+class Cut:
+    """What a proof keeps of a tree: cells opened one by one, and cells kept with everything below them."""
+
+    __slots__ = ("_opened", "_whole")
+
+    def __init__(self) -> None:
+        self._opened: set[str] = set()
+        self._whole: set[str] = set()
+
+    def open(self, *cells: NativeCell) -> Cut:
+        """Keep cells, not what is below them."""
+        self._opened.update(cell.get_hash() for cell in cells)
+        return self
+
+    def keep(self, *cells: NativeCell) -> Cut:
+        """Keep cells and everything below them."""
+        self._whole.update(cell.get_hash() for cell in cells)
+        return self
+
+    def proof(self, root: NativeCell) -> NativeCell:
+        """Return the Merkle proof of a tree; its root is always opened."""
+        self.open(root)
+        return _merkle_proof(root, self._pruned(root))
+
+    def _pruned(self, cell: NativeCell) -> NativeCell:
+        digest = cell.get_hash()
+        if digest in self._whole:
+            return cell
+        if digest not in self._opened:
+            return prune(cell)
+        refs = _ordinary_refs(cell)
+        return _with_refs(cell, [self._pruned(ref) for ref in refs]) if refs else cell
+
+
+def way_to(root: NativeCell | None, key: str) -> tuple[list[NativeCell], str, list[NativeCell]]:
+    """Follow a key (bits) through an augmented dictionary, beginning at the cell of its root edge.
+
+    Returns the cells on the way, and the bits (extra, then value) and references of the leaf; without a leaf
+    the bits are empty, and the cells are those that prove it.
+    """
+    way: list[NativeCell] = []
+    position, cell = 0, root
+    while cell is not None:
+        way.append(cell)
+        bits, refs = read_cell(cell)
+        label, start = read_label(bits, len(key) - position)
+        if not key.startswith(label, position):
+            break
+        position += len(label)
+        if position == len(key):
+            return way, bits[start:], refs
+        cell = refs[int(key[position])]
+        position += 1
+    return way, "", []
+
+
+# -- differences ------------------------------------------------------------------------------------------
+
+
+class _Found:
+    """A cell that was met in the new tree and may have to be kept, with the one above it."""
+
+    __slots__ = ("above", "cell", "digest")
+
+    def __init__(self, cell: NativeCell, digest: str, above: _Found | None) -> None:
+        self.cell, self.digest, self.above = cell, digest, above
+
+    def is_below(self, digests: set[str]) -> bool:
+        found: _Found | None = self
+        while found is not None:
+            if found.digest in digests:
+                return True
+            found = found.above
+        return False
+
+
+def pruned_difference(old: NativeCell, new: NativeCell) -> tuple[NativeCell, NativeCell]:
+    """Return both trees with what they share pruned, and what only the old one has pruned too.
+
+    Opens both level by level, until one side has nothing of its own left or `DIFFERENCE_BUDGET` is used up;
+    what was not found to be shared by then stays in the new tree as it is.
+    """
+    old_digest, new_digest = old.get_hash(), new.get_hash()
+    known, seen = {old_digest}, {new_digest}
+    old_opened: set[str] = set()
+    new_opened: set[str] = set()
+    old_level = {old_digest: old}
+    new_level = [] if old_digest == new_digest else [_Found(new, new_digest, None)]
+    while old_level and new_level and len(old_opened) + len(new_opened) < DIFFERENCE_BUDGET:
+        old_opened.update(old_level)
+        new_opened.update(found.digest for found in new_level)
+        below = {ref.get_hash(): ref for cell in old_level.values() for ref in _ordinary_refs(cell)}
+        found = [_Found(ref, ref.get_hash(), one) for one in new_level for ref in _ordinary_refs(one.cell)]
+        known.update(below)
+        seen.update(item.digest for item in found)
+        old_level = {digest: ref for digest, ref in below.items() if digest not in seen | old_opened}
+        new_level = [item for item in found if not item.is_below(known)]
+    used: set[str] = set()
+    pruned = _prune_known(new, known, new_opened, used)
+    return _prune_unused(old, old_opened, used)[0], pruned
+
+
+def _prune_known(cell: NativeCell, known: set[str], opened: set[str], used: set[str]) -> NativeCell:
+    digest = cell.get_hash()
+    if digest in known:
+        used.add(digest)
+        return prune(cell)
+    refs = _ordinary_refs(cell) if digest in opened else []
+    return _with_refs(cell, [_prune_known(ref, known, opened, used) for ref in refs]) if refs else cell
+
+
+def _prune_unused(cell: NativeCell, opened: set[str], used: set[str]) -> tuple[NativeCell, bool]:
+    """Return the pruned tree and whether it holds something used."""
+    digest = cell.get_hash()
+    if digest in used or digest not in opened:
+        return prune(cell), digest in used
+    below = [_prune_unused(ref, opened, used) for ref in _ordinary_refs(cell)]
+    if not any(is_used for _, is_used in below):
+        return prune(cell), False
+    return _with_refs(cell, [pruned for pruned, _ in below]), True
+
+
+def _ordinary_refs(cell: NativeCell) -> list[NativeCell]:
+    """Return the references of a cell; none of an exotic one, which is kept or pruned in one piece."""
+    source = load_as_cell_slice(cell, True)
+    if source.refs == 0 or source.is_special():
+        return []
+    return [source.prefetch_ref(index) for index in range(source.refs)]
+
+
+def _with_refs(cell: NativeCell, refs: Iterable[NativeCell]) -> NativeCell:
+    source = load_as_cell_slice(cell, False)
+    builder = PyCellBuilder().store_slice(source.preload_subslice(source.bits, 0))
+    for ref in refs:
+        builder.store_ref(ref)
+    return builder.get_cell(False)
+
+
+# -- applying ---------------------------------------------------------------------------------------------
+
+
+def apply_update(old: NativeCell, update: NativeCell) -> NativeCell:
+    """Apply a Merkle update to a tree as a validator does; return the new tree.
+
+    Raises `MalformedError` when the update does not begin at `old` or does not hold what it needs.
+    """
+    source = load_as_cell_slice(update, True)
+    if not source.is_special() or source.bits != 8 + 2 * _HASH_AND_DEPTH_BITS:
+        raise MalformedError("a Merkle update cannot be applied", why="it is not one")
+    bits = source.to_bitstring()
+    expected_old, expected_new = f"{int(bits[8:264], 2):064X}", f"{int(bits[264:520], 2):064X}"
+    if old.get_hash() != expected_old:
+        raise MalformedError("a Merkle update cannot be applied", why="it begins at another tree")
+    known: dict[str, NativeCell] = {}
+    _collect_known(old, source.prefetch_ref(0), known)
+    new = _grow(source.prefetch_ref(1), known)
+    if new.get_hash() != expected_new:
+        raise MalformedError("a Merkle update cannot be applied", why="it leads to another tree than it says")
+    return new
+
+
+def _pruned_digest(cell: NativeCell) -> str | None:
+    """Return the hash of the cell that a pruned branch stands for; None for other cells."""
+    source = load_as_cell_slice(cell, True)
+    if not source.is_special() or source.special_type() != _PRUNED_BRANCH:
+        return None
+    source.advance(16)
+    return f"{int(source.load_uint(256)):064X}"
+
+
+def _collect_known(original: NativeCell, shadow: NativeCell, known: dict[str, NativeCell]) -> None:
+    known[original.get_hash()] = original
+    if _pruned_digest(shadow) is None:
+        for ref, below in zip(_ordinary_refs(original), _ordinary_refs(shadow), strict=True):
+            _collect_known(ref, below, known)
+
+
+def _grow(shadow: NativeCell, known: dict[str, NativeCell]) -> NativeCell:
+    digest = _pruned_digest(shadow)
+    if digest is not None:
+        if digest not in known:
+            raise MalformedError(
+                "a Merkle update cannot be applied", why="a pruned cell is not in the old tree"
+            )
+        return known[digest]
+    refs = _ordinary_refs(shadow)
+    return _with_refs(shadow, [_grow(ref, known) for ref in refs]) if refs else shadow

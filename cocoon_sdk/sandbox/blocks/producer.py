@@ -1,0 +1,422 @@
+"""`BlockProducer`: executed transactions become a basechain block and a masterchain block.
+
+Owns the two chains' states and the order of sealing: the basechain block first, then the masterchain block
+that commits it. Hangs on a `Blockchain`, whose accounts it reads; decides nothing about when to seal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytoniq_core import Cell
+
+from cocoon_sdk.sandbox.blockchain import Blockchain, block_seed
+from cocoon_sdk.sandbox.blocks import descriptors as tlb
+from cocoon_sdk.sandbox.blocks.archive import BlockArchive
+from cocoon_sdk.sandbox.blocks.augmented import AugmentedDict, Leaf, Touched
+from cocoon_sdk.sandbox.blocks.block import (
+    BASECHAIN,
+    KEY_MASK,
+    MASTERCHAIN,
+    WHOLE_SHARD,
+    Block,
+    BlockId,
+    MasterBlock,
+    ext_blk_ref,
+)
+from cocoon_sdk.sandbox.blocks.cells import bits256, hash_bits, make_cell, read_cell, to_boc
+from cocoon_sdk.sandbox.blocks.errors import SealError
+from cocoon_sdk.sandbox.blocks.genesis import Validator, config_address, with_basechain, with_validator
+from cocoon_sdk.sandbox.blocks.header import Header, ValueFlow, block_cell, extra_cell, global_version
+from cocoon_sdk.sandbox.blocks.master import (
+    CATCHAIN_SEQNO,
+    KEY_BLOCK_SEQNO,
+    OLD_BLOCKS,
+    KeyMaxLt,
+    MasterExtra,
+    block_extra,
+    library_dict,
+    old_block_leaf,
+    pruned_extras,
+    shard_hashes,
+    supply,
+)
+from cocoon_sdk.sandbox.blocks.routing import Traffic, account_blocks, by_in_message, route
+from cocoon_sdk.sandbox.blocks.state import ACCOUNTS, QUEUE, ChainState, account_leaf, state_update
+from cocoon_sdk.sandbox.cells import NativeCell, native_hash
+from cocoon_sdk.sandbox.messages import Message
+from cocoon_sdk.sandbox.transactions import Transaction
+
+_LT_PER_BLOCK = 1_000_000
+_VERSION_PARAM = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """The states after a block, and which messages in each queue the other chain has taken."""
+
+    basechain: ChainState
+    masterchain: ChainState
+    extra: MasterExtra
+
+
+@dataclass(slots=True)
+class _Draft:
+    """One chain's block in the making."""
+
+    old: ChainState
+    transactions: tuple[Transaction, ...]
+    traffic: Traffic
+    accounts: AugmentedDict[int]
+    touched: Touched[int]
+    keys: dict[int, None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The cells of a block's in-messages, out-messages and account blocks."""
+
+    incoming: NativeCell
+    outgoing: NativeCell
+    accounts: NativeCell
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """What both blocks of one sealing have in common."""
+
+    seqno: int
+    gen_utime: int
+    start_lt: int
+    end_lt: int
+    random_seed: str
+
+
+class BlockProducer:
+    """Seals what a `Blockchain` executed. The zero states and the first block, a key block, exist at once.
+
+    Accounts that are there already become part of the zero states. `seed` gives the validator's key.
+    """
+
+    def __init__(self, blockchain: Blockchain, *, seed: bytes = b"") -> None:
+        self.blockchain = blockchain
+        self.validator = Validator.of_seed(seed)
+        self._set_hash = self.validator.set_hash
+        self._creator = bits256(self.validator.public_key)
+        self._library_cells: tuple[Cell, ...] = ()
+        self._library_root: NativeCell | None = None
+        self._begin(blockchain)
+        self.seal(())
+
+    # -- the beginning ----------------------------------------------------------------------------------------
+
+    def _begin(self, blockchain: Blockchain) -> None:
+        config = with_validator(blockchain.config, self.validator, blockchain.now)
+        basechain = self._zero_state(BASECHAIN, None)
+        basechain_id = _sealed_id(BASECHAIN, 0, basechain.cell)
+        config = with_basechain(config, basechain_id)
+        version = config.native_param(_VERSION_PARAM)
+        self._software = global_version("" if version is None else read_cell(version)[0])
+        self._config_address = config_address(config)
+        extra = MasterExtra(
+            shards=None,
+            config_address=self._config_address,
+            config=config.native,
+            supply=supply(int(blockchain.minted)),
+            validator_set_hash=self._set_hash,
+            old_blocks=AugmentedDict(OLD_BLOCKS),
+            after_key_block=False,
+            last_key_block="",
+        )
+        masterchain = self._zero_state(MASTERCHAIN, extra.cell())
+        self.config = config
+        self._moment = _Moment(basechain, masterchain, extra)
+        self.archive = BlockArchive(_sealed_id(MASTERCHAIN, 0, masterchain.cell), basechain_id)
+        self.zero_states = (masterchain.cell, basechain.cell)
+
+    def _zero_state(self, workchain: int, custom: NativeCell | None) -> ChainState:
+        blockchain = self.blockchain
+        leaves = {}
+        for key, native in blockchain.raw_items():
+            leaf = account_leaf(native) if key >> 256 == workchain & 0xFF else None
+            if leaf is not None:
+                leaves[key & KEY_MASK] = leaf
+        waiting = {}
+        for message in blockchain.pending:
+            if message.src_key is not None and message.src_key >> 256 == workchain & 0xFF:
+                receiver = _workchain(message.dst_key or 0)
+                wrapped = tlb.envelope(message, abroad=receiver != workchain)
+                waiting[tlb.queue_key(message, receiver)] = tlb.enqueued(message, wrapped)
+        return ChainState(
+            global_id=blockchain.global_id,
+            workchain=workchain,
+            seqno=0,
+            gen_utime=blockchain.now,
+            gen_lt=0,
+            accounts=AugmentedDict.of(ACCOUNTS, leaves),
+            queue=AugmentedDict.of(QUEUE, waiting),
+            delivered=frozenset(),
+            fees=0,
+            master_ref="",
+            libraries=None,
+            custom=custom,
+        )
+
+    # -- sealing ------------------------------------------------------------------------------------------------
+
+    def seal(self, transactions: Sequence[Transaction]) -> MasterBlock:
+        """Seal transactions, in order of execution, as one basechain and one masterchain block.
+
+        Without transactions the blocks are empty. Everything that the blockchain executed has to be sealed
+        exactly once, in order. Raises `SealError` when that is not so, and `UnbalancedError`; nothing
+        changes then.
+        """
+        times = self._times(transactions)
+        moment = self._moment
+        base, master = self._drafts(transactions, moment, times)
+        shard_block, basechain = self._basechain_block(base, times)
+        block, masterchain, extra = self._masterchain_block(master, times, shard_block)
+        taken_of_base, taken_of_master = master.traffic.taken_abroad, base.traffic.taken_abroad
+        self._moment = _Moment(
+            replace(basechain, delivered=frozenset(taken_of_base)),
+            replace(masterchain, delivered=frozenset(taken_of_master)),
+            extra,
+        )
+        self.archive.append(block)
+        self.blockchain.advance_lt(times.end_lt)
+        return block
+
+    def _times(self, transactions: Sequence[Transaction]) -> _Times:
+        blockchain, old = self.blockchain, self._moment.masterchain
+        start_lt = (
+            max(old.gen_lt, 0 if transactions else blockchain.lt) // _LT_PER_BLOCK + 1
+        ) * _LT_PER_BLOCK
+        number = blockchain.seqno
+        if transactions:
+            first = transactions[0]
+            start_lt, number = first.lt // _LT_PER_BLOCK * _LT_PER_BLOCK, first.seqno
+            if start_lt < old.gen_lt:
+                raise SealError(
+                    "transactions cannot be sealed",
+                    why=f"the first is of time {first.lt}, but the last block ended at {old.gen_lt}",
+                    hint="seal everything once, in order of execution",
+                )
+        return _Times(
+            seqno=old.seqno + 1,
+            gen_utime=blockchain.now,
+            start_lt=start_lt,
+            end_lt=max(start_lt, blockchain.lt) + 1,
+            random_seed=bits256(block_seed(number)),
+        )
+
+    def _drafts(
+        self, transactions: Sequence[Transaction], moment: _Moment, times: _Times
+    ) -> tuple[_Draft, _Draft]:
+        base = [each for each in transactions if each.key >> 256 == BASECHAIN]
+        master = [each for each in transactions if each.key >> 256 == MASTERCHAIN & 0xFF]
+        if len(base) + len(master) != len(transactions):
+            raise SealError("transactions cannot be sealed", why="one is in a workchain other than -1 and 0")
+        sent_by_base = _created(base) if master else {}
+        sent_by_master = _created(master) if master else {}
+        old, other = moment.basechain, moment.masterchain
+        return (
+            self._draft(old, base, other.queue, sent_by_master, times),
+            self._draft(other, master, old.queue, sent_by_base, times),
+        )
+
+    def _draft(
+        self,
+        old: ChainState,
+        transactions: Sequence[Transaction],
+        abroad: AugmentedDict[int],
+        created_abroad: dict[int, Message],
+        times: _Times,
+    ) -> _Draft:
+        traffic = route(
+            old.workchain,
+            transactions,
+            old.queue,
+            old.delivered,
+            abroad,
+            by_in_message(transactions),
+            created_abroad,
+            times.start_lt,
+        )
+        keys = {each.key & KEY_MASK: None for each in transactions}
+        touched: Touched[int] = {}
+        accounts = old.accounts.changed(self._leaves(transactions), touched) if keys else old.accounts
+        return _Draft(old, tuple(transactions), traffic, accounts, touched, keys)
+
+    def _leaves(self, transactions: Sequence[Transaction]) -> dict[int, Leaf[int] | None]:
+        """Return the entries of changed accounts; each has to end with its last transaction here."""
+        leaves: dict[int, Leaf[int] | None] = {}
+        for key, last in {each.key: each for each in transactions}.items():
+            native = self.blockchain.raw_account(key)
+            bits = "" if native is None else read_cell(native)[0]
+            if native is None or bits[:256] != hash_bits(last.native):
+                raise SealError(
+                    "transactions cannot be sealed",
+                    why=f"the account {last.address.to_str()} is not as its last transaction left it",
+                    hint="seal everything that was executed, once, in order",
+                )
+            leaves[key & KEY_MASK] = account_leaf(native)
+        return leaves
+
+    def _basechain_block(self, draft: _Draft, times: _Times) -> tuple[Block, ChainState]:
+        flow, parts = self._flow(draft, 0)
+        new = self._next_state(draft, times, flow, master_ref=self._previous(MASTERCHAIN))
+        update = self._update(draft, new, (None, None))
+        root = self._root(times, new, flow, parts, update, None)
+        return Block(**_fields(new, root, draft, times, flow)), new
+
+    def _masterchain_block(
+        self, draft: _Draft, times: _Times, shard_block: Block
+    ) -> tuple[MasterBlock, ChainState, MasterExtra]:
+        flow, parts = self._flow(draft, shard_block.fees)
+        shards = shard_hashes(shard_block)
+        extra, custom = self._extra(shards)
+        new = self._next_state(draft, times, flow, libraries=self._libraries(), custom=extra.cell())
+        key = (extra.config_address, extra.config) if times.seqno == KEY_BLOCK_SEQNO else None
+        update = self._update(draft, new, custom)
+        root = self._root(times, new, flow, parts, update, block_extra(shards, shard_block, key))
+        return MasterBlock(**_fields(new, root, draft, times, flow), shard_block=shard_block), new, extra
+
+    def _next_state(self, draft: _Draft, times: _Times, flow: ValueFlow, **changes: Any) -> ChainState:
+        return replace(
+            draft.old,
+            seqno=times.seqno,
+            gen_utime=times.gen_utime,
+            gen_lt=times.end_lt,
+            accounts=draft.accounts,
+            queue=draft.traffic.new_queue(),
+            delivered=frozenset(),
+            fees=draft.old.fees + flow.fees_collected,
+            _cells=[],
+            **changes,
+        )
+
+    def _flow(self, draft: _Draft, fees_imported: int) -> tuple[ValueFlow, _Parts]:
+        """Return where the money of a block went, and the cells that prove it."""
+        traffic = draft.traffic
+        incoming = AugmentedDict.of(tlb.IN_MESSAGES, traffic.in_messages)
+        outgoing = AugmentedDict.of(tlb.OUT_MESSAGES, traffic.out_messages)
+        blocks = account_blocks(draft.transactions)
+        import_fees, imported = incoming.extra
+        flow = ValueFlow(
+            before=draft.old.balance,
+            after=draft.accounts.extra,
+            imported=imported,
+            exported=outgoing.extra,
+            fees_collected=blocks.extra + import_fees + fees_imported,
+            fees_imported=fees_imported,
+            minted=traffic.minted,
+        )
+        if draft.old.workchain == MASTERCHAIN and draft.transactions:
+            flow = flow.with_burned()  # the blackhole account burns what it gets
+        return flow.checked(), _Parts(*(_dict_cell(each) for each in (incoming, outgoing, blocks)))
+
+    def _update(
+        self, draft: _Draft, new: ChainState, custom: tuple[NativeCell | None, NativeCell | None]
+    ) -> NativeCell:
+        return state_update(draft.old, new, draft.keys, draft.touched, draft.traffic.touched, custom)
+
+    def _root(
+        self,
+        times: _Times,
+        new: ChainState,
+        flow: ValueFlow,
+        parts: _Parts,
+        update: NativeCell,
+        custom: NativeCell | None,
+    ) -> NativeCell:
+        header = Header(
+            workchain=new.workchain,
+            seqno=times.seqno,
+            gen_utime=times.gen_utime,
+            start_lt=times.start_lt,
+            end_lt=times.end_lt,
+            is_key=custom is not None and times.seqno == KEY_BLOCK_SEQNO,
+            prev_key_seqno=KEY_BLOCK_SEQNO if times.seqno > KEY_BLOCK_SEQNO else 0,
+            validator_set_hash=self._set_hash,
+            catchain_seqno=CATCHAIN_SEQNO,
+            software=self._software,
+            prev_ref=self._previous(new.workchain),
+            master_ref=self._previous(MASTERCHAIN) if new.workchain == BASECHAIN else "",
+        )
+        extra = extra_cell(
+            parts.incoming, parts.outgoing, parts.accounts, times.random_seed, self._creator, custom
+        )
+        return block_cell(new.global_id, header.cell(), flow.cell(), update, extra)
+
+    def _extra(self, shards: NativeCell) -> tuple[MasterExtra, tuple[NativeCell, NativeCell]]:
+        """Return the masterchain state's own part, and both pruned versions for the update."""
+        old, archive = self._moment.extra, self.archive
+        seqno = self._moment.masterchain.seqno
+        if seqno:
+            leaf = old_block_leaf(archive.head.id, archive.head.end_lt, is_key=archive.head.is_key)
+        else:
+            leaf = old_block_leaf(archive.zero_state_masterchain, 0, is_key=True)
+        touched: Touched[KeyMaxLt] = {}
+        new = replace(
+            old,
+            shards=shards,
+            supply=supply(int(self.blockchain.minted)),
+            old_blocks=old.old_blocks.changed({seqno: leaf}, touched),
+            after_key_block=seqno + 1 == KEY_BLOCK_SEQNO,
+            last_key_block=archive.init_block.reference if seqno else "",
+        )
+        return new, pruned_extras(old, new, touched)
+
+    def _previous(self, workchain: int) -> str:
+        """Return the `ExtBlkRef` of a chain's newest block, or of its zero state."""
+        archive = self.archive
+        if len(archive):
+            return archive.by_seqno(workchain, len(archive)).reference
+        zero = archive.zero_state_masterchain if workchain == MASTERCHAIN else archive.zero_state_basechain
+        return ext_blk_ref(zero, 0)
+
+    def _libraries(self) -> NativeCell | None:
+        """Return the dictionary of public libraries, built anew only when they changed."""
+        libraries = self.blockchain.libraries
+        if libraries is not self._library_cells:
+            self._library_cells, self._library_root = libraries, library_dict(libraries)
+        return self._library_root
+
+
+def _dict_cell(dictionary: AugmentedDict[Any]) -> NativeCell:
+    bits, refs = dictionary.head()
+    return make_cell(bits, *refs)
+
+
+def _created(transactions: Iterable[Transaction]) -> dict[int, Message]:
+    return {tlb.message_key(message): message for each in transactions for message in each.out_msgs}
+
+
+def _fields(
+    new: ChainState, root: NativeCell, draft: _Draft, times: _Times, flow: ValueFlow
+) -> dict[str, Any]:
+    """Return what both kinds of blocks are made of."""
+    return {
+        "id": _sealed_id(new.workchain, times.seqno, root),
+        "root": root,
+        "state": new.cell,
+        "gen_utime": times.gen_utime,
+        "start_lt": times.start_lt,
+        "end_lt": times.end_lt,
+        "transactions": tuple(sorted(draft.transactions, key=lambda each: (each.key, each.lt))),
+        "is_key": new.workchain == MASTERCHAIN and times.seqno == KEY_BLOCK_SEQNO,
+        "fees": flow.fees_collected,
+    }
+
+
+def _sealed_id(workchain: int, seqno: int, root: NativeCell) -> BlockId:
+    file_hash = hashlib.sha256(to_boc(root)).digest()
+    return BlockId(workchain, WHOLE_SHARD, seqno, native_hash(root), file_hash)
+
+
+def _workchain(key: int) -> int:
+    workchain = key >> 256
+    return workchain - 256 if workchain > 127 else workchain
