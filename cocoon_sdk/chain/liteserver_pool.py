@@ -54,9 +54,10 @@ class ServersDisagreeError(ChainError):
 class PoolLimits:
     """Bounds on what a pool does: times in seconds, rates for each server on its own.
 
-    `requests_per_s` None sets no rate, and servers on this machine never have one. A request goes to `attempts` servers at most, one after another; a
-    server that lied is left alone for `distrust_s`; `wait_s` is how long a server may take to catch up with
-    a block that another one knows. `servers` of a longer list are connected to, drawn by chance.
+    `requests_per_s` None sets no rate, and servers on this machine never have one. A request goes to
+    `attempts` servers at most, one after another; a server that lied is left alone for `distrust_s`; `wait_s`
+    is how long a server may take to catch up with a block that another one knows. `servers` of a longer list
+    are connected to, drawn by chance.
     """
 
     timeout_s: float = 10.0

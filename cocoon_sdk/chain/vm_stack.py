@@ -1,7 +1,8 @@
 """Get-method stacks as liteservers write them: the TL-B `VmStack`, in both directions.
 
 Owns the codec between `StackValue` and cells. Must not know sockets or accounts. Every bound is ours: what a
-server sends is read by a checked cursor, and nothing recurses deeper than `MAX_NESTING`.
+server sends is read by a checked cursor, and nothing recurses deeper than `MAX_NESTING`. The last element of
+a tuple does not count as deeper, so that a list of the TVM, pairs in pairs, may be as long as cells allow.
 """
 
 from __future__ import annotations
@@ -12,12 +13,9 @@ from typing import Final
 from pytoniq_core import Cell, Slice
 
 from cocoon_sdk.chain.base import StackValue
-from cocoon_sdk.chain.stack import MAX_ENTRIES, MAX_TUPLE
+from cocoon_sdk.chain.stack import MAX_ENTRIES, MAX_NESTING, MAX_TUPLE
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol.abi_cells import Reader, Writer
-
-MAX_NESTING: Final = 250
-"""Deepest tuple in a tuple: a list of the TVM is one more level for each element."""
 
 _TINY: Final = 1 << 63
 _LIMIT: Final = 1 << 256
@@ -51,7 +49,7 @@ def encode_vm_stack(values: Sequence[StackValue]) -> Cell:
         if position == len(values) - 1:
             target.integer(len(values), 24)
         target.ref(rest)
-        _put(target, value, budget, 0)
+        target.append(_entry(value, budget, 0))
         rest = target.cell()
     if not values:
         empty = Writer()
@@ -81,17 +79,35 @@ def decode_vm_stack(cell: Cell) -> list[StackValue]:
 # -- writing ------------------------------------------------------------------------------------------------
 
 
-def _put(target: Writer, value: StackValue, budget: _Budget, depth: int) -> None:
+def _entry(value: StackValue, budget: _Budget, depth: int) -> Cell:
+    """Write one value; tuples from the innermost last element outwards."""
+    around: list[list[StackValue]] = []
+    while isinstance(value, list) and value:
+        budget.take(depth)
+        if len(value) > MAX_TUPLE:
+            raise MalformedError("tuple is too long", why=f"{len(value)} elements, at most {MAX_TUPLE}")
+        around.append(value)
+        value = value[-1]
     budget.take(depth)
+    target = Writer()
+    _put(target, value)
+    cell = target.cell()
+    for items in reversed(around):
+        entries = [_entry(item, budget, depth + 1) for item in items[:-1]]
+        target = Writer()
+        target.integer(_TUPLE, 8)
+        target.integer(len(items), 16)
+        for ref in _tuple_refs([*entries, cell]):
+            target.ref(ref)
+        cell = target.cell()
+    return cell
+
+
+def _put(target: Writer, value: StackValue) -> None:
     if value is None:
         target.integer(_NULL, 8)
     elif isinstance(value, list):
-        if len(value) > MAX_TUPLE:
-            raise MalformedError("tuple is too long", why=f"{len(value)} elements, at most {MAX_TUPLE}")
-        target.integer(_TUPLE, 8)
-        target.integer(len(value), 16)
-        for ref in _tuple_refs([_entry(item, budget, depth + 1) for item in value]):
-            target.ref(ref)
+        target.integer(_TUPLE << 16, 24)  # an empty one: the others are written by their elements
     elif isinstance(value, Cell):
         target.integer(_CELL, 8)
         target.ref(value)
@@ -123,12 +139,6 @@ def _put_slice(target: Writer, cell: Cell) -> None:
     target.ref(cell)
 
 
-def _entry(value: StackValue, budget: _Budget, depth: int) -> Cell:
-    target = Writer()
-    _put(target, value, budget, depth)
-    return target.cell()
-
-
 def _tuple_refs(entries: list[Cell]) -> list[Cell]:
     """Return the references of a tuple: VmTuple n is (VmTupleRef n-1, the last entry)."""
     refs = entries[:1]
@@ -146,8 +156,32 @@ def _tuple_refs(entries: list[Cell]) -> list[Cell]:
 
 
 def _get(reader: Reader, budget: _Budget, depth: int) -> StackValue:
-    budget.take(depth)
-    tag = reader.uint(8)
+    """Read one value. Whether `reader` has been read to the end is the caller's to see."""
+    result: list[StackValue] = []
+    holder, outermost = result, reader
+    while True:
+        budget.take(depth)
+        tag = reader.uint(8)
+        entries: list[Cell] = []
+        if tag == _TUPLE:
+            values: list[StackValue] = []
+            holder.append(values)
+            entries = _tuple_entries(reader)
+            holder = values
+        else:
+            holder.append(_scalar(tag, reader))
+        if reader is not outermost:
+            reader.finish()
+        if not entries:
+            return result[0]
+        for cell in entries[:-1]:
+            entry = Reader.of_cell(cell)
+            holder.append(_get(entry, budget, depth + 1))
+            entry.finish()
+        reader = Reader.of_cell(entries[-1])
+
+
+def _scalar(tag: int, reader: Reader) -> StackValue:
     if tag == _NULL:
         return None
     if tag == _TINY_INT:
@@ -158,11 +192,6 @@ def _get(reader: Reader, budget: _Budget, depth: int) -> StackValue:
         return reader.ref()
     if tag == _SLICE:
         return _get_slice(reader)
-    if tag == _TUPLE:
-        length = reader.uint(16)
-        if length > MAX_TUPLE:
-            raise MalformedError("tuple is too long", why=f"{length} elements, at most {MAX_TUPLE}")
-        return _get_tuple(reader, length, budget, depth + 1)
     raise MalformedError("unsupported stack entry", why=_UNREADABLE.get(tag, f"type {tag}"))
 
 
@@ -187,21 +216,19 @@ def _get_slice(reader: Reader) -> Slice:
     return target.cell().begin_parse()
 
 
-def _get_tuple(reader: Reader, length: int, budget: _Budget, depth: int) -> list[StackValue]:
+def _tuple_entries(reader: Reader) -> list[Cell]:
     """Read the references of a tuple; whether its own cell is read to the end is the caller's to see."""
-    cells: list[Cell] = []
+    length = reader.uint(16)
+    if length > MAX_TUPLE:
+        raise MalformedError("tuple is too long", why=f"{length} elements, at most {MAX_TUPLE}")
+    outermost, last = reader, []
     while length > 2:
         rest = reader.ref()
-        cells.append(reader.ref())
-        if len(cells) > 1:
+        last.append(reader.ref())
+        if reader is not outermost:
             reader.finish()
         reader, length = Reader.of_cell(rest), length - 1
     entries = [reader.ref() for _ in range(length)]
-    if cells:
+    if reader is not outermost:
         reader.finish()
-    values: list[StackValue] = []
-    for cell in (*entries, *reversed(cells)):
-        entry = Reader.of_cell(cell)
-        values.append(_get(entry, budget, depth))
-        entry.finish()
-    return values
+    return [*entries, *reversed(last)]
