@@ -45,6 +45,7 @@ from cocoon_sdk.history import (
     JobEventKind,
     SignedAction,
     SubmitAction,
+    SubmitClaimedAction,
     actions_of,
     steps_of,
     walk,
@@ -172,8 +173,8 @@ async def _worker(
 
 
 def _is_about(action: SignedAction, found: Recognised, job_id: int) -> bool:
-    """Tell whether an operator's action names this job; one on a claim names only its nonce."""
-    if isinstance(action, FinalizeAction):
+    """Tell whether an operator's action names this job."""
+    if isinstance(action, FinalizeAction | SubmitClaimedAction):
         return action.job_id == job_id and action.escrow == found.state.address
     if not isinstance(action, ClaimAction | SubmitAction) or found.identity is None:
         return False

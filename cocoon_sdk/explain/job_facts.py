@@ -94,17 +94,18 @@ class Refusal(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkRefused(Fact):
-    """The escrow answered a claim or submission with `Gone`: the worker's lock is free again."""
+    """The escrow answered a claim or submission with `Gone`: `freed`, what it had locked, is free again."""
 
     worker: Address
     work: Work
     reason: Refusal
+    freed: Nano
     amount: Nano | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkIgnored(Fact):
-    """A submission on the worker's own claim that changed nothing."""
+    """A submission as on a claim, of the worker that the job names, that changed nothing."""
 
     worker: Address
     reason: Refusal

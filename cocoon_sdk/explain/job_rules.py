@@ -81,7 +81,9 @@ class Position:
 
 
 def why_ignored(content: m.SubmitClaimed, job: Position, now: int) -> Refusal | None:
-    """Say why a submission on one's own claim changed nothing; None when it was taken."""
+    """Say why a submission of the worker that the job names changed nothing; None when it was taken."""
+    if job.status is JobStatus.OPEN:
+        return Refusal.NO_CLAIM
     if job.status is JobStatus.SUBMITTED:
         return Refusal.ALREADY_SUBMITTED
     if job.status is JobStatus.DISPUTED:
@@ -132,13 +134,13 @@ def payload_place(data: Cell | None) -> PayloadPlace:
 
 
 def bounced_amount(message: ChainMessage) -> Nano:
-    """Read the amount that a bounced outcome still shows: operation, id, nonce, amount follow the marker.
+    """Read the amount that a bounced outcome still shows: operation, id, collateral, amount follow the marker.
 
     A reward is owed with what came back at most: what the account burned on its way is its own loss.
     """
-    skipped = 32 + 32 + 32 + 32
+    skipped = 32 + 32 + 32 + 56
     bits = message.body.begin_parse()
-    if len(bits.bits) < skipped + 64:
+    if len(bits.bits) < skipped + 56:
         return Nano(0)
-    amount = Nano(bits.skip_bits(skipped).load_uint(64))
+    amount = Nano(bits.skip_bits(skipped).load_uint(56))
     return min(amount, message.value) if message.op == m.Reward.OPCODE else amount

@@ -255,12 +255,15 @@ class JobStory:
         if not isinstance(content, m.Claim | m.Submit | m.SubmitClaimed):
             return
         self._met(message.src)
+        answers = (x.content for x in step.transaction.out_messages if self._is(x, m.Gone))
+        freed = next((gone.collateral for gone in answers if isinstance(gone, m.Gone)), 0)
         self.facts.append(
             WorkRefused(
                 **_at(step.transaction),
                 worker=message.src,
                 work=Work.CLAIM if isinstance(content, m.Claim) else Work.SUBMISSION,
                 reason=why_refused(content, message.src, self._position(), step.transaction.now),
+                freed=Nano(freed),
                 amount=None if isinstance(content, m.Claim) else Nano(content.amount),
             )
         )

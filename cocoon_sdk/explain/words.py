@@ -151,8 +151,10 @@ def _(fact: JobClaimed, s: Speaker) -> Sentence:
 @register
 def _(fact: WorkRefused, s: Speaker) -> Sentence:
     asked = "" if fact.amount is None else f" for {fact.amount}"
-    text = f"The {fact.work} of {s.name(fact.worker)}{asked} was refused (Gone): {fact.reason.value}. "
-    return Sentence(text + "What it had locked for this is free again.", Tone.BAD)
+    text = f"The {fact.work} of {s.name(fact.worker)}{asked} was refused (Gone): {fact.reason.value}."
+    if fact.freed:
+        text += f" The {fact.freed} that it had locked for this are free again."
+    return Sentence(text, Tone.BAD)
 
 
 @register

@@ -119,7 +119,7 @@ def test_window_zero_pays_at_once(world: World) -> None:
     submitted = worker.submit(client, number, Nano.ton("0.25"))
     assert [t.op for t in submitted[1:]] == [m.Submit.OPCODE, m.Reward.OPCODE]
     state = worker.get_state()
-    assert (state.earned, state.fee_due, state.next_nonce) == (Nano.ton("0.2475"), Nano.ton("0.0025"), 1)
+    assert (state.earned, state.fee_due, state.locks) == (Nano.ton("0.2475"), Nano.ton("0.0025"), 0)
     books.close()
     idle(client)
 
@@ -218,7 +218,7 @@ def test_three_workers_can_race_and_one_wins(world: World) -> None:
     for loser in (rivals[0], rivals[2]):
         state = loser.get_state()
         assert state.gas == state.balance - state.stake - c.STAKE_RENT
-    winner.submit_claimed(1, PRICE)
+    winner.submit_claimed(client, number, PRICE)
     client.act(signing.accept_result(number))
     assert winner.get_state().earned == PRICE - FEE
     books.close()
@@ -248,7 +248,7 @@ def test_worker_pays_the_late_penalty_when_it_does_not_deliver(world: World, cal
     penalty, back = int(total) * 4 // 100, int(total) // 100
     (slashed,) = sent(done, m.Slash)
     assert m.Slash.from_cell(slashed.in_msg.body) == m.Slash(
-        id=number, nonce=job.nonce, amount=penalty, back=back
+        id=number, collateral=job.collateral, amount=penalty, back=back, unused=True
     )
     state = worker.get_state()
     assert (state.stake, state.locked, state.locks, state.earned) == (
@@ -264,7 +264,7 @@ def test_worker_pays_the_late_penalty_when_it_does_not_deliver(world: World, cal
     refused(world.chain, client.address, lambda: stranger.send(client.address, GAS, body), ExitCode.NO_JOB)
     # A submission that crosses finds nothing, frees nothing, and brings its gas back.
     gas = worker.get_state().gas
-    denied(worker, lambda: worker.submit_claimed(job.nonce, PRICE), ExitCode.NO_LOCK)
+    denied(worker, lambda: worker.submit_claimed(client, number, PRICE), ExitCode.NO_LOCK)
     assert gas - worker.get_state().gas < Nano.ton("0.01")
 
 
@@ -299,20 +299,78 @@ def test_claim_that_crosses_a_cancellation_frees_its_lock(world: World) -> None:
     idle(client)
 
 
-def test_late_gone_cannot_free_a_younger_lock(world: World) -> None:
-    """The answer to a premature submission names its own nonce: the lock of the claim stays."""
+def test_late_gone_cannot_free_what_a_younger_claim_locked(world: World) -> None:
+    """The answer to a premature submission names what that one locked: the claim's part of the sum stays."""
     client, worker = world.client(), world.worker()
     number, _ = client.open(world.suite.open_terms())
     world.chain.hold()
-    worker.submit(client, number, PRICE)  # nobody claimed yet: Gone for nonce 1
-    worker.claim(client, number)  # nonce 2
+    worker.submit(client, number, PRICE)  # an open job takes no submission without a claim: Gone
+    worker.claim(client, number)
+    both = worker.lock(client)
+    assert both is not None
+    assert both.collateral == Nano.ton(8)
     world.chain.release()
-    job = client.job(number)
+    job, kept = client.job(number), worker.lock(client)
     assert job is not None
-    assert (job.status, job.nonce) == (1, 2)
-    assert worker.lock(1) is None
-    assert worker.lock(2) is not None
+    assert kept is not None
+    assert (job.status, kept.collateral) == (1, Nano.ton(4))
     assert worker.get_state().locked == Nano.ton(4)
+    worker.submit_claimed(client, number, PRICE)
+    client.act(signing.accept_result(number))
+    assert worker.get_state().locks == 0
+    idle(client)
+
+
+def test_jobs_of_one_client_can_share_a_lock_and_end_in_any_order(world: World) -> None:
+    client, worker = world.client(), world.worker()
+    books = Books(world, client, worker)
+    prices = [Nano.ton("0.1"), Nano.ton("0.2"), Nano.ton("0.3")]
+    numbers = [client.open(world.suite.directed_terms(worker, price=price))[0] for price in prices]
+    for number in numbers:
+        worker.claim(client, number)
+    assert (worker.get_state().locks, worker.get_state().locked) == (1, 4 * sum(prices))
+    worker.submit_claimed(client, numbers[1], prices[1])
+    client.act(signing.accept_result(numbers[1]))
+    lock = worker.lock(client)
+    assert lock is not None
+    assert lock.collateral == 4 * (prices[0] + prices[2])
+    signature = worker.sign_result(client, numbers[2], prices[2])
+    client.act(signing.accept_signed(numbers[2], prices[2], hash_of("result"), signature))
+    job = client.job(numbers[0])
+    assert job is not None
+    world.chain.set_now(job.deadline + 1)
+    client.act(signing.reclaim_late(numbers[0]))
+    assert worker.lock(client) is None
+    state = worker.get_state()
+    assert (state.locks, state.locked) == (0, 0)
+    # Nothing is set aside any more: all that is not promised is spare.
+    promised = state.stake + state.earned + state.fee_due
+    assert state.gas == state.balance - promised - c.STAKE_RENT
+    books.close()
+    idle(client)
+
+
+def test_expired_lock_of_one_client_cannot_touch_anothers(world: World) -> None:
+    old, young, worker = world.client("old"), world.client("young"), world.worker()
+    stranger = world.chain.actor("stranger")
+    for client in (old, young):
+        number, _ = client.open(world.suite.open_terms())
+        worker.claim(client, number)
+        world.chain.warp(60)
+    lock = worker.lock(old)
+    assert lock is not None
+    body = m.ReleaseExpired(escrow=signing.account_id(old.address)).to_cell()
+    world.chain.set_now(lock.end)
+    refused(
+        world.chain, worker.address, lambda: stranger.send(worker.address, GAS, body), ExitCode.LOCK_ALIVE
+    )
+    world.chain.warp(1)
+    stranger.send(worker.address, GAS, body)
+    assert worker.lock(old) is None
+    kept = worker.lock(young)
+    assert kept is not None
+    assert (worker.get_state().locks, worker.get_state().locked) == (1, kept.collateral)
+    refused(world.chain, worker.address, lambda: stranger.send(worker.address, GAS, body), ExitCode.NO_LOCK)
 
 
 def test_dispute_that_crosses_finalisation_changes_nothing(world: World) -> None:

@@ -230,13 +230,13 @@ async def test_reader_can_follow_the_competition_for_an_open_job(
     target = carol.target(alice, job_id)
     bob.claim(alice, job_id)
     carol.act(signing.claim(job_id, target), max_spend=carol.work_spend())
-    bob.submit_claimed(bob.get_state().next_nonce - 1, Nano.ton("0.4"))
+    bob.submit_claimed(alice, job_id, Nano.ton("0.4"))
     suite.chain.warp(HOUR)
     alice.act(signing.accept_result(job_id))
     told = await tell(suite, alice, job_id)
     assert kinds(told) == [JobOpened, JobClaimed, WorkRefused, ResultSubmitted, WorkerPaid]
     refused = only(told, WorkRefused)
-    assert (refused.worker, refused.reason) == (carol.address, Refusal.TAKEN)
+    assert (refused.worker, refused.reason, refused.freed) == (carol.address, Refusal.TAKEN, Nano.ton(4))
     assert only(told, JobOpened).worker is None
     assert only(told, JobClaimed).collateral == Nano.ton(4)
     assert "another worker had claimed it first" in str(told)
@@ -246,8 +246,7 @@ async def test_reader_can_see_the_late_penalty(suite: Suite, alice: Client, bob:
     job_id, _ = alice.open(suite.open_terms())
     bob.claim(alice, job_id)
     suite.chain.warp(HOUR + 1)
-    nonce = bob.get_state().next_nonce - 1
-    bob.submit_claimed(nonce, Nano.ton("0.4"))
+    bob.submit_claimed(alice, job_id, Nano.ton("0.4"))
     before = await tell(suite, alice, job_id)
     assert kinds(before)[-1] is WorkIgnored
     assert only(before, WorkIgnored).reason is Refusal.LATE_SUBMISSION

@@ -91,7 +91,7 @@ def test_reader_can_decode_every_action_of_a_stake() -> None:
     actions = (
         signing.claim(1, TARGET),
         signing.submit(2, Nano(6), work),
-        signing.submit_claimed(3, Nano(7), hash_of("r")),
+        signing.submit_claimed(3, Nano(7), DOMAIN.contract, hash_of("r")),
         signing.announce(hash_of("model"), hash_of("info")),
         signing.finalize(4, DOMAIN.contract),
     )
@@ -99,7 +99,7 @@ def test_reader_can_decode_every_action_of_a_stake() -> None:
     assert decoded.actions == (
         ClaimAction(1, TARGET),
         SubmitAction(2, Nano(6), work, None),
-        SubmitClaimedAction(3, Nano(7), RESULT, None),
+        SubmitClaimedAction(3, Nano(7), DOMAIN.contract, RESULT, None),
         AnnounceAction(Hash(hash_of("model")), Hash(hash_of("info")), None),
         FinalizeAction(4, DOMAIN.contract),
     )
@@ -174,7 +174,7 @@ async def test_client_can_find_the_result_when_it_was_submitted(suite: Suite, cl
     data, result = encode_data(InlineData(b"the result")), hash_of("its hash")
     if claimed:
         worker.claim(client, job)
-        action = signing.submit_claimed(1, Nano(7), result, data)
+        action = signing.submit_claimed(job, Nano(7), client.address, result, data)
         worker.act(action, max_spend=worker.work_spend())
     else:
         worker.submit(client, job, 7, result, data=data)
@@ -192,7 +192,7 @@ async def test_reader_can_follow_a_job_from_opening_to_payment(suite: Suite) -> 
     job, _ = client.open(suite.open_terms())
     client.open(suite.open_terms())
     worker.claim(client, job)
-    worker.submit_claimed(1, Nano.ton("0.5"))
+    worker.submit_claimed(client, job, Nano.ton("0.5"))
     client.act(signing.dispute_result(job))
     client.act(signing.accept_result(job), signing.accept_result(job))  # skipped: disputed
     suite.governor.send(
@@ -214,7 +214,7 @@ async def test_reader_can_tell_a_late_submission_from_one_that_counts(suite: Sui
     job, _ = client.open(suite.open_terms())
     worker.claim(client, job)
     suite.chain.warp(3601)
-    worker.submit_claimed(1, 5)
+    worker.submit_claimed(client, job, 5)
     client.act(signing.reclaim_late(job))
     events = await job_events(SandboxChain(suite.chain), client.address, job)
     assert [event.kind for event in events][1:] == [

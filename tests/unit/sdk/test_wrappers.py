@@ -11,6 +11,7 @@ from cocoon_sdk.contracts.sender import OwnerMessage
 from cocoon_sdk.contracts.worker_stake import WorkerStake
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol.exit_codes import ExitCode
+from cocoon_sdk.protocol.signing import account_id
 from cocoon_sdk.sandbox import Actor, Blockchain, SandboxChain, Transaction
 from cocoon_sdk.types import Nano
 from tests.helpers.suite import Suite, hash_of, key_of
@@ -55,22 +56,26 @@ async def test_worker_owner_can_run_a_stake_through_the_wrapper(suite: Suite, ch
     assert (await stake.state()).stake == Nano.ton(15)
     send(owner, stake.withdraw_gas(Nano.ton(1)))
     assert send(owner, stake.withdraw_earned(Nano.ton(1)))[1].exit_code == ExitCode.INSUFFICIENT_FREE
-    assert send(owner, stake.release_expired(1))[1].exit_code == ExitCode.NO_LOCK
+    assert send(owner, stake.release_expired(owner.address))[1].exit_code == ExitCode.NO_LOCK
     assert send(owner, stake.accept_code(hash_of("code")))[1].exit_code == ExitCode.UNLISTED_CODE
     assert send(owner, stake.sync_params())[1].success
     assert await stake.locks() == {}
-    assert await stake.lock(1) is None
+    assert await stake.lock(owner.address) is None
     assert await stake.work_cost() > 0
     assert await stake.external_cost(8) > await stake.external_cost(1)
 
 
 async def test_reader_can_see_the_locks_of_a_stake(suite: Suite, chain: SandboxChain) -> None:
     client, worker = suite.client("client"), suite.worker("worker")
-    job, _ = client.open(suite.open_terms())
-    worker.claim(client, job)
-    locks = await WorkerStake.at(chain, worker.address).locks()
-    assert {nonce: lock.id for nonce, lock in locks.items()} == {1: job}
-    assert locks[1] == await WorkerStake.at(chain, worker.address).lock(1)
+    for _ in range(2):
+        job, _ = client.open(suite.open_terms())
+        worker.claim(client, job)
+    stake = WorkerStake.at(chain, worker.address)
+    locks = await stake.locks()
+    assert {escrow: lock.collateral for escrow, lock in locks.items()} == {
+        account_id(client.address): (await stake.state()).locked
+    }
+    assert locks[account_id(client.address)] == await stake.lock(client.address)
 
 
 async def test_anyone_can_finalize_reclaim_and_deliver_through_the_wrapper(
