@@ -20,7 +20,7 @@ from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.abi_runtime import Message
 from cocoon_sdk.protocol.exit_codes import ExitCode
-from cocoon_sdk.protocol.getters import EscrowGetters
+from cocoon_sdk.protocol.getters import EscrowGetters, WorkerStakeGetters
 from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.sandbox.accounts import EMPTY_ACCOUNT, ShardAccount
 from cocoon_sdk.sandbox.cells import address_key
@@ -100,10 +100,15 @@ def tombstones(client: Client) -> dict[tuple[int, int], m.Tombstone]:
 
 
 def locks(worker: Worker) -> dict[int, m.Lock]:
-    """Read every lock of a stake by nonce."""
-    from cocoon_sdk.protocol.getters import WorkerStakeGetters
+    """Read every lock of a stake by the escrow's account id."""
+    return {key: m.Lock.load(leaf) for key, leaf in _leaves(worker.get(WorkerStakeGetters.locks()), 256)}
 
-    return {key: m.Lock.load(leaf) for key, leaf in _leaves(worker.get(WorkerStakeGetters.locks()), 32)}
+
+def set_aside(worker: Worker) -> int:
+    """Read how many claims have the gas of their submission set aside: no getter shows it."""
+    data = worker.suite.chain.account(worker.address).data
+    assert data is not None
+    return data.begin_parse().skip_bits(_STAKE_HEAD_BITS).load_uint(16) & 255
 
 
 def _leaves(root: Cell | None, width: int) -> list[tuple[int, Any]]:
@@ -112,6 +117,8 @@ def _leaves(root: Cell | None, width: int) -> list[tuple[int, Any]]:
     return list(HashMap.parse(root.begin_parse(), width).items())
 
 
+_STAKE_HEAD_BITS = 128
+"""Sequence number and bucket stand in front of the counts of a stake."""
 TOMBSTONE_REWARD, TOMBSTONE_SLASH, TOMBSTONE_RELEASE = 0, 1, 2
 
 
@@ -139,7 +146,8 @@ def check_stake(worker: Worker) -> None:
     assert state.locks == len(held) <= c.MAX_LOCKS
     assert state.stake >= state.locked + state.unbonding
     assert state.balance >= state.stake + state.earned + state.fee_due
-    assert all(0 < nonce < state.next_nonce for nonce in held)
+    assert all(lock.collateral > 0 for lock in held.values())
+    assert held or set_aside(worker) == 0
 
 
 # -- refusals -----------------------------------------------------------------------------------------------

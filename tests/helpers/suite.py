@@ -52,6 +52,7 @@ class Account:
     owner: Actor
     key: SigningKey
     purpose: int
+    index: int = 0
 
     @property
     def address(self) -> Address:
@@ -136,7 +137,7 @@ class Worker(Account):
         assert job is not None
         return m.JobTarget(
             escrow_owner=signing.account_id(client.owner.address),
-            escrow_index=0,
+            escrow_index=client.index,
             previous_code=False,
             collateral=Nano(job.collateral),
             job_hash=signing.job_hash(job.terms),
@@ -215,12 +216,17 @@ class Suite:
     def params_cell(self) -> Cell:
         return self.get(self.network.registry, RegistryGetters.params())
 
-    def client(self, name: str, deposit: int = Nano.ton(100), daily_limit: int = Nano.ton(10_000)) -> Client:
+    def client(
+        self,
+        name: str,
+        deposit: int = Nano.ton(100),
+        daily_limit: int = Nano.ton(10_000),
+        index: int = 0,
+    ) -> Client:
         """Deploy an escrow that is active and funded."""
         owner = self.chain.actor(name, Nano.ton(10_000))
-        client = Client(
-            self, self.network.escrow(owner.address), owner, key_of(name), c.PURPOSE_ESCROW_EXTERNAL
-        )
+        deployment = self.network.escrow(owner.address, index)
+        client = Client(self, deployment, owner, key_of(name), c.PURPOSE_ESCROW_EXTERNAL, index)
         body = m.ConfigureEscrow(
             query_id=0, hot_key=client.key.verify_key.to_int(), daily_limit=Nano(daily_limit), allowed=None
         )
