@@ -6,7 +6,7 @@ Nothing here serves, writes to disk or waits. Everything works on the engine's c
 from cocoon_sdk.sandbox.blocks.archive import BlockArchive
 from cocoon_sdk.sandbox.blocks.block import BASECHAIN, MASTERCHAIN, WHOLE_SHARD, Block, BlockId, MasterBlock
 from cocoon_sdk.sandbox.blocks.errors import BlockNotFoundError, SealError, TransactionNotFoundError
-from cocoon_sdk.sandbox.blocks.producer import BlockProducer
+from cocoon_sdk.sandbox.blocks.producer import BlockProducer, Mark
 
 __all__ = [
     "BASECHAIN",
@@ -16,6 +16,7 @@ __all__ = [
     "BlockNotFoundError",
     "BlockProducer",
     "MASTERCHAIN",
+    "Mark",
     "MasterBlock",
     "SealError",
     "TransactionNotFoundError",

@@ -60,6 +60,12 @@ class BlockArchive:
             raise _missing(f"block {seqno} of workchain {workchain}", f"blocks 1 to {len(self)} exist")
         return _of(workchain, self._masters[seqno - 1])
 
+    def master(self, seqno: int) -> MasterBlock:
+        """Return a masterchain block by its number; raises `BlockNotFoundError`."""
+        found = self.by_seqno(MASTERCHAIN, seqno)
+        assert isinstance(found, MasterBlock)
+        return found
+
     def by_lt(self, workchain: int, lt: int) -> Block:
         """Return the block whose logical times include `lt`; between two blocks, the later one.
 
@@ -98,8 +104,7 @@ class BlockArchive:
 
         Raises `BlockNotFoundError`.
         """
-        found = self.by_seqno(MASTERCHAIN, block.seqno)
-        assert isinstance(found, MasterBlock)
+        found = self.master(block.seqno)
         if block is not found and block is not found.shard_block:
             raise _missing(f"block {block.id}", "it was taken back")
         return found

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from pytoniq_core import Cell
 
 from cocoon_sdk.sandbox.blockchain import Blockchain, block_seed
 from cocoon_sdk.sandbox.blocks import descriptors as tlb
-from cocoon_sdk.sandbox.blocks.archive import BlockArchive
+from cocoon_sdk.sandbox.blocks.archive import ArchiveMark, BlockArchive
 from cocoon_sdk.sandbox.blocks.augmented import AugmentedDict, Leaf, Touched
 from cocoon_sdk.sandbox.blocks.block import (
     BASECHAIN,
@@ -44,14 +44,18 @@ from cocoon_sdk.sandbox.blocks.master import (
     shard_hashes,
     supply,
 )
+from cocoon_sdk.sandbox.blocks.resume import states_of
 from cocoon_sdk.sandbox.blocks.routing import Traffic, account_blocks, by_in_message, route
 from cocoon_sdk.sandbox.blocks.state import ACCOUNTS, QUEUE, ChainState, account_leaf, state_update
 from cocoon_sdk.sandbox.cells import NativeCell, native_hash
+from cocoon_sdk.sandbox.config import NetworkConfig
 from cocoon_sdk.sandbox.messages import Message
 from cocoon_sdk.sandbox.transactions import Transaction
 
 _LT_PER_BLOCK = 1_000_000
 _VERSION_PARAM = 8
+
+Delivered = tuple[frozenset[int], frozenset[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,14 @@ class _Moment:
     basechain: ChainState
     masterchain: ChainState
     extra: MasterExtra
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point in a producer's life; give it back to `BlockProducer.rewind`."""
+
+    archive: ArchiveMark
+    moment: _Moment
 
 
 @dataclass(slots=True)
@@ -101,15 +113,74 @@ class BlockProducer:
     Accounts that are there already become part of the zero states. `seed` gives the validator's key.
     """
 
+    archive: BlockArchive
+    config: NetworkConfig
+    zero_states: tuple[NativeCell, NativeCell]
+
     def __init__(self, blockchain: Blockchain, *, seed: bytes = b"") -> None:
+        self._prepare(blockchain, seed)
+        self._begin(blockchain)
+        self.seal(())
+
+    @classmethod
+    def resume(
+        cls,
+        blockchain: Blockchain,
+        archive: BlockArchive,
+        zero_states: tuple[NativeCell, NativeCell],
+        delivered: Delivered,
+        *,
+        seed: bytes = b"",
+    ) -> Self:
+        """Go on after an archive's head, with a blockchain that is as that block left it.
+
+        `zero_states` are the masterchain's and the basechain's; `delivered` as that producer had it. Raises
+        `MalformedError` when the head's states cannot be read.
+        """
+        producer = cls.__new__(cls)
+        producer._prepare(blockchain, seed)
+        producer._moment = _Moment(*states_of(archive.head, archive.head.shard_block, delivered))
+        producer.archive, producer.zero_states = archive, zero_states
+        producer._configure(NetworkConfig(producer._moment.extra.config))
+        return producer
+
+    def _prepare(self, blockchain: Blockchain, seed: bytes) -> None:
         self.blockchain = blockchain
         self.validator = Validator.of_seed(seed)
         self._set_hash = self.validator.set_hash
         self._creator = bits256(self.validator.public_key)
         self._library_cells: tuple[Cell, ...] = ()
         self._library_root: NativeCell | None = None
-        self._begin(blockchain)
-        self.seal(())
+
+    def _configure(self, config: NetworkConfig) -> None:
+        self.config = config
+        version = config.native_param(_VERSION_PARAM)
+        self._software = global_version("" if version is None else read_cell(version)[0])
+        self._config_address = config_address(config)
+
+    # -- going back ---------------------------------------------------------------------------------------
+
+    @property
+    def delivered(self) -> Delivered:
+        """Keys of messages in the basechain's and the masterchain's queue that the other one has taken."""
+        return self._moment.basechain.delivered, self._moment.masterchain.delivered
+
+    def mark(self) -> Mark:
+        """Return what `rewind` needs to come back to now."""
+        return Mark(self.archive.mark(), self._moment)
+
+    def mark_at(self, seqno: int, delivered: Delivered) -> Mark:
+        """Return the mark of an earlier block, from what was delivered then. Raises `BlockNotFoundError`."""
+        block = self.archive.master(seqno)
+        return Mark(
+            ArchiveMark(self.archive.masters()[:seqno]),
+            _Moment(*states_of(block, block.shard_block, delivered)),
+        )
+
+    def rewind(self, mark: Mark) -> None:
+        """Come back to a mark; blocks that it does not have vanish. The blockchain has to be restored too."""
+        self.archive.rewind(mark.archive)
+        self._moment = mark.moment
 
     # -- the beginning ----------------------------------------------------------------------------------------
 
@@ -118,9 +189,7 @@ class BlockProducer:
         basechain = self._zero_state(BASECHAIN, None)
         basechain_id = _sealed_id(BASECHAIN, 0, basechain.cell)
         config = with_basechain(config, basechain_id)
-        version = config.native_param(_VERSION_PARAM)
-        self._software = global_version("" if version is None else read_cell(version)[0])
-        self._config_address = config_address(config)
+        self._configure(config)
         extra = MasterExtra(
             shards=None,
             config_address=self._config_address,
@@ -132,7 +201,6 @@ class BlockProducer:
             last_key_block="",
         )
         masterchain = self._zero_state(MASTERCHAIN, extra.cell())
-        self.config = config
         self._moment = _Moment(basechain, masterchain, extra)
         self.archive = BlockArchive(_sealed_id(MASTERCHAIN, 0, masterchain.cell), basechain_id)
         self.zero_states = (masterchain.cell, basechain.cell)
