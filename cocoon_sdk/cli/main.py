@@ -44,6 +44,13 @@ def root(
     endpoint: Annotated[
         str | None, typer.Option(metavar="URL", help="toncenter-compatible API [COCOON_ENDPOINT].")
     ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mainnet|testnet|FILE",
+            help="TON's liteservers instead of an API: a name, or a global configuration [COCOON_NETWORK].",
+        ),
+    ] = None,
     registry: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Registry of the network [COCOON_REGISTRY].")
     ] = None,
@@ -53,7 +60,7 @@ def root(
     ] = False,
 ) -> None:
     """Take options that stand in front of every command."""
-    GLOBAL.endpoint, GLOBAL.registry, GLOBAL.debug = endpoint, registry, debug
+    GLOBAL.endpoint, GLOBAL.network, GLOBAL.registry, GLOBAL.debug = endpoint, network, registry, debug
 
 
 def main() -> None:

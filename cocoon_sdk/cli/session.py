@@ -37,6 +37,7 @@ class GlobalOptions:
     """Options in front of the command; None leaves it to the settings."""
 
     endpoint: str | None = None
+    network: str | None = None
     registry: str | None = None
     debug: bool = False
 
@@ -61,24 +62,44 @@ class Session:
         if self._settings is None:
             from cocoon_sdk.cli.settings import load_settings
 
-            given = {"endpoint": GLOBAL.endpoint, "registry": GLOBAL.registry}
+            given = {"endpoint": GLOBAL.endpoint, "network": GLOBAL.network, "registry": GLOBAL.registry}
+            if GLOBAL.endpoint is not None and GLOBAL.network is not None:
+                raise ConfigError(
+                    "two ways to the chain are named",
+                    why="--endpoint is an HTTP API, --network are liteservers",
+                    hint="Pass one of them",
+                )
+            if GLOBAL.endpoint is not None:
+                given["network"] = ""  # what is typed wins over a network in the settings
             self._settings = load_settings(**{**given, **self.options})
         return self._settings
 
     @property
     def chain(self) -> Chain:
-        """The network, through the endpoint of the settings."""
+        """The network, through the endpoint or the liteservers of the settings."""
         if self._chain is None:
-            from cocoon_sdk.chain.toncenter import ToncenterChain
-
-            settings = self.settings
-            key = None if settings.api_key is None else settings.api_key.get_secret_value()
-            chain = ToncenterChain(
-                settings.endpoint, api_key=key, max_lag_s=settings.max_lag_s, poll_s=settings.poll_s
-            )
+            chain = self._liteservers() if self.settings.network else self._toncenter()
             self.closing.push_async_callback(chain.close)
             self._chain = chain
         return self._chain
+
+    def _toncenter(self) -> Chain:
+        from cocoon_sdk.chain.toncenter import ToncenterChain
+
+        settings = self.settings
+        key = None if settings.api_key is None else settings.api_key.get_secret_value()
+        return ToncenterChain(
+            settings.endpoint, api_key=key, max_lag_s=settings.max_lag_s, poll_s=settings.poll_s
+        )
+
+    def _liteservers(self) -> Chain:
+        from cocoon_sdk.chain.liteserver import LiteserverChain
+        from cocoon_sdk.chain.liteserver_blocks import Trust
+        from cocoon_sdk.chain.liteserver_config import LiteserverConfig
+
+        settings = self.settings
+        config = LiteserverConfig.load(settings.network or "")
+        return LiteserverChain(config, trust=Trust(settings.trust), max_lag_s=settings.max_lag_s)
 
     @property
     def network(self) -> Network:

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
         "https://toncenter.com/api/v2"
     )
     """A toncenter-compatible HTTP API."""
+    network: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    """Liteservers instead of the API: `mainnet`, `testnet`, or a file of the form of global.config.json."""
+    trust: Literal["proven", "agreed", "server"] = "agreed"
+    """Why a liteserver's block is believed: signatures since the known key block, two servers, or one."""
     api_key: SecretStr | None = None
     registry: str | None = None
     """Address of the registry that names the network."""

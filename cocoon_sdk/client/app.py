@@ -101,7 +101,10 @@ class AsyncCocoon:
         api_key: str | None = None,
         **options: Any,
     ) -> Self:
-        """Make a client over a toncenter v2 HTTP endpoint; `options` as in the constructor."""
+        """Make a client over a toncenter v2 HTTP endpoint, or over liteservers: `mainnet`, `testnet`, a file.
+
+        `options` as in the constructor. Raises `ConfigError`.
+        """
         chain = connect_chain(endpoint, api_key=api_key, clock=options.get("clock"))
         return cls(chain, registry, hot_key, owner=owner, **options)
 

@@ -79,12 +79,16 @@ class _Section(BaseModel):
 
 
 class ChainConfig(_Section):
-    """Where the network is read and written: a toncenter-compatible HTTP API."""
+    """Where the network is read and written: a toncenter-compatible HTTP API, or liteservers."""
 
     url: Annotated[str, StringConstraints(pattern=r"\Ahttps?://[!-~]{1,500}\z")] = (
         "https://toncenter.com/api/v2"
     )
     api_key: SecretStr | None = None
+    network: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = None
+    """Liteservers instead of the API: `mainnet`, `testnet`, or a file of the form of global.config.json."""
+    trust: Literal["proven", "agreed", "server"] = "agreed"
+    """Why a liteserver's block is believed: signatures since the known key block, two servers, or one."""
 
 
 class EngineConfig(_Section):

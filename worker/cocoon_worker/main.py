@@ -18,6 +18,9 @@ from typing import Final
 import structlog
 
 from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.chain.liteserver import LiteserverChain
+from cocoon_sdk.chain.liteserver_blocks import Trust
+from cocoon_sdk.chain.liteserver_config import LiteserverConfig
 from cocoon_sdk.chain.toncenter import ToncenterChain
 from cocoon_sdk.clock import Clock
 from cocoon_sdk.errors import CocoonError, ConfigError
@@ -33,6 +36,8 @@ EXIT_FAILED: Final = 1
 
 def make_chain(config: WorkerConfig) -> Chain:
     """Return the chain adapter that the settings name. Raises `ConfigError`."""
+    if config.chain.network is not None:
+        return LiteserverChain(LiteserverConfig.load(config.chain.network), trust=Trust(config.chain.trust))
     key = config.chain.api_key
     return ToncenterChain(config.chain.url, api_key=None if key is None else key.get_secret_value())
 
