@@ -134,7 +134,7 @@ def payload_place(data: Cell | None) -> PayloadPlace:
 
 
 def bounced_amount(message: ChainMessage) -> Nano:
-    """Read the amount that a bounced outcome still shows: operation, id, collateral, amount follow the marker.
+    """Read the amount that a bounced outcome still shows: operation, id, collateral, amount follow a marker.
 
     A reward is owed with what came back at most: what the account burned on its way is its own loss.
     """

@@ -128,7 +128,7 @@ class Answer(StrEnum):
     THROWN = "thrown"
     """The internal message fails with the exit code; its value bounces."""
     GONE = "Gone"
-    """The worker gets `Gone`, which frees the lock that this very message made."""
+    """The worker gets `Gone`, which frees what this very message had locked."""
     IGNORED = "ignored"
     """Nothing changes, nothing is answered."""
 
@@ -277,10 +277,9 @@ def refusal(state: JobState, action: JobAction, timing: Timing) -> Refusal | Non
     if action in _OPENINGS:
         return Refusal(Answer.REFUSED, ExitCode.UNEXPECTED_ID)  # ids never come back
     if action in _WORKERS_STEPS:
-        claimed_once = state in (_S.CLAIMED, _S.SUBMITTED, _S.DISPUTED)
-        # A submission on one's own claim must not free the lock that the escrow still counts on.
-        kept = action is _A.SUBMIT_CLAIMED and claimed_once
-        return Refusal(Answer.IGNORED) if kept else Refusal(Answer.GONE)
+        # It locked nothing, and the entry that names this worker stays: there is nothing to answer.
+        named = action is _A.SUBMIT_CLAIMED and state in _WITH_ENTRY - {_S.OPEN}
+        return Refusal(Answer.IGNORED) if named else Refusal(Answer.GONE)
     answer = Answer.REFUSED if action.actor is Actor.CLIENT else Answer.THROWN
     if state not in _WITH_ENTRY:
         return Refusal(answer, ExitCode.NO_JOB)
