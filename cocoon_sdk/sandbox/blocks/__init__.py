@@ -7,6 +7,19 @@ from cocoon_sdk.sandbox.blocks.archive import BlockArchive
 from cocoon_sdk.sandbox.blocks.block import BASECHAIN, MASTERCHAIN, WHOLE_SHARD, Block, BlockId, MasterBlock
 from cocoon_sdk.sandbox.blocks.errors import BlockNotFoundError, SealError, TransactionNotFoundError
 from cocoon_sdk.sandbox.blocks.producer import BlockProducer, Mark
+from cocoon_sdk.sandbox.blocks.proofs import (
+    ForwardLink,
+    account_proof,
+    config_proof,
+    forward_link,
+    header_proof,
+    header_root,
+    shard_descr,
+    shard_proof,
+    shards_data,
+    shards_proof,
+    transactions_proof,
+)
 
 __all__ = [
     "BASECHAIN",
@@ -15,10 +28,21 @@ __all__ = [
     "BlockId",
     "BlockNotFoundError",
     "BlockProducer",
+    "ForwardLink",
     "MASTERCHAIN",
     "Mark",
     "MasterBlock",
     "SealError",
     "TransactionNotFoundError",
     "WHOLE_SHARD",
+    "account_proof",
+    "config_proof",
+    "forward_link",
+    "header_proof",
+    "header_root",
+    "shard_descr",
+    "shard_proof",
+    "shards_data",
+    "shards_proof",
+    "transactions_proof",
 ]

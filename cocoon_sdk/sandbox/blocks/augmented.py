@@ -115,7 +115,8 @@ class Edge(Generic[Extra]):
         bits = write_label(self.opened(kind).label, self.length) + kind.write(self.extra)
         if self.leaf is not None:
             return bits + self.leaf.bits, self.leaf.refs
-        assert self.left is not None and self.right is not None
+        assert self.left is not None
+        assert self.right is not None
         return bits, (self.left.cell(kind), self.right.cell(kind))
 
     def cell_with(self, kind: Augmentation[Extra], refs: Iterable[NativeCell]) -> NativeCell:
@@ -200,7 +201,8 @@ class AugmentedDict(Generic[Extra]):
             if edge.leaf is not None:
                 yield int(prefix, 2), edge.leaf
             else:
-                assert edge.left is not None and edge.right is not None
+                assert edge.left is not None
+                assert edge.right is not None
                 waiting += [(prefix + "1", edge.right), (prefix + "0", edge.left)]
 
     def changed(
@@ -234,7 +236,8 @@ class _Editor(Generic[Extra]):
             return self._split(edge, path, leaf)
         if edge.leaf is not None:
             return Edge.of_leaf(label, leaf)
-        assert edge.left is not None and edge.right is not None
+        assert edge.left is not None
+        assert edge.right is not None
         below = path[len(label) + 1 :]
         if path[len(label)] == "0":
             return Edge.of_fork(self._kind, label, self.put(edge.left, below, leaf), edge.right)
@@ -255,7 +258,8 @@ class _Editor(Generic[Extra]):
         if edge.leaf is not None:
             self._touched[id(edge)] = edge
             return None
-        assert edge.left is not None and edge.right is not None
+        assert edge.left is not None
+        assert edge.right is not None
         bit, below = path[len(label)], path[len(label) + 1 :]
         inside, beside = (edge.left, edge.right) if bit == "0" else (edge.right, edge.left)
         rest = self.remove(inside, below)
@@ -272,7 +276,8 @@ class _Editor(Generic[Extra]):
     def _relabelled(self, edge: Edge[Extra], label: str) -> Edge[Extra]:
         if edge.leaf is not None:
             return Edge.of_leaf(label, edge.leaf)
-        assert edge.left is not None and edge.right is not None
+        assert edge.left is not None
+        assert edge.right is not None
         return Edge.of_fork(self._kind, label, edge.left, edge.right)
 
 
@@ -294,16 +299,18 @@ def pruned_versions(
             shared.add(id(edge))
             return edge.pruned(kind)
         if edge.opened(kind).leaf is None:
-            assert edge.left is not None and edge.right is not None
+            assert edge.left is not None
+            assert edge.right is not None
             return edge.cell_with(kind, (old_side(edge.left), old_side(edge.right)))
         refs = leaves.get(id(edge))
-        return edge.cell_with(kind, [prune(ref) for ref in edge.leaf.refs] if refs is None else refs)
+        return edge.cell_with(kind, [prune(ref) for ref in edge.content(kind)[1]] if refs is None else refs)
 
     def new_side(edge: Edge[Extra]) -> NativeCell:
         if id(edge) in shared:
             return edge.pruned(kind)
         if edge.leaf is None:
-            assert edge.left is not None and edge.right is not None
+            assert edge.left is not None
+            assert edge.right is not None
             return edge.cell_with(kind, (new_side(edge.left), new_side(edge.right)))
         refs = leaves.get(id(edge))
         return edge.cell(kind) if refs is None else edge.cell_with(kind, refs)

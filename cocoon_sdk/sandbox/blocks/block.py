@@ -7,11 +7,15 @@ leads to. Knows nothing of how blocks are made, kept or served.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cocoon_sdk.sandbox.blocks.cells import bits256, make_cell, read_cell, to_boc
 from cocoon_sdk.sandbox.blocks.merkle import way_to
 from cocoon_sdk.sandbox.cells import NativeCell
 from cocoon_sdk.sandbox.transactions import Transaction
+
+if TYPE_CHECKING:
+    from cocoon_sdk.sandbox.blocks.genesis import Validator
 
 BASECHAIN = 0
 MASTERCHAIN = -1
@@ -96,9 +100,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MasterBlock(Block):
-    """A masterchain block, and the basechain block that it committed."""
+    """A masterchain block, the basechain block that it committed, and the validator that signs it."""
 
     shard_block: Block
+    validator: Validator
 
 
 def ext_blk_ref(block: BlockId, end_lt: int) -> str:

@@ -53,7 +53,8 @@ class Validator:
 
     def sign(self, block: BlockId) -> bytes:
         """Return the 64 bytes of signature of a masterchain block."""
-        return self.key.sign(_SIGNED_BLOCK_MAGIC + block.root_hash + block.file_hash).signature
+        signature: bytes = self.key.sign(_SIGNED_BLOCK_MAGIC + block.root_hash + block.file_hash).signature
+        return signature
 
     @property
     def set_hash(self) -> int:

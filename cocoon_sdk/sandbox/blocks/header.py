@@ -66,7 +66,7 @@ class ValueFlow:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What `BlockInfo` says. `software` is the configuration's `GlobalVersion`, references are `ExtBlkRef`."""
+    """What `BlockInfo` says. `software` is `GlobalVersion`, references are `ExtBlkRef`, as bits."""
 
     workchain: int
     seqno: int
@@ -118,5 +118,5 @@ def extra_cell(
 
 
 def global_version(param_8: str) -> str:
-    """Return the bits of `GlobalVersion` for a header from those of ConfigParam 8; nothing set gives zeros."""
+    """Return the bits of `GlobalVersion` for a header from those of ConfigParam 8; unset gives zeros."""
     return param_8 or f"{0xC4:08b}{0:096b}"

@@ -182,7 +182,7 @@ class BlockProducer:
         self.archive.rewind(mark.archive)
         self._moment = mark.moment
 
-    # -- the beginning ----------------------------------------------------------------------------------------
+    # -- the beginning ------------------------------------------------------------------------------------
 
     def _begin(self, blockchain: Blockchain) -> None:
         config = with_validator(blockchain.config, self.validator, blockchain.now)
@@ -233,7 +233,7 @@ class BlockProducer:
             custom=custom,
         )
 
-    # -- sealing ------------------------------------------------------------------------------------------------
+    # -- sealing ------------------------------------------------------------------------------------------
 
     def seal(self, transactions: Sequence[Transaction]) -> MasterBlock:
         """Seal transactions, in order of execution, as one basechain and one masterchain block.
@@ -350,7 +350,8 @@ class BlockProducer:
         key = (extra.config_address, extra.config) if times.seqno == KEY_BLOCK_SEQNO else None
         update = self._update(draft, new, custom)
         root = self._root(times, new, flow, parts, update, block_extra(shards, shard_block, key))
-        return MasterBlock(**_fields(new, root, draft, times, flow), shard_block=shard_block), new, extra
+        fields = _fields(new, root, draft, times, flow)
+        return MasterBlock(**fields, shard_block=shard_block, validator=self.validator), new, extra
 
     def _next_state(self, draft: _Draft, times: _Times, flow: ValueFlow, **changes: Any) -> ChainState:
         return replace(

@@ -190,7 +190,8 @@ def state_update(
 
 
 def _compare(before: Edge[int], after: Edge[int], leaves: dict[int, tuple[NativeCell, ...]]) -> None:
-    assert before.leaf is not None and after.leaf is not None
+    assert before.leaf is not None
+    assert after.leaf is not None
     pruned = pruned_difference(before.leaf.refs[0], after.leaf.refs[0])
     leaves[id(before)], leaves[id(after)] = (pruned[0],), (pruned[1],)
 
