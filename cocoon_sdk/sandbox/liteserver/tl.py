@@ -184,8 +184,10 @@ class Schema:
 
 
 def _integer(size: int, *, signed: bool) -> tuple[_Write, _Read]:
+    """Signed types take unsigned values too: hashes, logical times and times after 2038 travel in them."""
+
     def write(into: bytearray, value: int) -> None:
-        into += value.to_bytes(size, "little", signed=signed)
+        into += value.to_bytes(size, "little", signed=value < 0)
 
     def read(source: Source) -> int:
         return int.from_bytes(source.take(size), "little", signed=signed)
