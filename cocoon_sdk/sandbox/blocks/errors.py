@@ -12,6 +12,10 @@ class BlockNotFoundError(SandboxError):
     """The archive has no such block."""
 
 
+class StateGoneError(BlockNotFoundError):
+    """The block is there, but the state after it is no longer kept, as on a node that is no archive."""
+
+
 class TransactionNotFoundError(SandboxError):
     """The archive has no such transaction."""
 

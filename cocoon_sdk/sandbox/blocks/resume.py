@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.sandbox.blocks import descriptors as tlb
 from cocoon_sdk.sandbox.blocks.augmented import AugmentedDict
-from cocoon_sdk.sandbox.blocks.block import BASECHAIN, MASTERCHAIN, WHOLE_SHARD, Block, BlockId
+from cocoon_sdk.sandbox.blocks.block import BASECHAIN, MASTERCHAIN, WHOLE_SHARD, Block, BlockId, MasterBlock
 from cocoon_sdk.sandbox.blocks.cells import make_cell, read_cell, read_coins
+from cocoon_sdk.sandbox.blocks.errors import StateGoneError
 from cocoon_sdk.sandbox.blocks.master import OLD_BLOCKS, MasterExtra
 from cocoon_sdk.sandbox.blocks.state import ACCOUNTS, QUEUE, ChainState
 from cocoon_sdk.sandbox.cells import NativeCell, native_hash
@@ -21,7 +23,7 @@ from cocoon_sdk.sandbox.engine import load_as_cell_slice
 
 _EXT_BLK_REF_BITS = 64 + 32 + 256 + 256
 _LOADS_BITS = 128
-_UPDATE_REF, _EXTRA_REF, _ACCOUNT_BLOCKS_REF = 2, 3, 2
+_INFO_REF, _UPDATE_REF, _EXTRA_REF, _ACCOUNT_BLOCKS_REF = 0, 2, 3, 2
 _HASH_BITS = 256
 
 
@@ -75,9 +77,71 @@ def read_master_extra(custom: NativeCell) -> MasterExtra:
     return extra
 
 
+class ForgottenBlock(Block):
+    """A block whose state is no longer kept: whoever asks for it gets a `StateGoneError`."""
+
+    @property
+    def state(self) -> NativeCell:
+        """Raise `StateGoneError`."""
+        raise _gone(self)
+
+    @state.setter
+    def state(self, _: NativeCell) -> None:
+        """Forget it."""
+
+
+class ForgottenMasterBlock(MasterBlock):
+    """The same for a masterchain block."""
+
+    @property
+    def state(self) -> NativeCell:
+        """Raise `StateGoneError`."""
+        raise _gone(self)
+
+    @state.setter
+    def state(self, _: NativeCell) -> None:
+        """Forget it."""
+
+
+def _gone(block: Block) -> StateGoneError:
+    return StateGoneError(
+        f"the state after block {block.id} is gone",
+        why="the sandbox was started again since then and keeps only newer states",
+        hint="ask at a newer block",
+    )
+
+
 def block_id(workchain: int, seqno: int, root: NativeCell, boc: bytes) -> BlockId:
     """Return the id of a block, or of a zero state, from its root and its bytes."""
     return BlockId(workchain, WHOLE_SHARD, seqno, native_hash(root), hashlib.sha256(boc).digest())
+
+
+class ReadHeader(NamedTuple):
+    """What of a block's header an archive needs; `previous` is the root hash of the block before."""
+
+    workchain: int
+    seqno: int
+    gen_utime: int
+    start_lt: int
+    end_lt: int
+    is_key: bool
+    previous: bytes
+
+
+def header_of(block: NativeCell) -> ReadHeader:
+    """Read a block's header."""
+    bits, refs = read_cell(read_cell(block)[1][_INFO_REF])
+    previous = load_as_cell_slice(refs[-1], False)
+    previous.advance(64 + 32)
+    return ReadHeader(
+        workchain=_signed(bits[152:184]),
+        seqno=int(bits[80:112], 2),
+        gen_utime=int(bits[248:280], 2),
+        start_lt=int(bits[280:344], 2),
+        end_lt=int(bits[344:408], 2),
+        is_key=bits[70] == "1",
+        previous=int(previous.load_uint(_HASH_BITS)).to_bytes(32, "big"),
+    )
 
 
 def state_update_of(block: NativeCell) -> NativeCell:
