@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from pytoniq_core import Address, Cell
 
+from cocoon_sdk.chain.boc import encode_boc_base64
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.sandbox.engine import PyCellBuilder, PyDict, load_as_cell_slice, parse_string_to_cell
 
@@ -25,7 +26,8 @@ _ADDRESS_HASH_BITS = 256
 
 def to_native(cell: Cell) -> NativeCell:
     """Convert a public cell to the engine's."""
-    return parse_string_to_cell(base64.b64encode(cell.to_boc()).decode())
+    # Not the library's own writer: that visits a shared cell once for every way to it.
+    return parse_string_to_cell(encode_boc_base64(cell))
 
 
 def from_native(native: NativeCell) -> Cell:
