@@ -67,7 +67,7 @@ def test_worker_can_submit_with_the_gas_that_its_claim_set_aside(
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
     worker.from_owner(m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(worker.get_state().gas)))
-    worker.submit_claimed(1, Nano.ton(1))
+    worker.submit_claimed(client, number, Nano.ton(1))
     job = client.job(number)
     assert job is not None
     assert job.status == 2
@@ -173,7 +173,7 @@ def test_nobody_can_void_claimed_work_by_syncing_the_stake(
     worker.claim(client, number)
     govern(world, m.Execute(query_id=0))
     sync(world, worker)
-    worker.submit_claimed(1, Nano.ton(1))
+    worker.submit_claimed(client, number, Nano.ton(1))
     job = client.job(number)
     assert job is not None
     assert job.status == 2

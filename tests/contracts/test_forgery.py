@@ -13,7 +13,7 @@ from cocoon_sdk.protocol import signing
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
 from tests.contracts.test_parameters import next_version
-from tests.helpers.audit import World, entries, locks, state_of
+from tests.helpers.audit import World, entries, locks, set_aside, state_of
 from tests.helpers.suite import GAS, Client, Worker, key_of
 
 PRICE = Nano.ton(1)
@@ -25,7 +25,6 @@ def forged_claim(world: World, client: Client, number: int, owner: Address, **ch
     binding = signing.binding_hash(world.suite.params_cell, job.terms)
     fields: dict[str, object] = {
         "id": number,
-        "nonce": 1,
         "collateral": job.collateral,
         "binding": binding,
         "operator_key": key_of("forger").verify_key.to_int(),
@@ -99,7 +98,7 @@ def test_escrow_with_other_code_cannot_lock_or_slash(world: World, worker: Worke
     assert claim.dst != fake.address
     data, _ = state_of(world.chain, worker.address)
     for source in (fake.address, Address((-1, claim.dst.hash_part))):
-        body = m.Slash(id=1, nonce=1, amount=10**10, back=10**10)
+        body = m.Slash(id=1, collateral=10**10, amount=10**10, back=10**10, unused=True)
         world.chain.send_internal(worker.address, GAS, body.to_cell(), src=source)
     assert state_of(world.chain, worker.address)[0] == data
     world.chain.release()
@@ -109,7 +108,7 @@ def test_escrow_with_other_code_cannot_lock_or_slash(world: World, worker: Worke
 def test_escrow_of_another_network_is_another_account(world: World, client: Client, worker: Worker) -> None:
     foreign = Network(world.suite.governor.address)
     assert foreign.escrow(client.owner.address).address != client.address
-    body = m.Slash(id=1, nonce=1, amount=10**9, back=0)
+    body = m.Slash(id=1, collateral=10**9, amount=10**9, back=0, unused=False)
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
     world.chain.send_internal(
@@ -120,18 +119,22 @@ def test_escrow_of_another_network_is_another_account(world: World, client: Clie
 
 
 def test_genuine_escrow_cannot_slash_beyond_its_own_job(world: World, client: Client, worker: Worker) -> None:
-    """A second client with a genuine escrow, the same job id and the same nonce touches nothing."""
+    """A second client with a genuine escrow, the same job id and the same collateral touches nothing."""
     rival = world.client("rival")
     number, _ = client.open(world.suite.open_terms())
     rival.open(world.suite.open_terms())
     worker.claim(client, number)
+    lock = worker.lock(client)
+    assert lock is not None
+    collateral, held = int(lock.collateral), locks(worker)
     for body in (
-        m.Slash(id=number, nonce=1, amount=10**9, back=10**9),
-        m.Release(id=number, nonce=1),
-        m.Reward(id=number, nonce=1, amount=0, fee=0),
+        m.Slash(id=number, collateral=collateral, amount=10**9, back=10**9, unused=True),
+        m.Release(id=number, collateral=collateral),
+        m.Reward(id=number, collateral=collateral, amount=0, fee=0, unused=True),
+        m.Gone(id=number, collateral=collateral, unused=True),
     ):
         world.chain.send_internal(worker.address, GAS, body.to_cell(), src=rival.address)
-    assert worker.get_state().locks == 1
+    assert (locks(worker), set_aside(worker)) == (held, 1)
     assert worker.get_state().stake == Nano.ton(100)
 
 

@@ -335,7 +335,7 @@ def test_claimed_job_can_be_submitted_after_a_sync(world: World, client: Client,
     worker.claim(client, number)
     govern(world, m.Execute(query_id=0))
     sync(world, client, worker)
-    worker.submit_claimed(1, Nano.ton(1))
+    worker.submit_claimed(client, number, Nano.ton(1))
     client.act(signing.accept_result(number))
     # Under the old fee.
     assert worker.get_state().fee_due == Nano.ton("0.01")
@@ -434,4 +434,6 @@ def test_client_can_move_to_new_stakes_and_keep_the_old_ones(
     third, _ = client.open(world.suite.open_terms())
     target = dataclasses.replace(worker.target(client, third), own_previous_code=True)
     worker.act(signing.claim(third, target), max_spend=worker.work_spend())
-    assert worker.get_state().locks == 2
+    lock = worker.lock(client)
+    assert lock is not None
+    assert lock.collateral == 2 * Nano.ton(4)

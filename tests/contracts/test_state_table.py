@@ -44,7 +44,6 @@ from tests.helpers.suite import Client, Suite, Worker, as_int, hash_of
 ID = 1
 AMOUNT = Nano.ton("0.4")
 RESULT = hash_of("result")
-_NEW_NONCE = 77
 
 
 @dataclass
@@ -152,7 +151,6 @@ def workers_message(scene: Scene, action: JobAction, worker: Worker) -> m.Claim 
     if action in (JobAction.CLAIM, JobAction.CLAIM_FOREIGN):
         return m.Claim(
             id=ID,
-            nonce=_NEW_NONCE,
             collateral=collateral,
             binding=binding,
             operator_key=worker.key.verify_key.to_int(),
@@ -161,11 +159,9 @@ def workers_message(scene: Scene, action: JobAction, worker: Worker) -> m.Claim 
             previous_code=False,
         )
     if action is JobAction.SUBMIT_CLAIMED:
-        nonce = _NEW_NONCE if job is None or job.nonce == 0 else job.nonce
-        return m.SubmitClaimed(id=ID, nonce=nonce, amount=AMOUNT, result_hash=as_int(RESULT))
+        return m.SubmitClaimed(id=ID, amount=AMOUNT, result_hash=as_int(RESULT))
     return m.Submit(
         id=ID,
-        nonce=0 if job is not None and job.window == 0 else _NEW_NONCE,
         amount=AMOUNT,
         collateral=collateral,
         result_hash=as_int(RESULT),
@@ -237,8 +233,17 @@ def check_refused(scene: Scene, action: JobAction, expected: Refusal) -> None:
         thrown = expected.answer is Answer.THROWN
         assert transaction.success is not thrown
         assert transaction.exit_code == (expected.code if thrown else 0)
-        assert sent(transaction) == (("Gone",) if expected.answer is Answer.GONE else ())
+        answers = [message.content for message in transaction.out_messages if message.content is not None]
+        assert answers == ([gone(scene, action)] if expected.answer is Answer.GONE else [])
     assert scene.job == before
+
+
+def gone(scene: Scene, action: JobAction) -> m.Gone:
+    """What answers a worker: it frees what the very message locked, and what only a claim sets aside."""
+    message = workers_message(scene, action, scene.worker)
+    if isinstance(message, m.SubmitClaimed):
+        return m.Gone(id=ID, collateral=0, unused=False)
+    return m.Gone(id=ID, collateral=message.collateral, unused=isinstance(message, m.Claim))
 
 
 def check_works(scene: Scene, action: JobAction, to: JobState, sends: tuple[str, ...]) -> None:

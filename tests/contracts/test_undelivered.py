@@ -21,6 +21,7 @@ from tests.helpers.audit import (
     gas_fee,
     refused,
     sent,
+    set_aside,
     tombstones,
 )
 from tests.helpers.suite import GAS, Client, Worker, hash_of, key_of
@@ -68,7 +69,7 @@ def test_reward_that_bounces_is_kept_for_the_worker(world: World, client: Client
     number, worker = reward_to_nobody(world, client)
     kept = tombstones(client)[number, TOMBSTONE_REWARD]
     assert signing.account_address(kept.worker) == worker.address
-    assert (kept.nonce, kept.amount, kept.second) == (0, PRICE, Nano.ton("0.01"))
+    assert (kept.collateral, kept.amount, kept.second, kept.unused) == (0, PRICE, Nano.ton("0.01"), False)
     assert kept.expires == world.chain.now + c.HARD_MAX_JOB_LIFE
     state = client.get_state()
     assert (state.jobs, state.reserved) == (0, PRICE)
@@ -221,13 +222,13 @@ def test_slash_is_lost_only_after_the_grace(
 ) -> None:
     number, _ = client.open(world.suite.open_terms(PRICE))
     worker.claim(client, number)
-    lock = worker.lock(1)
+    lock = worker.lock(client)
     assert lock is not None
     world.chain.warp(3601)
     with absent(world.chain, worker.address):
         client.act(signing.reclaim_late(number))
     world.chain.set_now(lock.end)
-    release = m.ReleaseExpired(nonce=1).to_cell()
+    release = m.ReleaseExpired(escrow=signing.account_id(client.address)).to_cell()
     refused(
         world.chain, worker.address, lambda: stranger.send(worker.address, GAS, release), ExitCode.LOCK_ALIVE
     )
@@ -257,10 +258,12 @@ def test_submission_on_a_claim_that_bounces_keeps_the_lock(
     number, _ = client.open(world.suite.open_terms(PRICE))
     worker.claim(client, number)
     world.chain.hold()
-    worker.submit_claimed(1, PRICE)
+    worker.submit_claimed(client, number, PRICE)
     with absent(world.chain, client.address):
         world.chain.release()
-    assert worker.lock(1) is not None
+    lock = worker.lock(client)
+    assert lock is not None
+    assert (lock.collateral, set_aside(worker)) == (Nano.ton(4), 0)
     job = client.job(number)
     assert job is not None
     assert job.status == 1
