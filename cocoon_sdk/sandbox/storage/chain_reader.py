@@ -29,7 +29,7 @@ from cocoon_sdk.sandbox.reading import read_transactions
 from cocoon_sdk.sandbox.storage.database import Database
 from cocoon_sdk.sandbox.transactions import Transaction
 
-STATES_AT_LEAST = 256
+STATES_AT_LEAST = 128
 """Blocks before the newest whose states are built at a start, where that many were kept."""
 
 

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pytoniq_core import begin_cell
+
 from cocoon_sdk.sandbox.blocks import BlockProducer
 from cocoon_sdk.sandbox.blocks.producer import Delivered
 from cocoon_sdk.sandbox.cells import NativeCell, from_native, native_from_boc, to_native
@@ -88,11 +90,21 @@ def state_of(row: Row, accounts: Mapping[int, NativeCell], transactions: Sequenc
         history = state.histories.get(transaction.key)
         state.histories[transaction.key] = (Log() if history is None else history).append(transaction)
         by_lt[transaction.lt] = transaction
+    for key, history in state.histories.items():
+        if key not in state.accounts:
+            # It does not exist (any more), so no block's state has it; its next transaction names its last one.
+            state.accounts[key] = _vanished(history.newest_first(limit=1)[0])
     state.queue = deque(
         QueuedMessage(_cell(boc), int(dst), None if src is None else int(src), int(fee), by_lt.get(parent))
         for boc, dst, src, fee, parent in json.loads(row.queue)
     )
     return state
+
+
+def _vanished(last: Transaction) -> NativeCell:
+    """Return the `ShardAccount` that the engine leaves of an account that does not exist."""
+    account = begin_cell().store_ref(begin_cell().store_bit(0).end_cell())
+    return to_native(account.store_bytes(last.hash).store_uint(last.lt, 64).end_cell())
 
 
 def _cell(text: Any) -> NativeCell:

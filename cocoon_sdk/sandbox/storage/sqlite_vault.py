@@ -21,7 +21,7 @@ from cocoon_sdk.sandbox.storage.errors import corrupt
 from cocoon_sdk.sandbox.storage.moments import COLUMNS, NOW, Row, row_of, state_of
 from cocoon_sdk.sandbox.vault import BASE, Moment, unknown_snapshot
 
-MIN_BLOCKS_BETWEEN_STATES = 1000
+MIN_BLOCKS_BETWEEN_STATES = 256
 """A full state is written only after at least so many blocks, and after as many bytes as it has itself."""
 
 _INSERT_MOMENT = f"INSERT OR REPLACE INTO moments ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
