@@ -20,6 +20,7 @@ _PRUNED_TAG = "00000001"
 _MERKLE_PROOF_TAG = "00000011"
 _MERKLE_UPDATE_TAG = "00000100"
 _LEVEL_1 = "00000001"
+_WITH_HASHES, _HASH_AND_DEPTH = 16, 32 + 2
 
 
 def make_cell(bits: str, *refs: NativeCell) -> NativeCell:
@@ -148,9 +149,13 @@ class _Bag:
         """Yield every cell with its references moved by `offset` and written in `ref_size` bytes."""
         boc, old_size, position = self._boc, self._ref_size, self._payload
         for _ in range(self.count):
-            refs = boc[position] & 7
-            data_end = position + 2 + ((boc[position + 1] + 1) >> 1)
-            yield boc[position:data_end]
+            first, second = boc[position], boc[position + 1]
+            refs = first & 7
+            # The engine writes hashes and depths into some cells of larger bags: readers need none.
+            kept = ((first >> 5).bit_count() + 1) * _HASH_AND_DEPTH if first & _WITH_HASHES else 0
+            data = position + 2 + kept
+            data_end = data + ((second + 1) >> 1)
+            yield bytes((first & ~_WITH_HASHES, second)) + boc[data:data_end]
             for _ in range(refs):
                 index = int.from_bytes(boc[data_end : data_end + old_size], "big")
                 yield (index + offset).to_bytes(ref_size, "big")

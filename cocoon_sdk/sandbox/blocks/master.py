@@ -146,10 +146,10 @@ def block_extra(shards: NativeCell, block: Block, key: tuple[str, NativeCell] | 
 
 def library_dict(libraries: Iterable[Cell]) -> NativeCell | None:
     """Return the root of `HashmapE 256 LibDescr`; in a sandbox libraries are published by nobody (zeros)."""
-    publishers = make_cell(write_label(byte_bits(_PUBLISHER), 256))
+    publishers = write_label(byte_bits(_PUBLISHER), 256)  # `Hashmap 256 True` of one key, inline
     root = empty_dict(256)
     for library in libraries:
-        entry = PyCellBuilder().store_bitstring("00").store_ref(to_native(library)).store_ref(publishers)
+        entry = PyCellBuilder().store_bitstring("00" + publishers).store_ref(to_native(library))
         root.set_builder_str(str(int.from_bytes(library.hash, "big")), entry, "set", 256, False)
     return None if root.is_empty() else root.get_pycell()
 
