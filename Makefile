@@ -24,6 +24,7 @@ UV := uv==0.13.9
 UPGRADE ?=
 UPDATE ?=
 EXAMPLES ?= 300
+LIVES ?= 800
 
 ENGINE ?= vllm
 PROMPT ?= What is the capital of France?
@@ -145,6 +146,14 @@ gas: $(BASE_STAMP) ## Measure the flows of the suite; prints a table, writes bui
 .PHONY: fuzz
 fuzz: $(BASE_STAMP) ## Random lives of the contracts, for about ten minutes (EXAMPLES=300)
 	COCOON_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --timeout=3600 tests/contracts/test_machine.py
+
+.PHONY: fuzz-sandbox
+fuzz-sandbox: $(INTEROP_STAMP) ## Random lives on our sandbox and on @ton/sandbox, for about ten minutes (LIVES=800)
+	COCOON_SANDBOX_LIVES=$(LIVES) $(BIN)/python -m pytest -s --timeout=7200 tests/interop/test_differential.py
+
+.PHONY: bench
+bench: $(INTEROP_STAMP) ## Time the sandbox (beside @ton/sandbox, over ADNL, sealing); prints a table, writes build/bench.json
+	@$(BIN)/python -m tests.bench
 
 .PHONY: contracts
 contracts: $(NODE_STAMP) ## Compile the contracts and regenerate the artifacts
