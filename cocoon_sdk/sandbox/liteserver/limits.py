@@ -16,8 +16,8 @@ class Limits:
     """Connections beyond it are closed at once."""
     handshake_timeout_s: float = 10.0
     """A connection that has not sent its 256 bytes by then is closed."""
-    idle_timeout_s: float = 120.0
-    """A connection that sends nothing for so long is closed; clients ping every few seconds."""
+    idle_timeout_s: float = 600.0
+    """A connection that sends nothing for so long is closed; most clients ping, ton-lite-client does not."""
     write_timeout_s: float = 30.0
     """A client that does not read its answers for so long is cut off."""
     max_frame_bytes: int = 1 << 20
