@@ -64,8 +64,10 @@ GAS_ESCROW_ANYONE: Final = 20000
 """Finalize, ReclaimLate, Deliver at an escrow with 128 jobs."""
 GAS_ESCROW_RESOLVE: Final = 45000
 """Resolve with nine arbiters."""
-GAS_JOB_PATH: Final = 68000
-"""All of a job that draws on its own gas: two externals, two notices, the outcome."""
+GAS_JOB_PATH: Final = 92000
+"""All of a job that draws on its own gas: the external that opens it and two more, two notices, the
+outcome.
+"""
 GAS_SYNC: Final = 40000
 """Answer of the registry, and its use by an account."""
 ACTION_BATCH: Final = 0

@@ -70,9 +70,9 @@ class WorkerStakeGetters:
         return GetterCall("identity", (), AccountIdentity.from_stack)
 
     @staticmethod
-    def lock(escrow: int) -> GetterCall[Lock | None]:
-        """`lock(escrow: int)`."""
-        return GetterCall("lock", (sint(257).stack(escrow),), optional(Lock))
+    def lock(number: int) -> GetterCall[Lock | None]:
+        """`lock(number: int)`."""
+        return GetterCall("lock", (sint(257).stack(number),), optional(Lock))
 
     @staticmethod
     def locks() -> GetterCall[Cell | None]:

@@ -338,12 +338,13 @@ class Deliver(Message):
 class ReleaseExpired(Message):
     """Message `ReleaseExpired`.
 
-    release_expired#d9dc185b escrow:uint256 = InMsg;
+    release_expired#8801a01c lock:uint32 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xD9DC185B
-    LAYOUT: ClassVar[Layout] = ((("escrow", uint(256)),),)
-    escrow: int
+    OPCODE: ClassVar[int] = 0x8801A01C
+    LAYOUT: ClassVar[Layout] = ((("lock", uint(32)),),)
+    lock: int
+    """Number of the lock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,15 +363,16 @@ class Sweep(Message):
 class Claim(Message):
     """Message `Claim`.
 
-    claim#d1feaafb id:uint32 collateral:uint56 binding:uint128 operator_key:uint256 owner:uint256
-    index:uint32 previous_code:Bool = InMsg;
+    claim#72eb1488 id:uint32 collateral:uint53 lock:uint32 binding:uint128 operator_key:uint256
+    owner:uint256 index:uint32 previous_code:Bool = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xD1FEAAFB
+    OPCODE: ClassVar[int] = 0x72EB1488
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("collateral", uint(56)),
+            ("collateral", uint(53)),
+            ("lock", uint(32)),
             ("binding", uint(128)),
             ("operator_key", uint(256)),
             ("owner", uint(256)),
@@ -380,7 +382,8 @@ class Claim(Message):
     )
     id: int
     collateral: int
-    """What the stake has just locked."""
+    lock: int
+    """Lock that the stake has just added the collateral to."""
     binding: int
     """Hash of the stake's parameter cell XOR hash of the job's terms cell, the last 128 bits."""
     operator_key: int
@@ -394,27 +397,29 @@ class Claim(Message):
 class Submit(Message):
     """Message `Submit`.
 
-    submit#52aa10a6 id:uint32 amount:uint56 collateral:uint56 result_hash:uint256 binding:uint128 =
-    InMsg;
+    submit#82930ecc id:uint32 amount:uint53 collateral:uint53 lock:uint32 result_hash:uint256
+    binding:uint128 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x52AA10A6
+    OPCODE: ClassVar[int] = 0x82930ECC
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("amount", uint(56)),
-            ("collateral", uint(56)),
+            ("amount", uint(53)),
+            ("collateral", uint(53)),
+            ("lock", uint(32)),
             ("result_hash", uint(256)),
             ("binding", uint(128)),
         ),
     )
     id: int
     amount: int
-    """56 bits are 72 million TON: more than any single job, and so the body fits beside the header (saves
-    a cell of 500).
+    """53 bits are 9 million TON, more than any single job: so what a bounce brings back of an outcome
+    holds all of it.
     """
     collateral: int
-    """What the stake has just locked; 0 for window 0."""
+    lock: int
+    """Lock that the stake has just added the collateral to; 0 when nothing is locked (window 0)."""
     result_hash: int
     binding: int
     """As in Claim."""
@@ -424,14 +429,14 @@ class Submit(Message):
 class SubmitClaimed(Message):
     """Message `SubmitClaimed`.
 
-    submit_claimed#b5a8ea66 id:uint32 amount:uint56 result_hash:uint256 = InMsg;
+    submit_claimed#81c15193 id:uint32 amount:uint53 result_hash:uint256 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xB5A8EA66
+    OPCODE: ClassVar[int] = 0x81C15193
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("amount", uint(56)),
+            ("amount", uint(53)),
             ("result_hash", uint(256)),
         ),
     )
@@ -490,25 +495,30 @@ class Disputed(Message):
 class Reward(Message):
     """Message `Reward`.
 
-    reward#9bf5aacd id:uint32 collateral:uint56 amount:uint56 fee:uint56 unused:Bool = InMsg;
+    reward#f57017d9 id:uint32 collateral:uint53 amount:uint53 fee:uint53 lock:uint32 unused:Bool =
+    InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x9BF5AACD
+    OPCODE: ClassVar[int] = 0xF57017D9
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("collateral", uint(56)),
-            ("amount", uint(56)),
-            ("fee", uint(56)),
+            ("collateral", uint(53)),
+            ("amount", uint(53)),
+            ("fee", uint(53)),
+            ("lock", uint(32)),
             ("unused", BOOL),
         ),
     )
     id: int
     collateral: int
-    """Freed by it; 0 when nothing was locked for the job, or when a slash follows."""
     amount: int
     fee: int
     """The protocol's part of `amount`."""
+    lock: int
+    """The collateral is freed in this lock; 0 when nothing was locked for the job, or when a slash
+    follows.
+    """
     unused: bool
     """A claim ended without its submission: the gas set aside for it is free again."""
 
@@ -517,34 +527,38 @@ class Reward(Message):
 class Release(Message):
     """Message `Release`.
 
-    release#7f3bb454 id:uint32 collateral:uint56 = InMsg;
+    release#bf4cef2b id:uint32 collateral:uint53 lock:uint32 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x7F3BB454
+    OPCODE: ClassVar[int] = 0xBF4CEF2B
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("collateral", uint(56)),
+            ("collateral", uint(53)),
+            ("lock", uint(32)),
         ),
     )
     id: int
     collateral: int
+    lock: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slash(Message):
     """Message `Slash`.
 
-    slash#cb1d427f id:uint32 collateral:uint56 amount:uint56 back:uint56 unused:Bool = InMsg;
+    slash#c946e70c id:uint32 collateral:uint53 amount:uint53 back:uint53 lock:uint32 unused:Bool =
+    InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xCB1D427F
+    OPCODE: ClassVar[int] = 0xC946E70C
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("collateral", uint(56)),
-            ("amount", uint(56)),
-            ("back", uint(56)),
+            ("collateral", uint(53)),
+            ("amount", uint(53)),
+            ("back", uint(53)),
+            ("lock", uint(32)),
             ("unused", BOOL),
         ),
     )
@@ -553,6 +567,7 @@ class Slash(Message):
     amount: int
     back: int
     """Part of `amount` that goes to the escrow (compensation and arbiters' fee); the rest is burned."""
+    lock: int
     unused: bool
     """As in Reward."""
 
@@ -561,19 +576,21 @@ class Slash(Message):
 class Gone(Message):
     """Message `Gone`.
 
-    gone#ce596a4b id:uint32 collateral:uint56 unused:Bool = InMsg;
+    gone#68a0f1bb id:uint32 collateral:uint53 lock:uint32 unused:Bool = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xCE596A4B
+    OPCODE: ClassVar[int] = 0x68A0F1BB
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("collateral", uint(56)),
+            ("collateral", uint(53)),
+            ("lock", uint(32)),
             ("unused", BOOL),
         ),
     )
     id: int
     collateral: int
+    lock: int
     unused: bool
     """It answers a claim."""
 
@@ -753,19 +770,17 @@ class OfferNotice(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedResult(Struct):
-    """Body of an accepted-signed action: what the worker signed, and its signature.
+    """What a worker signed besides the amount, and its signature.
 
-    signed_result$_ amount:uint56 result_hash:uint256 signature:Any = SignedResult;
+    signed_result$_ result_hash:uint256 signature:Any = SignedResult;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("amount", uint(56)),
             ("result_hash", uint(256)),
             ("signature", REST),
         ),
     )
-    amount: int
     result_hash: int
     signature: Cell
 
@@ -775,8 +790,8 @@ class JobTarget(Struct):
     """What an operator names of a job it claims or submits without a claim; the stake derives the escrow
     from it.
 
-    job_target$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool collateral:uint56
-    job_hash:uint128 own_previous_code:Bool = JobTarget;
+    job_target$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool collateral:uint53
+    lock:uint32 job_hash:uint128 own_previous_code:Bool = JobTarget;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -784,7 +799,8 @@ class JobTarget(Struct):
             ("escrow_owner", uint(256)),
             ("escrow_index", uint(32)),
             ("previous_code", BOOL),
-            ("collateral", uint(56)),
+            ("collateral", uint(53)),
+            ("lock", uint(32)),
             ("job_hash", uint(128)),
             ("own_previous_code", BOOL),
         ),
@@ -794,6 +810,8 @@ class JobTarget(Struct):
     previous_code: bool
     """Whether the escrow runs what this stake's owner accepted as the previous code."""
     collateral: int
+    lock: int
+    """A lock for this escrow that is there already, and takes the collateral in; 0 makes a new one."""
     job_hash: int
     """Last 128 bits of the cell hash of the job's terms."""
     own_previous_code: bool
@@ -1096,6 +1114,23 @@ class Taken(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakenJob(Struct):
+    """A job taken out of the entries.
+
+    taken_job$_ entries:(Maybe ^Cell) leaf:^Cell = TakenJob;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("entries", MaybeCodec(CELL)),
+            ("leaf", SLICE),
+        ),
+    )
+    entries: Cell | None
+    leaf: Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class External(Struct):
     """What a signed external begins with, checked: what is left of data and auth, the action, and the new
     data's builder.
@@ -1193,19 +1228,24 @@ class RegistryData(Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock(Struct):
-    """What is locked for one escrow; key: its account id, 256 bits. An escrow is derived before anything
-    is locked for it, so it runs code that answers every claim and submission exactly once and names the
-    collateral: a sum says as much as one lock per job, and costs the same with one job as with fifty.
+    """What is locked for one escrow, by any number of its jobs. An escrow is derived before anything is
+    locked for it, so it runs code that answers every claim and submission exactly once and names lock
+    and collateral: a sum says as much as one lock per job, and costs the same with one job as with
+    fifty. Key: its number, 32 bits, never used again, so that an outcome that comes after its lock was
+    released finds nothing. Numbers count upwards, so live ones share long prefixes [account ids as keys
+    were ground, and the table made so deep that a slash ran out of gas].
 
-    lock$_ collateral:uint64 end:uint32 = Lock;
+    lock$_ escrow:uint256 collateral:uint64 end:uint32 = Lock;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
+            ("escrow", uint(256)),
             ("collateral", uint(64)),
             ("end", uint(32)),
         ),
     )
+    escrow: int
     collateral: int
     end: int
     """After this the stake frees it by itself: longest life and delivery grace, from the newest claim or
@@ -1304,7 +1344,7 @@ class LockTable(Struct):
         ),
     )
     counts: int
-    """Escrows with locks x 256 + claims whose submission's gas is set aside."""
+    """Locks x 256 + claims whose submission's gas is set aside."""
     locked: int
     locks: Cell | None
 
@@ -1314,13 +1354,14 @@ class StakeState(Struct):
     """All of a stake's data in front of its identity. Hot paths read and write only the parts they need,
     in this order.
 
-    stake_state$_ seqno:uint32 bucket_at:uint32 bucket:uint64 table:LockTable fee_due:uint64
-    promised:uint64 ceiling:uint64 auth:^Cell = StakeState;
+    stake_state$_ seqno:uint32 next_lock:uint32 bucket_at:uint32 bucket:uint64 table:LockTable
+    fee_due:uint64 promised:uint64 ceiling:uint64 auth:^Cell = StakeState;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("seqno", uint(32)),
+            ("next_lock", uint(32)),
             ("bucket_at", uint(32)),
             ("bucket", uint(64)),
             ("table", StructCodec(LockTable)),
@@ -1331,6 +1372,7 @@ class StakeState(Struct):
         ),
     )
     seqno: int
+    next_lock: int
     bucket_at: int
     bucket: int
     table: LockTable
@@ -1349,17 +1391,21 @@ class StakeState(Struct):
 class Desk(Struct):
     """What the operator's actions change.
 
-    desk$_ level:int257 counts:int257 locked:int257 locks:(Maybe ^Cell) = Desk;
+    desk$_ next_lock:int257 level:int257 counts:int257 ^[ locked:int257 locks:(Maybe ^Cell) ] = Desk;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
+            ("next_lock", sint(257)),
             ("level", sint(257)),
             ("counts", sint(257)),
+        ),
+        (
             ("locked", sint(257)),
             ("locks", MaybeCodec(CELL)),
         ),
     )
+    next_lock: int
     level: int
     """Collateral that may still be locked today."""
     counts: int
@@ -1392,8 +1438,8 @@ class StakeView(Struct):
 
     stake_view$_ active:Bool epoch:int257 seqno:int257 operator_key:int257 ^[ info_hash:int257
     balance:int257 stake:int257 ^[ locked:int257 lockable:int257 earned:int257 ^[ fee_due:int257
-    unbonding:int257 unbonds_at:int257 ^[ gas:int257 locks:int257 max_locked:int257 ^[ daily_lock:int257
-    bucket:int257 params:(Maybe ^Cell) peers:(Maybe ^Cell) ] ] ] ] ] = StakeView;
+    unbonding:int257 unbonds_at:int257 ^[ gas:int257 locks:int257 next_lock:int257 ^[ max_locked:int257
+    daily_lock:int257 bucket:int257 params:(Maybe ^Cell) peers:(Maybe ^Cell) ] ] ] ] ] = StakeView;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1421,9 +1467,10 @@ class StakeView(Struct):
         (
             ("gas", sint(257)),
             ("locks", sint(257)),
-            ("max_locked", sint(257)),
+            ("next_lock", sint(257)),
         ),
         (
+            ("max_locked", sint(257)),
             ("daily_lock", sint(257)),
             ("bucket", sint(257)),
             ("params", MaybeCodec(CELL)),
@@ -1446,7 +1493,7 @@ class StakeView(Struct):
     gas: int
     """Spare gas: what the operator may spend now."""
     locks: int
-    """Escrows that have locks here."""
+    next_lock: int
     max_locked: int
     daily_lock: int
     bucket: int
@@ -1471,24 +1518,26 @@ class Job(Struct):
     """One entry, inline in the leaf of `entries` (key: id, 32 bits). Amounts have a fixed width, so that a
     job always fits one leaf and hot paths can skip what they do not need.
 
-    job$_ status:uint4 deadline:uint32 amount:uint56 gas_back:uint64 key_or_result:uint256
-    worker:uint256 window:uint24 price:uint64 collateral:uint56 fee_bps:uint16 hold:uint64 terms:^Cell
-    params:^Cell = Job;
+    job$_ status:uint4 deadline:uint32 worker:uint256 collateral:uint53 amount:uint53 fee:uint53
+    lock:uint32 payout:uint64 hold:uint64 key_or_result:uint256 window:uint24 price:uint53
+    fee_bps:uint16 terms:^Cell params:^Cell = Job;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("status", uint(4)),
             ("deadline", uint(32)),
-            ("amount", uint(56)),
-            ("gas_back", uint(64)),
-            ("key_or_result", uint(256)),
             ("worker", uint(256)),
-            ("window", uint(24)),
-            ("price", uint(64)),
-            ("collateral", uint(56)),
-            ("fee_bps", uint(16)),
+            ("collateral", uint(53)),
+            ("amount", uint(53)),
+            ("fee", uint(53)),
+            ("lock", uint(32)),
+            ("payout", uint(64)),
             ("hold", uint(64)),
+            ("key_or_result", uint(256)),
+            ("window", uint(24)),
+            ("price", uint(53)),
+            ("fee_bps", uint(16)),
             ("terms", CELL),
             ("params", CELL),
         ),
@@ -1496,22 +1545,27 @@ class Job(Struct):
     status: int
     deadline: int
     """OPEN: claim by. CLAIMED: submit by. SUBMITTED: end of the window. DISPUTED: time of the dispute."""
-    amount: int
-    gas_back: int
-    """What is left of the gas that the worker attached; goes back to it with the outcome."""
-    key_or_result: int
-    """Until the result is in: the operator key whose signature counts. Then: the result hash."""
     worker: int
     """Account id of the worker's stake; 0 while an open job has none."""
+    collateral: int
+    """Locked by the worker's stake from its claim or submission on; 0 when nothing can be disputed."""
+    amount: int
+    """Of the submission."""
+    fee: int
+    """The protocol's part of `amount`."""
+    lock: int
+    """Number of the worker's lock; 0 while nothing is locked."""
+    payout: int
+    """What goes out with a reward: `amount`, and what is left of the gas that the worker attached."""
+    hold: int
+    """Price, dispute bond, dispute announcement, the gas of its whole path, and what is left of the
+    worker's gas: what `reserved` holds for this job.
+    """
+    key_or_result: int
+    """Until the result is in: the operator key whose signature counts. Then: the result hash."""
     window: int
     price: int
-    collateral: int
-    """Locked by the worker's stake since it claimed or submitted; 0 when nothing can be disputed."""
     fee_bps: int
-    hold: int
-    """Price, dispute bond, dispute announcement and the gas of its whole path: what `reserved` holds for
-    this job.
-    """
     terms: Cell
     params: Cell
 
@@ -1568,22 +1622,24 @@ class EscrowAuth(Struct):
 class Tombstone(Struct):
     """An outcome that came back; key: id and kind, 34 bits.
 
-    tombstone$_ worker:uint256 collateral:uint56 amount:uint56 second:uint56 unused:Bool expires:uint32
-    sent:Bool = Tombstone;
+    tombstone$_ worker:uint256 lock:uint32 collateral:uint53 amount:uint53 second:uint53 unused:Bool
+    expires:uint32 sent:Bool = Tombstone;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("worker", uint(256)),
-            ("collateral", uint(56)),
-            ("amount", uint(56)),
-            ("second", uint(56)),
+            ("lock", uint(32)),
+            ("collateral", uint(53)),
+            ("amount", uint(53)),
+            ("second", uint(53)),
             ("unused", BOOL),
             ("expires", uint(32)),
             ("sent", BOOL),
         ),
     )
     worker: int
+    lock: int
     collateral: int
     amount: int
     second: int
@@ -1598,7 +1654,7 @@ class Tombstone(Struct):
 class NewJob(Struct):
     """A job that is about to be opened.
 
-    new_job$_ leaf:^Cell hold:int257 spent:int257 worker:int257 = NewJob;
+    new_job$_ leaf:^Cell hold:int257 spent:int257 worker:int257 terms:^Cell = NewJob;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1607,6 +1663,7 @@ class NewJob(Struct):
             ("hold", sint(257)),
             ("spent", sint(257)),
             ("worker", sint(257)),
+            ("terms", CELL),
         ),
     )
     leaf: Cell
@@ -1615,6 +1672,7 @@ class NewJob(Struct):
     """What opening takes out of free funds and out of the bucket."""
     worker: int
     """0 for an open job."""
+    terms: Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,12 +121,12 @@ def accept_result(job_id: int) -> Action:
 
 def accept_signed(job_id: int, amount: Nano, result_hash: bytes, signature: bytes) -> Action:
     """Client: accept a result that the worker signed, in place of its submission."""
+    fields = begin_cell().store_uint(job_id, 32).store_uint(amount, 56)
     signed = SignedResult(
-        amount=amount,
         result_hash=int.from_bytes(result_hash, "big"),
         signature=begin_cell().store_bytes(signature).end_cell(),
     )
-    return _action(c.ACTION_ACCEPT_SIGNED, begin_cell().store_uint(job_id, 32), signed.to_cell())
+    return _action(c.ACTION_ACCEPT_SIGNED, fields, signed.to_cell())
 
 
 def dispute_result(job_id: int) -> Action:
@@ -156,11 +156,11 @@ def submit(job_id: int, amount: Nano, work: SubmitWork, data: Cell | None = None
 
 
 def submit_claimed(
-    job_id: int, amount: Nano, escrow: Address, result_hash: bytes, data: Cell | None = None
+    job_id: int, lock: int, amount: Nano, result_hash: bytes, data: Cell | None = None
 ) -> Action:
-    """Worker: submit on its claim of a job of that escrow."""
-    fields = begin_cell().store_uint(job_id, 32).store_uint(amount, 56)
-    work = begin_cell().store_bytes(escrow.hash_part).store_bytes(result_hash).end_cell()
+    """Worker: submit on its claim, which is locked under that number."""
+    fields = begin_cell().store_uint(job_id, 32).store_uint(lock, 32).store_uint(amount, 56)
+    work = begin_cell().store_bytes(result_hash).end_cell()
     return _action(c.ACTION_SUBMIT_CLAIMED, fields, work, *_optional(data))
 
 

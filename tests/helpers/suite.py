@@ -19,6 +19,7 @@ from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.abi_dict import parse_dict
 from cocoon_sdk.protocol.abi_runtime import GetterCall, Message
 from cocoon_sdk.protocol.getters import EscrowGetters, RegistryGetters, WorkerStakeGetters
 from cocoon_sdk.sandbox import Actor, Blockchain, Transaction
@@ -129,8 +130,17 @@ class Worker(Account):
     def get_state(self) -> m.StakeView:
         return self.get(WorkerStakeGetters.state())
 
+    def locks(self) -> dict[int, m.Lock]:
+        cell = self.get(WorkerStakeGetters.locks())
+        return {} if cell is None else {number: m.Lock.read(leaf) for number, leaf in parse_dict(cell, 32)}
+
+    def lock_number(self, client: Client) -> int:
+        """Number of the newest lock for that client, 0 when there is none."""
+        escrow = signing.account_id(client.address)
+        return max((number for number, lock in self.locks().items() if lock.escrow == escrow), default=0)
+
     def lock(self, client: Client) -> m.Lock | None:
-        return self.get(WorkerStakeGetters.lock(signing.account_id(client.address)))
+        return self.locks().get(self.lock_number(client))
 
     def target(self, client: Client, job_id: int) -> m.JobTarget:
         job = client.job(job_id)
@@ -140,6 +150,7 @@ class Worker(Account):
             escrow_index=client.index,
             previous_code=False,
             collateral=Nano(job.collateral),
+            lock=self.lock_number(client),
             job_hash=signing.job_hash(job.terms),
             own_previous_code=False,
         )
@@ -170,7 +181,8 @@ class Worker(Account):
     def submit_claimed(
         self, client: Client, job_id: int, amount: int, result: bytes = b"", **options: Any
     ) -> list[Transaction]:
-        action = signing.submit_claimed(job_id, Nano(amount), client.address, result or hash_of("result"))
+        lock = self.lock_number(client)
+        action = signing.submit_claimed(job_id, lock, Nano(amount), result or hash_of("result"))
         return self.act(action, max_spend=self.work_spend(), **options)
 
     def work_spend(self) -> int:
