@@ -19,7 +19,7 @@ from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
-from cocoon_sdk.protocol.abi_dict import parse_dict
+from cocoon_sdk.protocol.abi_dict import parse as parse_dict
 from cocoon_sdk.protocol.abi_runtime import GetterCall, Message
 from cocoon_sdk.protocol.getters import EscrowGetters, RegistryGetters, WorkerStakeGetters
 from cocoon_sdk.sandbox import Actor, Blockchain, Transaction
