@@ -1,4 +1,4 @@
-"""A whole network on this machine: sandbox, toncenter API on loopback, and a freshly deployed suite.
+"""A whole network on this machine: sandbox, its servers on loopback, and a freshly deployed suite.
 
 Owns starting and stopping it, and funded wallets. The chain's clock follows the machine's, so that everything
 that talks to it over HTTP works as it does in production.
@@ -6,7 +6,6 @@ that talks to it over HTTP works as it does in production.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -23,46 +22,40 @@ from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.contracts.parameters import ArbiterIdentity, NetworkParameters
 from cocoon_sdk.contracts.sender import OwnerWallet
 from cocoon_sdk.crypto.keys import SigningKey
-from cocoon_sdk.sandbox import Blockchain, SandboxChain
-from cocoon_sdk.sandbox.http_api import ToncenterServer
+from cocoon_sdk.sandbox import Blockchain
+from cocoon_sdk.sandbox.host import SandboxHost
+from cocoon_sdk.sandbox.node import Node
 from cocoon_sdk.types import Nano
 
 LOOPBACK: Final = "127.0.0.1"
 ARBITERS: Final = 3
 GOVERNOR_FUNDS: Final = Nano.ton(10)
-_TICK_S: Final = 0.25
 _POLL_S: Final = 0.1
 
 
 class LocalNetwork:
     """A network in this process. Use it with `async with`; leaving closes sockets and tasks.
 
-    Entering raises `OSError` when the port is taken. `models` are listed by the registry from the start.
+    `models` are listed by the registry from the start. `host` serves another sandbox than a fresh one in
+    memory; `clock` must then be its node's. Entering raises `ConfigError` when a port is taken.
     """
 
     def __init__(
-        self, models: Sequence[FirstModel] = (), *, port: int = 0, clock: Clock | None = None
+        self,
+        models: Sequence[FirstModel] = (),
+        *,
+        clock: Clock | None = None,
+        host: SandboxHost | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
-        self._models, self._port = tuple(models), port
-        self.blockchain = Blockchain(now=self._clock.now())
+        self._models = tuple(models)
+        self.host = host or SandboxHost(Node(clock=self._clock))
         self.names: dict[Address, str] = {}
         self._closing = AsyncExitStack()
-        self._server: ToncenterServer | None = None
-        self._genesis: Genesis | None = None
+        self._network: Network | None = None
 
     async def __aenter__(self) -> Self:
-        try:
-            local = SandboxChain(self.blockchain)
-            self._closing.push_async_callback(local.close)
-            server = ToncenterServer(local, control=self.blockchain, port=self._port)
-            await self._closing.enter_async_context(server)
-            self._server = server
-            ticking = asyncio.create_task(self._tick(), name="sandbox-clock")
-            self._closing.push_async_callback(_cancel, ticking)
-        except BaseException:
-            await self._closing.aclose()
-            raise
+        await self._closing.enter_async_context(self.host)
         return self
 
     async def __aexit__(
@@ -71,21 +64,25 @@ class LocalNetwork:
         await self._closing.aclose()
 
     @property
-    def endpoint(self) -> str:
-        """URL of the toncenter API, as `ToncenterChain` takes it."""
-        assert self._server is not None
-        return f"{self._server.url}/api/v2"
+    def node(self) -> Node:
+        """The sandbox's node."""
+        return self.host.node
 
     @property
-    def genesis(self) -> Genesis:
-        """What was deployed. Only after `deploy`."""
-        assert self._genesis is not None
-        return self._genesis
+    def blockchain(self) -> Blockchain:
+        """The sandbox's accounts and transactions."""
+        return self.host.node.blockchain
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the toncenter API, as `ToncenterChain` takes it."""
+        return self.host.endpoint
 
     @property
     def network(self) -> Network:
-        """The network. Only after `deploy`."""
-        return self.genesis.network
+        """The network. Only after `deploy` or `resume`."""
+        assert self._network is not None
+        return self._network
 
     def connect(self) -> Chain:
         """Open a connection of its own over HTTP, as an app or a worker has one; closed with the network."""
@@ -112,11 +109,18 @@ class LocalNetwork:
         """Deploy registry and markets from a governor's wallet. Raises what `deploy_genesis` raises."""
         governor = governor or self.wallet("governor", SigningKey.generate(), GOVERNOR_FUNDS)
         parameters = NetworkParameters(arbiters=self._arbiters())
-        self._genesis = plan_genesis(governor.address, parameters, self._models)
-        self.name("registry", self._genesis.registry.address)
-        for model, market in zip(self._models, self._genesis.markets, strict=True):
+        genesis: Genesis = plan_genesis(governor.address, parameters, self._models)
+        self.name("registry", genesis.registry.address)
+        for model, market in zip(self._models, genesis.markets, strict=True):
             self.name(f"market of {model.name}", market.address)
-        return await deploy_genesis(self.connect(), governor, self._genesis, clock=self._clock)
+        self._network = genesis.network
+        return await deploy_genesis(self.connect(), governor, genesis, clock=self._clock)
+
+    def resume(self, registry: Address) -> Network:
+        """Go on with a suite that was deployed on this chain before."""
+        self.name("registry", registry)
+        self._network = Network(registry)
+        return self._network
 
     def _arbiters(self) -> list[ArbiterIdentity]:
         """Make arbiters' keys; their payout wallets hold nothing until a dispute is decided."""
@@ -127,16 +131,3 @@ class LocalNetwork:
             self.name(f"arbiter {number}", payout)
             found.append(ArbiterIdentity(key.verify_key, payout))
         return found
-
-    async def _tick(self) -> None:
-        """Let the chain's time follow the clock: each second makes a block."""
-        while True:
-            await self._clock.sleep(_TICK_S)
-            now = self._clock.now()
-            if now > self.blockchain.now:
-                self.blockchain.set_now(now)
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

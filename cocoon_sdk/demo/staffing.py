@@ -17,7 +17,7 @@ from pytoniq_core import Address
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.wallets import KeyWallet
 from cocoon_sdk.contracts.worker_stake import WorkerStake
-from cocoon_sdk.crypto.keyfiles import write_key_file
+from cocoon_sdk.crypto.keyfiles import read_signing_key_file, write_key_file
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.demo.engines import MAX_CONTEXT, MAX_OUTPUT, ReadyEngine
 from cocoon_sdk.demo.localnet import LOOPBACK, LocalNetwork
@@ -34,6 +34,7 @@ INPUT_PRICE: Final = Nano.ton(1)
 OUTPUT_PRICE: Final = Nano.ton(2)
 MINIMUM_PRICE: Final = Nano.ton("0.001")
 SETTLE_S: Final = 60.0
+_KEY_FILE: Final = "operator.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ async def stake_worker(local: LocalNetwork, ready: ReadyEngine, wallet: KeyWalle
     Raises what the wallet raises, and `ChainTimeoutError`.
     """
     operator = SigningKey.generate()
-    key_file = folder / "operator.key"
+    key_file = folder / _KEY_FILE
     write_key_file(key_file, operator)
     stake = WorkerStake.from_owner(local.connect(), local.network, wallet.address)
     local.name("worker's stake", stake.address)
@@ -72,6 +73,15 @@ async def stake_worker(local: LocalNetwork, ready: ReadyEngine, wallet: KeyWalle
     await until(stake.chain, is_staked, "the stake did not become active")
     config = _config(local, wallet.address, key_file, folder, ready)
     return Staff(stake.address, config, operator, ready)
+
+
+def rehire(local: LocalNetwork, ready: ReadyEngine, owner: Address, folder: Path) -> Staff:
+    """Return the worker that `stake_worker` made, from its files in `folder`. Raises `KeyMaterialError`."""
+    key_file = folder / _KEY_FILE
+    operator = read_signing_key_file(key_file)
+    stake = WorkerStake.from_owner(local.connect(), local.network, owner)
+    local.name("worker's stake", stake.address)
+    return Staff(stake.address, _config(local, owner, key_file, folder, ready), operator, ready)
 
 
 def _config(

@@ -19,12 +19,14 @@ from typing import Any, Self
 from aiohttp import web
 from pytoniq_core import Address
 
+from cocoon_sdk.chain.boc import encode_boc_base64
 from cocoon_sdk.errors import CocoonError, MalformedError
 from cocoon_sdk.sandbox.blocks import MasterBlock
 from cocoon_sdk.sandbox.cells import address_key
 from cocoon_sdk.sandbox.control.client import CONTROL_FILE
 from cocoon_sdk.sandbox.control.traces import related, whole_trace
 from cocoon_sdk.sandbox.node import MAX_MINED, Node
+from cocoon_sdk.sandbox.storage.account_set import CARRIED_PARAMS
 from cocoon_sdk.sandbox.storage.folder import write_document
 from cocoon_sdk.sandbox.transactions import Transaction
 from cocoon_sdk.types import Nano
@@ -33,7 +35,7 @@ MAX_GIFT = Nano.ton(1_000_000_000)
 MAX_WARP_S = 100 * 366 * 86_400
 MAX_LISTED = 1000
 MAX_WAIT_S = 30.0
-_MAX_BODY_BYTES = 1 << 16
+_MAX_BODY_BYTES = 1 << 18
 _log = logging.getLogger(__name__)
 
 
@@ -44,12 +46,22 @@ class BadCallError(MalformedError):
 class ControlServer:
     """Serves `POST /<method>` with a JSON object to whoever knows the secret.
 
-    `about` is what `status` tells besides the chain's own facts. Entering writes `control.json` (mode 0600)
+    `about` is what `status` tells besides the chain's own facts, `kept` whether the chain outlives the
+    process; `rewound` is called after the chain went back. Entering writes `control.json` (mode 0600)
     into `folder`, leaving removes it.
     """
 
-    def __init__(self, node: Node, folder: Path, about: Mapping[str, Any], *, kept: bool) -> None:
+    def __init__(
+        self,
+        node: Node,
+        folder: Path,
+        about: Mapping[str, Any],
+        *,
+        kept: bool,
+        rewound: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._node, self._folder, self._about, self._kept = node, folder, about, kept
+        self._rewound = rewound
         self._secret = secrets.token_urlsafe(32)
         self._runner: web.AppRunner | None = None
         self._methods: dict[str, Callable[[_Call], Awaitable[Any]]] = {
@@ -62,6 +74,7 @@ class ControlServer:
             "reset": self._reset,
             "transactions": self._transactions,
             "trace": self._trace,
+            "accounts": self._accounts,
         }
 
     async def __aenter__(self) -> Self:
@@ -143,10 +156,15 @@ class ControlServer:
         return {"name": name, "seqno": await self._node.snapshot(name)}
 
     async def _restore(self, call: _Call) -> Any:
-        return self._block(await self._node.restore(call.text("name")))
+        return await self._went_back(await self._node.restore(call.text("name")))
 
     async def _reset(self, _: _Call) -> Any:
-        return self._block(await self._node.reset())
+        return await self._went_back(await self._node.reset())
+
+    async def _went_back(self, block: MasterBlock) -> Any:
+        if self._rewound is not None:
+            await self._rewound()
+        return self._block(block)
 
     async def _transactions(self, call: _Call) -> Any:
         """List transactions with all that caused them and all they caused, oldest first.
@@ -182,6 +200,25 @@ class ControlServer:
             hint="after a restore, later transactions are gone",
         )
 
+    async def _accounts(self, call: _Call) -> Any:
+        """Return raw states of accounts, and all public libraries, for a saved set."""
+        chain = self._node.blockchain
+        found = {}
+        for address in call.addresses("addresses"):
+            native = chain.raw_account(address_key(address))
+            if native is not None:
+                found[address.to_str(is_user_friendly=False)] = native.to_boc()
+        return {
+            "accounts": found,
+            "libraries": [encode_boc_base64(cell) for cell in chain.libraries],
+            "now": chain.now,
+            "config": {
+                str(index): encode_boc_base64(cell)
+                for index in CARRIED_PARAMS
+                if (cell := chain.config.param(index)) is not None
+            },
+        }
+
 
 class _Call:
     """The parameters of one call, checked as they are read. Raises `BadCallError`."""
@@ -207,10 +244,17 @@ class _Call:
         return value
 
     def address(self, name: str) -> Address:
+        return self._address(name, self.text(name))
+
+    def addresses(self, name: str) -> list[Address]:
+        values = self._values.get(name)
+        if not isinstance(values, list) or len(values) > MAX_LISTED:
+            raise BadCallError("the sandbox refuses", why=f"{name} must be a list of at most {MAX_LISTED}")
+        return [self._address(name, value) for value in values]
+
+    def _address(self, name: str, value: Any) -> Address:
         try:
-            address = Address(self.text(name))
-        except CocoonError:
-            raise
+            address = Address(value)
         except Exception as error:  # the library signals a bad address with unrelated exception types
             raise BadCallError("the sandbox refuses", why=f"{name} is not an address") from error
         if address.wc not in (0, -1):
