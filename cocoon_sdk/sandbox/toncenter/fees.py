@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pytoniq_core import Cell
+from pytoniq_core import Cell, begin_cell
 
 from cocoon_sdk.chain.base import AccountStatus
 from cocoon_sdk.errors import ExternalRejectedError
@@ -18,7 +18,7 @@ from cocoon_sdk.sandbox.accounts import ShardAccount
 from cocoon_sdk.sandbox.blockchain import Blockchain
 from cocoon_sdk.sandbox.cells import NativeCell, Reader, key_address, native_dict, native_slice, to_native
 from cocoon_sdk.sandbox.config import NetworkConfig
-from cocoon_sdk.sandbox.messages import external_message, state_init
+from cocoon_sdk.sandbox.messages import state_init
 from cocoon_sdk.sandbox.transactions import Transaction
 
 _MASTERCHAIN = 0xFF
@@ -47,11 +47,21 @@ class Fees:
 
 
 def build_message(blockchain: Blockchain, key: int, body: Cell, code: Cell | None, data: Cell | None) -> Cell:
-    """Wrap a body in an external message; code and data go along only while the account has no code."""
+    """Wrap a body in an external message; code and data go along only while the account has no code.
+
+    Laid out as tonlib does it, since the layout decides the import fee: all inline, the body in a cell of its
+    own where it does not fit.
+    """
     address = key_address(key)
+    builder = begin_cell().store_uint(0b10, 2).store_uint(0, 2).store_address(address).store_coins(0)
     missing = blockchain.status(address) is not AccountStatus.ACTIVE
-    init = state_init(code, data) if missing and code is not None and data is not None else None
-    return external_message(address, body, init)
+    if missing and code is not None and data is not None:
+        builder.store_uint(0b10, 2).store_cell(state_init(code, data))
+    else:
+        builder.store_bit(0)
+    if len(body.bits) < builder.available_bits and len(body.refs) <= builder.available_refs:
+        return builder.store_bit(0).store_cell(body).end_cell()
+    return builder.store_bit(1).store_ref(body).end_cell()
 
 
 def estimate(blockchain: Blockchain, key: int, message: Cell, *, check_signatures: bool) -> Fees:

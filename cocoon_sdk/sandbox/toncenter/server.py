@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class ToncenterServer:
-    """Serves `/api/v2/<method>`, `/api/v2/jsonRPC` and `/jsonRPC` over `node`, which it does not start or end.
+    """Serves `/api/v2/<method>`, `/api/v2/jsonRPC` and `/jsonRPC` over a `node` that others start and end.
 
     Listens on loopback unless `host` says otherwise; `port` 0 picks a free one, see `url`. API keys are taken
     and ignored. Pages of any origin may ask, as at the real service.
