@@ -136,11 +136,9 @@ def _prune_known(cell: NativeCell, known: set[str], opened: set[str], used: set[
 def _prune_unused(cell: NativeCell, opened: set[str], used: set[str]) -> tuple[NativeCell, bool]:
     """Return the pruned tree and whether it holds something used."""
     digest = cell.get_hash()
-    if digest in used or digest not in opened:
-        return prune(cell), digest in used
-    below = [_prune_unused(ref, opened, used) for ref in _ordinary_refs(cell)]
+    below = [_prune_unused(ref, opened, used) for ref in _ordinary_refs(cell)] if digest in opened else []
     if not any(is_used for _, is_used in below):
-        return prune(cell), False
+        return prune(cell), digest in used
     return _with_refs(cell, [pruned for pruned, _ in below]), True
 
 
