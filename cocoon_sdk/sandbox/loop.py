@@ -68,8 +68,11 @@ def attempt(tvm: Tvm, state: State, item: QueuedMessage) -> tuple[NativeCell, Tr
 def out_messages(messages: NativeCell, count: int) -> tuple[NativeCell, ...]:
     """Return the outgoing messages of a transaction, from the cell that holds its messages."""
     source = load_as_cell_slice(messages, False)
-    source.advance_bits_refs(2, 1)  # the incoming message, and the flag of the dictionary
-    dictionary = PyDict(15, False, load_as_cell_slice(source.fetch_ref(), False))
+    source.advance_refs(1)  # the incoming message
+    root = load_as_cell_slice(source.fetch_ref(), False)
+    if count == 1:  # mostly; the dictionary is then one edge, and its reference the message
+        return (root.fetch_ref(),)
+    dictionary = PyDict(15, False, root)
     return tuple(dictionary.lookup_ref_str(str(index), 15, False) for index in range(count))
 
 
