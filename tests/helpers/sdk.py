@@ -13,6 +13,7 @@ from typing import Any, Self
 from aiohttp import web
 from pytoniq_core import Address
 
+from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.app import AsyncCocoon
 from cocoon_sdk.client.wallets import SignerWallet
 from cocoon_sdk.contracts.registry import PROPOSE_MODEL, RegisteredModel, model_entry
@@ -160,16 +161,17 @@ class ScriptedWorker:
 
 @dataclass
 class Town:
-    """A network with one listed model."""
+    """A network with one listed model; the SDK reaches it through `adapter`, in process by default."""
 
     chain: Blockchain
+    adapter: Chain = field(default=None)  # type: ignore[assignment]  # made below
     suite: Suite = field(init=False)
     model: RegisteredModel = field(init=False)
     _made: list[AsyncCocoon] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         self.suite = Suite(self.chain)
-        self.adapter = SandboxChain(self.chain)
+        self.adapter = self.adapter or SandboxChain(self.chain)
         model_id = hash_of("manifest")
         entry = model_entry(MODEL_NAME, hash_of("calibration"), Nano.ton("0.15"))
         governor, registry = self.suite.governor, self.suite.network.registry

@@ -73,14 +73,15 @@ class OpenedJob:
 
 @dataclass
 class Rig:
-    """One sandbox with the suite, and workers on it."""
+    """One sandbox with the suite, and workers on it; they reach it through `chain`, in process by default."""
 
     root: Path
     blockchain: Blockchain = field(default_factory=Blockchain)
+    chain: Chain = field(default=None)  # type: ignore[assignment]  # made below
 
     def __post_init__(self) -> None:
         self.suite = Suite(self.blockchain)
-        self.chain = SandboxChain(self.blockchain)
+        self.chain = self.chain or SandboxChain(self.blockchain)
         self.clock = ManualClock(self.blockchain.now)
         self.accounts: dict[str, Worker] = {}
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.wallets import SignerWallet
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.contracts.genesis import FirstModel, Genesis, deploy_genesis, plan_genesis
@@ -17,7 +18,7 @@ from cocoon_sdk.errors import ChainTimeoutError, ConfigError
 from cocoon_sdk.explain import recognise
 from cocoon_sdk.explain.facts import Standing
 from cocoon_sdk.protocol.hashing import sha256
-from cocoon_sdk.sandbox import Blockchain, Ledger, SandboxChain
+from cocoon_sdk.sandbox import Blockchain, Ledger
 from cocoon_sdk.types import Hash, Nano
 from tests.helpers.suite import key_of
 
@@ -28,22 +29,12 @@ MODELS = [
 
 
 @pytest.fixture
-def blockchain() -> Blockchain:
-    return Blockchain()
-
-
-@pytest.fixture
-def chain(blockchain: Blockchain) -> SandboxChain:
-    return SandboxChain(blockchain)
-
-
-@pytest.fixture
-def governor(blockchain: Blockchain, chain: SandboxChain) -> SignerWallet:
+async def governor(blockchain: Blockchain, chain: Chain) -> SignerWallet:
     return SignerWallet(chain, blockchain.actor("governor", Nano.ton(10)))
 
 
 @pytest.fixture
-def genesis(blockchain: Blockchain, governor: SignerWallet) -> Genesis:
+async def genesis(blockchain: Blockchain, governor: SignerWallet) -> Genesis:
     arbiters = [
         ArbiterIdentity(key_of(f"arbiter {i}").verify_key, blockchain.actor(f"arbiter {i}").address)
         for i in range(3)
@@ -52,7 +43,7 @@ def genesis(blockchain: Blockchain, governor: SignerWallet) -> Genesis:
 
 
 async def test_governor_can_start_a_network_with_several_models(
-    blockchain: Blockchain, chain: SandboxChain, governor: SignerWallet, genesis: Genesis
+    blockchain: Blockchain, chain: Chain, governor: SignerWallet, genesis: Genesis
 ) -> None:
     before = blockchain.balance(governor.address)
     network = await deploy_genesis(chain, governor, genesis)
@@ -68,7 +59,7 @@ async def test_governor_can_start_a_network_with_several_models(
 
 
 async def test_governor_can_go_on_after_an_interruption(
-    blockchain: Blockchain, chain: SandboxChain, governor: SignerWallet, genesis: Genesis
+    blockchain: Blockchain, chain: Chain, governor: SignerWallet, genesis: Genesis
 ) -> None:
     first, value = genesis.accounts[0]
     await governor.send([OwnerMessage(first.address, value, state_init=first.state_init)])
@@ -89,7 +80,7 @@ class _DeafWallet:
 
 
 async def test_governor_is_told_when_an_account_stays_inactive(
-    chain: SandboxChain, governor: SignerWallet, genesis: Genesis, monkeypatch: pytest.MonkeyPatch
+    chain: Chain, governor: SignerWallet, genesis: Genesis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = ManualClock(1)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client import AsyncCocoon, SignerWallet
 from cocoon_sdk.client.errors import PayloadTooLargeError, TermsUnknownError
 from cocoon_sdk.client.results import Arrival
@@ -23,8 +24,8 @@ from tests.helpers.suite import key_of
 
 
 @pytest.fixture
-async def town(blockchain: Blockchain) -> AsyncIterator[Town]:
-    made = Town(blockchain)
+async def town(blockchain: Blockchain, chain: Chain) -> AsyncIterator[Town]:
+    made = Town(blockchain, chain)
     yield made
     await made.close()
 

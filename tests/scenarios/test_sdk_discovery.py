@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from pytoniq_core import Address
 
+from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.discovery import MAX_AGE_S, IgnoreReason
 from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.contracts.market import Market
@@ -30,8 +31,8 @@ from tests.helpers.suite import as_int, hash_of, key_of
 
 
 @pytest.fixture
-async def town(blockchain: Blockchain) -> AsyncIterator[Town]:
-    made = Town(blockchain)
+async def town(blockchain: Blockchain, chain: Chain) -> AsyncIterator[Town]:
+    made = Town(blockchain, chain)
     yield made
     await made.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pytoniq_core import Address, Cell
 
-from cocoon_sdk.chain.base import ChainHead, StackValue, TransactionRecord
+from cocoon_sdk.chain.base import Chain, ChainHead, StackValue, TransactionRecord
 from cocoon_sdk.client import AsyncCocoon, job_box_key
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.contracts.accounts import ExternalExpiredError
@@ -33,17 +33,17 @@ from cocoon_sdk.protocol.exit_codes import (
     PendingError,
 )
 from cocoon_sdk.protocol.job_states import JobState
-from cocoon_sdk.sandbox import Blockchain, SandboxChain
+from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.types import Nano
 from tests.helpers.sdk import MODEL_NAME, Town, chat
 from tests.helpers.suite import key_of
 
 
 class TroubledChain:
-    """A sandbox chain with an endpoint in between that loses, delays or forgets things on command."""
+    """A chain with an endpoint in between that loses, delays or forgets things on command."""
 
-    def __init__(self, inner: SandboxChain, clock: ManualClock) -> None:
-        self.inner, self.clock = inner, clock
+    def __init__(self, inner: Chain, blockchain: Blockchain, clock: ManualClock) -> None:
+        self.inner, self.blockchain, self.clock = inner, blockchain, clock
         self.lose_messages = self.time_out_after_sending = self.lagging = False
         self.failures = 0
         self._kept: Any = None
@@ -62,7 +62,7 @@ class TroubledChain:
     async def wait_head(self, after_seqno: int, timeout_s: float) -> ChainHead:
         # Time passes only by waiting; nothing here takes real time.
         self.clock.advance(timeout_s)
-        self.inner.blockchain.warp(int(timeout_s) or 1)
+        self.blockchain.warp(int(timeout_s) or 1)
         await asyncio.sleep(0)
         return await self.inner.head()
 
@@ -84,8 +84,8 @@ class TroubledChain:
 
 
 @pytest.fixture
-async def town(blockchain: Blockchain) -> AsyncIterator[Town]:
-    made = Town(blockchain)
+async def town(blockchain: Blockchain, chain: Chain) -> AsyncIterator[Town]:
+    made = Town(blockchain, chain)
     yield made
     await made.close()
 
@@ -97,7 +97,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def troubled(town: Town, clock: ManualClock) -> TroubledChain:
-    return TroubledChain(town.adapter, clock)
+    return TroubledChain(town.adapter, town.chain, clock)
 
 
 async def test_owner_can_open_deposit_and_withdraw(town: Town) -> None:

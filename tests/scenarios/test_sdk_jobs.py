@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.app import AsyncCocoon
 from cocoon_sdk.client.errors import AmountMismatchError
 from cocoon_sdk.client.results import Arrival
@@ -38,8 +39,8 @@ from tests.helpers.suite import hash_of, key_of
 
 
 @pytest.fixture
-async def town(blockchain: Blockchain) -> AsyncIterator[Town]:
-    made = Town(blockchain)
+async def town(blockchain: Blockchain, chain: Chain) -> AsyncIterator[Town]:
+    made = Town(blockchain, chain)
     yield made
     await made.close()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pytoniq_core import Address
 
+from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.handover import HandoverClient, SignedHandover
 from cocoon_sdk.client.results import Arrival
 from cocoon_sdk.protocol.job_states import JobState
@@ -17,15 +18,15 @@ from tests.helpers.worker_rig import Rig
 
 
 @pytest.fixture
-async def town(blockchain: Blockchain) -> AsyncIterator[Town]:
-    made = Town(blockchain)
+async def town(blockchain: Blockchain, chain: Chain) -> AsyncIterator[Town]:
+    made = Town(blockchain, chain)
     yield made
     await made.close()
 
 
 @pytest.fixture
-def rig(town: Town, tmp_path: Path) -> Rig:
-    made = Rig(tmp_path, town.chain)
+async def rig(town: Town, tmp_path: Path) -> Rig:
+    made = Rig(tmp_path, town.chain, town.adapter)
     made.suite.model_id = town.model.model_id
     return made
 

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.contracts.market import Market
 from cocoon_sdk.crypto import VerifyKey
 from cocoon_sdk.data import DirectoryStore, decode_data
@@ -18,6 +19,7 @@ from cocoon_sdk.history import AnnounceAction, SubmitAction, actions_of, walk
 from cocoon_sdk.history.actions import AccountKind
 from cocoon_sdk.protocol import decode_info, signing
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.sandbox.ledger import Ledger
 from cocoon_sdk.types import Nano
 from cocoon_worker.engine.base import EngineRequest, EngineResult
@@ -31,12 +33,12 @@ MINIMUM = Nano.ton("0.01")
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Rig:
-    return Rig(tmp_path)
+async def rig(tmp_path: Path, blockchain: Blockchain, chain: Chain) -> Rig:
+    return Rig(tmp_path, blockchain, chain)
 
 
 @pytest.fixture
-def alice(rig: Rig) -> Client:
+async def alice(rig: Rig) -> Client:
     return rig.suite.client("alice")
 
 
