@@ -32,7 +32,7 @@ TON = 10**9
 
 
 def descriptors(block: Block, direction: str) -> list[str]:
-    """Return the kinds of a block's "import" or "export" descriptors, as the engine's own parser reads them."""
+    """Return the kinds of a block's "import" or "export" descriptors, as the engine's parser reads them."""
     return sorted(re.findall(rf"value:\((msg_{direction}_\w+)", block.root.dump_as_tlb("Block")))
 
 
