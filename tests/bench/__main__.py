@@ -32,7 +32,7 @@ def main() -> None:
     console.print("sealing among 100 and among 100,000 accounts ...")
     sealed = seal.measure()
     console.print("messages over ADNL ...")
-    sends = adnl.measure()
+    sends, sending = adnl.adnl_sends_per_s()
     figures: dict[str, Any] = {
         "sandbox_tx_per_s": round(median(compared.ours)),
         "ton_sandbox_tx_per_s": round(median(compared.theirs)),
@@ -48,6 +48,9 @@ def main() -> None:
         "seal_ms_among_100": round(sealed.few * 1000, 2),
         "seal_ms_among_100k": round(sealed.many * 1000, 2),
         "seal_setup_100k_s": round(sealed.setup, 1),
+        "adnl_messages": sending.accepted,
+        "adnl_blocks": sending.blocks,
+        "adnl_connections": sending.connections,
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
