@@ -109,6 +109,7 @@ class Node:
         if self._running:
             raise ConfigError("the node cannot start", why="it is running already")
         self._running = True
+        self._catch_up()
         self._start_ticking()
         self._schedule()
         return self
@@ -288,17 +289,18 @@ class Node:
         return self._keep(name)
 
     async def restore(self, name: str) -> MasterBlock:
-        """Bring chain and blocks back to a snapshot; return its block, which is the head again.
+        """Bring chain and blocks back to a snapshot; return the head, which is the snapshot's block.
 
-        Later blocks and later snapshots vanish, and so does what waits for a block. The distance to the clock
-        is the snapshot's again. Raises `UnknownSnapshotError`.
+        A chain that follows a clock has an empty block with the present time on top at once. Later blocks and
+        later snapshots vanish, and so does what waits for a block. The distance to the clock is the
+        snapshot's again. Raises `UnknownSnapshotError`.
         """
         self._check()
         check_name(name, {name: 0})
         return self._rewind(name)
 
     async def reset(self) -> MasterBlock:
-        """Go back to the start: the genesis, or where `set_base` was called last; return that block."""
+        """Go back to the start: the genesis, or where `set_base` was called last; see `restore`."""
         self._check()
         return self._rewind(BASE)
 
@@ -326,6 +328,7 @@ class Node:
         self._producer.rewind(moment.mark)
         self._offset = moment.offset
         self._unsealed, self._time_passed = [], False
+        self._catch_up()
         return self.head
 
     # -- blocks -------------------------------------------------------------------------------------------
@@ -374,6 +377,12 @@ class Node:
             job.settle(self._failure)
         if self._waiting or self._left_over:
             self._schedule()
+
+    def _catch_up(self) -> None:
+        """Make a block of the present time when the newest is of the past, which clients would not act on."""
+        if self.clock is not None and self.now > self.head.gen_utime:
+            self._flush(force=True, take=False)
+            self._check()
 
     def _follow_clock(self) -> None:
         if self.now > self.blockchain.now:

@@ -35,7 +35,12 @@ def read_document(stream: IO[str]) -> Any:
 
 @contextmanager
 def sandbox_up(folder: Path, *arguments: str) -> Iterator[dict[str, Any]]:
-    """Run `cocoon sandbox up --json` and yield what it prints; ends it and checks that it ended well."""
+    """Run `cocoon sandbox up --json` and yield what it prints; ends it and checks that it ended well.
+
+    It leaves nothing behind, unless `arguments` name a folder.
+    """
+    if "--folder" not in arguments:
+        arguments = ("--ephemeral", *arguments)
     with (folder / "sandbox.err").open("w+") as err:
         process = cocoon("sandbox", "up", "--json", *arguments, err=err)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
@@ -25,7 +26,11 @@ def python_example() -> str:
 
 async def test_newcomer_can_run_the_example_of_the_readme(tmp_path: Path) -> None:
     network = await asyncio.create_subprocess_exec(
-        *COCOON, "sandbox", "up", "--json", stdout=asyncio.subprocess.PIPE, cwd=tmp_path
+        *COCOON,
+        *("sandbox", "up", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=tmp_path,
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
     )
     try:
         assert network.stdout is not None
