@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import NamedTuple
 
 from pytoniq_core import Address, Cell
 from pytoniq_core.boc.deserialize import Boc
+from pytoniq_core.boc.tvm_bitarray import TvmBitarray, bitarray
 
 from cocoon_sdk.chain.base import TransactionRecord
 from cocoon_sdk.errors import MalformedError
@@ -21,9 +23,12 @@ MAX_BOC_BYTES = 1 << 21
 MAX_BOC_CELLS = 1 << 16
 """An account on mainnet may hold at most 65536 cells; nothing that we read is larger."""
 
-_MAX_CELL_BYTES = 2 + 4 * 34 + 128 + 4 * 8
 _MAX_REFS = 4
 _PRUNED = 1
+_EXOTIC, _WITH_HASHES = 8, 16
+_MAX_RECENT = 8192
+_RECENT: dict[tuple[object, ...], Cell] = {}
+"""Cells made lately, by content: what they are follows from it alone, so nobody can put a wrong one here."""
 _SIZES = {2: (8 + 256, 0), 3: (8 + 256 + 16, 1), 4: (8 + 2 * (256 + 16), 2)}
 """Bits and references of library references, Merkle proofs and Merkle updates."""
 _MAGIC = b"\xb5\xee\x9c\x72"
@@ -59,23 +64,68 @@ def _decode(data: bytes, max_cells: int, max_roots: int) -> list[Cell]:
     if header["root_list"] is None or not 1 <= len(header["root_list"]) <= max_roots:
         wanted = "no single root" if max_roots == 1 else f"not one to {max_roots} roots"
         raise MalformedError(f"bag of cells has {wanted}")
-    raw: list[dict[str, object]] = []
+    ref_size = header["size_bytes"]
+    spans: list[_Span] = []
     offset = 0
     for _ in range(count):
-        cell, used = Boc.deserialize_cell(payload[offset : offset + _MAX_CELL_BYTES], header["size_bytes"])
-        offset += used
-        raw.append(cell)
+        span, offset = _span(payload, offset, ref_size)
+        spans.append(span)
     if offset != len(payload):
         raise MalformedError("bag of cells has trailing bytes")
     built: dict[int, Cell] = {}
     for index in range(count - 1, -1, -1):
-        refs = raw[index]["refs"]
         # KeyError below when a reference points backwards or out of range: only later cells exist yet.
-        if not isinstance(refs, list) or len(refs) > _MAX_REFS:
-            raise MalformedError("a cell has more than four references")
-        built[index] = Cell(raw[index]["bits"], [built[ref] for ref in refs], raw[index]["type"])
-        _check_exotic(built[index])
+        built[index] = _cell(spans[index], [built[ref] for ref in spans[index].refs])
     return [built[index] for index in header["root_list"]]
+
+
+class _Span(NamedTuple):
+    """One cell of a bag: descriptors, data and references as they stand there."""
+
+    first: int
+    second: int
+    data: bytes
+    refs: list[int]
+
+
+def _span(payload: bytes, offset: int, ref_size: int) -> tuple[_Span, int]:
+    first, second = payload[offset], payload[offset + 1]
+    count = first & 7
+    if count > _MAX_REFS:
+        raise MalformedError("a cell has more than four references, or is absent")
+    start = offset + 2
+    if first & _WITH_HASHES:
+        start += ((first >> 5).bit_count() + 1) * (32 + 2)  # stored hashes and depths: ours are computed
+    end = start + (second + 1 >> 1)
+    past = end + count * ref_size
+    if past > len(payload):
+        raise MalformedError("bag of cells is cut off")
+    refs = [int.from_bytes(payload[at : at + ref_size], "big") for at in range(end, past, ref_size)]
+    return _Span(first, second, payload[start:end], refs), past
+
+
+def _cell(span: _Span, refs: list[Cell]) -> Cell:
+    """Make a cell, or take the same one again: the code of a contract comes with every look at an account."""
+    key = (span.first & _EXOTIC, span.second, span.data, *[ref.hash for ref in refs])
+    known = _RECENT.get(key)
+    if known is not None:
+        return known
+    bits = bitarray()
+    bits.frombytes(span.data)
+    if span.second & 1:  # the last byte is completed by a one and zeros
+        tail = span.data[-1]
+        if not tail:
+            raise MalformedError("the last byte of a cell is not completed")
+        bits = bits[: len(bits) - (tail & -tail).bit_length()]
+    kind = int.from_bytes(span.data[:1], "big", signed=True) if span.first & _EXOTIC else -1
+    if span.first & _EXOTIC and (len(bits) < 8 or kind == -1):
+        raise MalformedError("an exotic cell has no type")
+    cell = Cell(TvmBitarray(1023, bits), refs, kind)
+    _check_exotic(cell)
+    if len(_RECENT) >= _MAX_RECENT:
+        _RECENT.clear()
+    _RECENT[key] = cell
+    return cell
 
 
 def _check_exotic(cell: Cell) -> None:

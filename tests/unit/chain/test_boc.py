@@ -19,6 +19,7 @@ from cocoon_sdk.chain.boc import (
     transaction_record,
 )
 from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.sandbox.cells import to_native
 from tests.unit.chain.strategies import cells
 
 
@@ -143,3 +144,42 @@ def test_reader_cannot_read_a_transaction_when_it_is_of_another_account_or_kind(
         transaction_record(address, header(address.hash_part, 1, bytes(32), 0, 0, tag=6))
     with pytest.raises(MalformedError, match="not a transaction"):
         transaction_record(address, begin_cell().store_uint(7, 4).end_cell())
+
+
+@pytest.mark.parametrize("bits", [0, 1, 7, 8, 1015, 1016, 1022, 1023])
+def test_cell_can_have_any_number_of_bits_up_to_the_bound(bits: int) -> None:
+    cell = begin_cell().store_bits("10" * (bits // 2) + "1" * (bits % 2)).end_cell() if bits else Cell.empty()
+    assert decode_boc(encode_boc(cell)).hash == cell.hash
+
+
+def test_bag_can_carry_hashes_as_the_engine_writes_them_into_larger_ones() -> None:
+    tree = begin_cell().store_uint(0, 8).end_cell()
+    for level in range(100):
+        leaf = begin_cell().store_uint(level, 500).end_cell()
+        tree = begin_cell().store_uint(level, 8).store_ref(tree).store_ref(leaf).end_cell()
+    bag = base64.b64decode(to_native(tree).to_boc())
+    assert len(bag) > len(encode_boc(tree)) + 34 * 3  # there are some
+    assert decode_boc(bag).hash == tree.hash
+
+
+def test_bag_can_give_the_same_cell_again_without_making_it_twice() -> None:
+    bag = encode_boc(begin_cell().store_uint(7, 9).store_ref(begin_cell().end_cell()).end_cell())
+    assert decode_boc(bag) is decode_boc(bag)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "0800",
+        "0804FF00",
+        "28480100" + "00" * 34,
+        "28480103" + "00" * 34,
+        "084603" + "00" * 34,
+        "084402" + "00" * 33,
+    ],
+    ids=["no type", "unknown", "no level", "short branch", "proof of nothing", "odd library"],
+)
+def test_bag_cannot_hold_an_exotic_cell_of_a_wrong_form(cell: str) -> None:
+    body = bytes.fromhex(cell)
+    with pytest.raises(MalformedError):
+        decode_boc(b"\xb5\xee\x9c\x72\x01\x01\x01\x01\x00" + bytes([len(body), 0]) + body)
