@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from functools import lru_cache
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.sandbox.blocks.cells import make_cell, prune, read_cell
@@ -20,13 +21,17 @@ Extra = TypeVar("Extra")
 
 @dataclass(frozen=True)
 class Augmentation(Generic[Extra]):
-    """How the extra of a dictionary is written, read and summed up; `zero` is that of an empty one."""
+    """How the extra of a dictionary is written, read and summed up; `zero` is that of an empty one.
+
+    `tail` is the bits that follow the dictionary in the cell that holds it.
+    """
 
     key_bits: int
     zero: Extra
     write: Callable[[Extra], str]
     read: Callable[[str, int], tuple[Extra, int]]
     combine: Callable[[Extra, Extra], Extra]
+    tail: str = ""
 
 
 class Leaf(NamedTuple, Generic[Extra]):
@@ -43,7 +48,7 @@ class Edge(Generic[Extra]):
     `length` is how many bits of the key the edge and everything below it stand for.
     """
 
-    __slots__ = ("_cell", "_pruned", "extra", "label", "leaf", "left", "length", "right")
+    __slots__ = ("_bits", "_cell", "_pruned", "extra", "label", "leaf", "left", "length", "right")
 
     label: str
     left: Edge[Extra] | None
@@ -55,6 +60,7 @@ class Edge(Generic[Extra]):
         self.length = length
         self._cell: NativeCell | None = None
         self._pruned: NativeCell | None = None
+        self._bits = ""
 
     @classmethod
     def of_leaf(cls, label: str, leaf: Leaf[Extra]) -> Edge[Extra]:
@@ -112,17 +118,26 @@ class Edge(Generic[Extra]):
 
     def content(self, kind: Augmentation[Extra]) -> tuple[str, tuple[NativeCell, ...]]:
         """Return the bits and references of the edge's cell."""
-        bits = write_label(self.opened(kind).label, self.length) + kind.write(self.extra)
+        bits = self._own_bits(kind)
         if self.leaf is not None:
-            return bits + self.leaf.bits, self.leaf.refs
+            return bits, self.leaf.refs
         assert self.left is not None
         assert self.right is not None
         return bits, (self.left.cell(kind), self.right.cell(kind))
 
+    def _own_bits(self, kind: Augmentation[Extra]) -> str:
+        """Return the bits of the edge's cell. Those of forks are kept: updates need them three times."""
+        if self._bits:
+            return self._bits
+        bits = write_label(self.opened(kind).label, self.length) + kind.write(self.extra)
+        if self.leaf is not None:
+            return bits + self.leaf.bits
+        self._bits = bits
+        return bits
+
     def cell_with(self, kind: Augmentation[Extra], refs: Iterable[NativeCell]) -> NativeCell:
         """Build the edge's cell with other references in the place of its own (pruned ones)."""
-        bits = write_label(self.label, self.length) + kind.write(self.extra)
-        return make_cell(bits if self.leaf is None else bits + self.leaf.bits, *refs)
+        return make_cell(self._own_bits(kind), *refs)
 
     def pruned(self, kind: Augmentation[Extra]) -> NativeCell:
         """Return the pruned branch for the edge's cell; it is built once."""
@@ -138,16 +153,21 @@ Touched = dict[int, Edge[Extra]]
 class AugmentedDict(Generic[Extra]):
     """One version of a dictionary; `changed` gives the next one. Keys are unsigned integers."""
 
-    __slots__ = ("kind", "root")
+    __slots__ = ("_holder", "_pruned_holder", "kind", "root")
 
     def __init__(self, kind: Augmentation[Extra], root: Edge[Extra] | None = None) -> None:
         self.kind, self.root = kind, root
+        self._holder: NativeCell | None = None
+        self._pruned_holder: NativeCell | None = None
 
     @classmethod
     def of(cls, kind: Augmentation[Extra], items: Mapping[int, Leaf[Extra]]) -> AugmentedDict[Extra]:
         """Build a dictionary of items."""
+        if not items:
+            empty: AugmentedDict[Extra] = _empty(kind)
+            return empty
         ordered = sorted((_key(key, kind.key_bits), leaf) for key, leaf in items.items())
-        return cls(kind, _build(kind, ordered, 0, 0, len(ordered)) if ordered else None)
+        return cls(kind, _build(kind, ordered, 0, 0, len(ordered)))
 
     @classmethod
     def of_cell(cls, kind: Augmentation[Extra], root: NativeCell | None) -> AugmentedDict[Extra]:
@@ -172,6 +192,21 @@ class AugmentedDict(Generic[Extra]):
     def head_bits(self) -> str:
         """Return the bits of the `HashmapAugE` itself."""
         return ("0" if self.root is None else "1") + self.kind.write(self.extra)
+
+    @property
+    def holder(self) -> NativeCell:
+        """The cell that holds the `HashmapAugE` and what follows it; it is built once."""
+        if self._holder is None:
+            bits, refs = self.head()
+            self._holder = make_cell(bits + self.kind.tail, *refs)
+        return self._holder
+
+    @property
+    def pruned_holder(self) -> NativeCell:
+        """The pruned branch for `holder`; it is built once."""
+        if self._pruned_holder is None:
+            self._pruned_holder = prune(self.holder)
+        return self._pruned_holder
 
     def get(self, key: int) -> Leaf[Extra] | None:
         """Return a value, or None."""
@@ -317,6 +352,29 @@ def pruned_versions(
 
     before = None if old.root is None else old_side(old.root)
     return before, None if new.root is None else new_side(new.root)
+
+
+def pruned_holders(
+    old: AugmentedDict[Extra],
+    new: AugmentedDict[Extra],
+    touched: Touched[Extra],
+    leaves: Mapping[int, tuple[NativeCell, ...]],
+) -> tuple[NativeCell, NativeCell]:
+    """Return the cells that hold both versions, with what they share pruned: all when nothing changed."""
+    if old is new:
+        return old.pruned_holder, old.pruned_holder
+    sides = zip((old, new), pruned_versions(old, new, touched, leaves), strict=True)
+    before, after = (
+        make_cell(each.head_bits() + each.kind.tail, *(() if root is None else (root,)))
+        for each, root in sides
+    )
+    return before, after
+
+
+@lru_cache(maxsize=64)
+def _empty(kind: Augmentation[Any]) -> AugmentedDict[Any]:
+    """Return the one empty dictionary of a kind, so that its cell is built once."""
+    return AugmentedDict(kind)
 
 
 # -- labels -------------------------------------------------------------------------------------------------

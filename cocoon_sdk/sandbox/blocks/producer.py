@@ -27,7 +27,7 @@ from cocoon_sdk.sandbox.blocks.block import (
     MasterBlock,
     ext_blk_ref,
 )
-from cocoon_sdk.sandbox.blocks.cells import bits256, hash_bits, make_cell, read_cell, to_boc
+from cocoon_sdk.sandbox.blocks.cells import bits256, hash_bits, read_cell, to_boc
 from cocoon_sdk.sandbox.blocks.errors import SealError
 from cocoon_sdk.sandbox.blocks.genesis import Validator, config_address, with_basechain, with_validator
 from cocoon_sdk.sandbox.blocks.header import Header, ValueFlow, block_cell, extra_cell, global_version
@@ -247,10 +247,9 @@ class BlockProducer:
         base, master = self._drafts(transactions, moment, times)
         shard_block, basechain = self._basechain_block(base, times)
         block, masterchain, extra = self._masterchain_block(master, times, shard_block)
-        taken_of_base, taken_of_master = master.traffic.taken_abroad, base.traffic.taken_abroad
         self._moment = _Moment(
-            replace(basechain, delivered=frozenset(taken_of_base)),
-            replace(masterchain, delivered=frozenset(taken_of_master)),
+            _with_delivered(basechain, master.traffic.taken_abroad),
+            _with_delivered(masterchain, base.traffic.taken_abroad),
             extra,
         )
         self.archive.append(block)
@@ -353,18 +352,30 @@ class BlockProducer:
         fields = _fields(new, root, draft, times, flow)
         return MasterBlock(**fields, shard_block=shard_block, validator=self.validator), new, extra
 
-    def _next_state(self, draft: _Draft, times: _Times, flow: ValueFlow, **changes: Any) -> ChainState:
-        return replace(
-            draft.old,
+    def _next_state(
+        self,
+        draft: _Draft,
+        times: _Times,
+        flow: ValueFlow,
+        *,
+        master_ref: str = "",
+        libraries: NativeCell | None = None,
+        custom: NativeCell | None = None,
+    ) -> ChainState:
+        old = draft.old
+        return ChainState(
+            global_id=old.global_id,
+            workchain=old.workchain,
             seqno=times.seqno,
             gen_utime=times.gen_utime,
             gen_lt=times.end_lt,
             accounts=draft.accounts,
             queue=draft.traffic.new_queue(),
             delivered=frozenset(),
-            fees=draft.old.fees + flow.fees_collected,
-            _cells=[],
-            **changes,
+            fees=old.fees + flow.fees_collected,
+            master_ref=master_ref,
+            libraries=libraries,
+            custom=custom,
         )
 
     def _flow(self, draft: _Draft, fees_imported: int) -> tuple[ValueFlow, _Parts]:
@@ -385,7 +396,7 @@ class BlockProducer:
         )
         if draft.old.workchain == MASTERCHAIN and draft.transactions:
             flow = flow.with_burned()  # the blackhole account burns what it gets
-        return flow.checked(), _Parts(*(_dict_cell(each) for each in (incoming, outgoing, blocks)))
+        return flow.checked(), _Parts(incoming.holder, outgoing.holder, blocks.holder)
 
     def _update(
         self, draft: _Draft, new: ChainState, custom: tuple[NativeCell | None, NativeCell | None]
@@ -455,9 +466,8 @@ class BlockProducer:
         return self._library_root
 
 
-def _dict_cell(dictionary: AugmentedDict[Any]) -> NativeCell:
-    bits, refs = dictionary.head()
-    return make_cell(bits, *refs)
+def _with_delivered(state: ChainState, keys: Iterable[int]) -> ChainState:
+    return replace(state, delivered=frozenset(keys)) if keys else state
 
 
 def _created(transactions: Iterable[Transaction]) -> dict[int, Message]:

@@ -15,7 +15,7 @@ from cocoon_sdk.sandbox.blocks.augmented import (
     Edge,
     Leaf,
     Touched,
-    pruned_versions,
+    pruned_holders,
 )
 from cocoon_sdk.sandbox.blocks.cells import currencies, make_cell, merkle_update, prune, read_cell, read_coins
 from cocoon_sdk.sandbox.blocks.merkle import pruned_difference
@@ -24,7 +24,6 @@ from cocoon_sdk.sandbox.engine import load_as_cell_slice
 
 _STATE_TAG = 0x9023AFE2
 _ADDRESS_BITS = 267
-_EXTRA_BITS_AFTER_QUEUE = "00"  # proc_info (empty), extra (none)
 _LOADS = "0" * 128  # overload_history, underload_history
 
 # -- accounts ---------------------------------------------------------------------------------------------
@@ -77,6 +76,7 @@ QUEUE: Augmentation[int] = Augmentation(
     write=lambda lt: f"{lt:064b}",
     read=lambda bits, position: (int(bits[position : position + 64], 2), position + 64),
     combine=min,
+    tail="00",  # proc_info (empty), extra (none)
 )
 """`OutMsgQueue`; the key is the next hop and the message's hash, the extra the oldest logical time."""
 
@@ -120,7 +120,8 @@ class ChainState:
         """The cells of queue, accounts, the rest and the masterchain's part (or None), then the root."""
         cells = self._cells
         if not cells:
-            cells += [self._queue_cell(), self._accounts_cell(), self._misc_cell(self.libraries), self.custom]
+            misc = self._misc_cell(self.libraries)
+            cells += [self.queue.holder, self.accounts.holder, misc, self.custom]
             cells.append(make_cell(self._bits(), *(cell for cell in cells if cell is not None)))
         return cells
 
@@ -130,14 +131,6 @@ class ChainState:
             f"{self.seqno:032b}{0:032b}{self.gen_utime:032b}{self.gen_lt:064b}{max(self.seqno - 1, 0):032b}"
             f"0{'0' if self.custom is None else '1'}"
         )
-
-    def _queue_cell(self) -> NativeCell:
-        bits, refs = self.queue.head()
-        return make_cell(bits + _EXTRA_BITS_AFTER_QUEUE, *refs)
-
-    def _accounts_cell(self) -> NativeCell:
-        bits, refs = self.accounts.head()
-        return make_cell(bits, *refs)
 
     def _misc_cell(self, libraries: NativeCell | None) -> NativeCell:
         bits = _LOADS + currencies(self.balance) + currencies(self.fees)
@@ -169,24 +162,22 @@ def state_update(
         before, after = old.accounts.edge(key), new.accounts.edge(key)
         if before is not None and after is not None:
             _compare(before, after, leaves)
-    old_accounts, new_accounts = pruned_versions(old.accounts, new.accounts, touched_accounts, leaves)
-    old_queue, new_queue = pruned_versions(old.queue, new.queue, touched_queue, {})
+    accounts = pruned_holders(old.accounts, new.accounts, touched_accounts, leaves)
+    queues = pruned_holders(old.queue, new.queue, touched_queue, {})
     sides = []
-    for state, accounts, queue, part in (
-        (old, old_accounts, old_queue, custom[0]),
-        (new, new_accounts, new_queue, custom[1]),
-    ):
-        libraries = state.libraries
-        if libraries is not None and (state is old or _same(libraries, old.libraries)):
-            libraries = prune(libraries)
-        refs = [
-            make_cell(state.queue.head_bits() + _EXTRA_BITS_AFTER_QUEUE, *_some(queue)),
-            make_cell(state.accounts.head_bits(), *_some(accounts)),
-            state._misc_cell(libraries),
-            *_some(part),
-        ]
-        sides.append(make_cell(state._bits(), *refs))
+    for state, *parts in zip((old, new), queues, accounts, _pruned_misc(old, new), custom, strict=True):
+        sides.append(make_cell(state._bits(), *(part for part in parts if part is not None)))
     return merkle_update(old.cell, new.cell, *sides)
+
+
+def _pruned_misc(old: ChainState, new: ChainState) -> tuple[NativeCell, NativeCell]:
+    """Return both versions of the small part; libraries are pruned in both, but shown when they changed."""
+    before, after = old.cells[2], new.cells[2]
+    if old.libraries is not None:
+        before = old._misc_cell(prune(old.libraries))
+        if _same(old.libraries, new.libraries):
+            after = new._misc_cell(prune(old.libraries))
+    return before, after
 
 
 def _compare(before: Edge[int], after: Edge[int], leaves: dict[int, tuple[NativeCell, ...]]) -> None:
@@ -198,7 +189,3 @@ def _compare(before: Edge[int], after: Edge[int], leaves: dict[int, tuple[Native
 
 def _same(one: NativeCell, other: NativeCell | None) -> bool:
     return other is not None and bool(one.get_hash() == other.get_hash())
-
-
-def _some(cell: NativeCell | None) -> tuple[NativeCell, ...]:
-    return () if cell is None else (cell,)
