@@ -5,7 +5,12 @@ Nothing here serves, writes to disk or waits. Everything works on the engine's c
 
 from cocoon_sdk.sandbox.blocks.archive import BlockArchive
 from cocoon_sdk.sandbox.blocks.block import BASECHAIN, MASTERCHAIN, WHOLE_SHARD, Block, BlockId, MasterBlock
-from cocoon_sdk.sandbox.blocks.errors import BlockNotFoundError, SealError, TransactionNotFoundError
+from cocoon_sdk.sandbox.blocks.errors import (
+    BlockNotFoundError,
+    SealError,
+    StateGoneError,
+    TransactionNotFoundError,
+)
 from cocoon_sdk.sandbox.blocks.producer import BlockProducer, Mark
 from cocoon_sdk.sandbox.blocks.proofs import (
     ForwardLink,
@@ -33,6 +38,7 @@ __all__ = [
     "Mark",
     "MasterBlock",
     "SealError",
+    "StateGoneError",
     "TransactionNotFoundError",
     "WHOLE_SHARD",
     "account_proof",
