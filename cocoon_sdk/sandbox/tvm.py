@@ -3,8 +3,9 @@
 Owns everything that is particular to the engine (tonpy's C++ emulator): seeds, libraries, the c7 tuple of
 get-methods, reading why an external was rejected. Knows nothing of queues, time or who calls.
 
-The engine implements global version 11: what version 12 added (BTOS, HASHBU, LDSTDADDR and their kin) ends
-with exit code 6, although the packaged configuration says 12. In get-methods the INMSG_* opcodes of
+The engine implements global version 11, although the packaged configuration says 12: what version 12 added
+(BTOS, HASHBU, LDSTDADDR and their kin) ends with exit code 6, and the field `ihr_fee` of messages, which
+version 12 reads as flags for the format of bounces, is still a fee. In get-methods the INMSG_* opcodes of
 version 11 end with exit code 5, since there is no incoming message to describe.
 """
 

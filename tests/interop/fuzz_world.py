@@ -1,14 +1,14 @@
-"""What happens in a random life: a small world of foreign contracts, and the steps that change it.
+"""What can happen in a random life: a small world of foreign contracts, and the steps that change it.
 
-Owns the steps and how hypothesis draws them; a failing life is printed as a list of steps, which can be
-pasted back as `live([...])`. Knows the chain only as a `Blockchain`, not that there may be another one.
+Owns the world and the steps; a failing life is printed as a list of steps, which can be pasted back as
+`live([...])`. Knows the chain only as a `Blockchain`, not that there may be another one, nor how lives are
+drawn (`fuzz_lives`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hypothesis import strategies as st
 from pytoniq_core import Address, Cell, begin_cell
 
 from cocoon_sdk.chain.base import AccountStatus
@@ -28,10 +28,9 @@ from tests.interop.foreign_contracts import (
     send_action,
     transfer,
 )
-from tests.interop.programs import programs
 
 VERSIONS: tuple[Version, ...] = ("v1r3", "v2r2", "v3r2", "v4r2", "v5r1", "highload_v2")
-_FUNDS = 3 * 10**9
+FUNDS = 3 * 10**9
 _MANY_DEPTH = 40
 _END_OF_TIME = 4_200_000_000
 """Unix time has 32 bits; a life may last 76 years."""
@@ -48,11 +47,11 @@ class World:
         self.puppets = [Puppet(0), Puppet(1), Puppet(2, library=True), Puppet(3)]
         self.jetton = Jetton(self.wallets[3].address)
         for wallet in self.wallets:
-            chain.deploy(wallet.init, _FUNDS)
+            chain.deploy(wallet.init, FUNDS)
         for puppet in self.puppets[:3]:
-            chain.deploy(puppet.init, _FUNDS)
-        chain.deploy(self.jetton.init, _FUNDS)
-        in_masterchain = chain.deploy(self.puppets[0].init, _FUNDS, workchain=-1)
+            chain.deploy(puppet.init, FUNDS)
+        chain.deploy(self.jetton.init, FUNDS)
+        in_masterchain = chain.deploy(self.puppets[0].init, FUNDS, workchain=-1)
         holders = [self.wallets[3].address, self.puppets[0].address]
         self.jetton_wallets = [self.jetton.wallet(holder) for holder in holders]
         self.places: list[Address] = [
@@ -273,6 +272,16 @@ class Wait:
 
 
 @dataclass(frozen=True)
+class Libraries:
+    """The public library that one puppet's code is disappears, or comes back."""
+
+    there: bool
+
+    def apply(self, world: World) -> None:
+        world.chain.set_libraries([PUPPET] if self.there else [])
+
+
+@dataclass(frozen=True)
 class Junk:
     """An external message with a random body, perhaps with a StateInit."""
 
@@ -313,7 +322,7 @@ class Ruin:
         world.chain.send_internal(puppet.address, self.value, state_init=last, bounce=False)
 
 
-Step = WalletSends | Mint | PuppetActs | JettonMoves | Wait | Junk | Ruin
+Step = WalletSends | Mint | PuppetActs | JettonMoves | Wait | Libraries | Junk | Ruin
 
 
 @dataclass
@@ -348,65 +357,3 @@ def live(steps: list[Step], chain: Blockchain) -> World:
     for step in steps:
         step.apply(world)
     return world
-
-
-# -- drawing ---------------------------------------------------------------------------------------------
-
-# Values of every magnitude, and around what a transaction costs.
-_values = st.one_of(
-    st.sampled_from([0, 1, 40_000, 400_000, 1_000_000, 10**7, 10**8, 10**9, _FUNDS, 10**18]),
-    st.integers(0, 4 * 10**9),
-    st.integers(0, 5_000_000),
-)
-# Every documented mode and all sums of flags; a mode beyond eight bits does not exist.
-_modes = st.one_of(
-    st.sampled_from([0, 1, 2, 3, 16, 17, 32, 64, 65, 66, 80, 128, 130, 160, 162, 176]),
-    st.integers(0, 255),
-)
-_places = st.integers(0, 15)
-_bodies = st.builds(Body, st.sampled_from([0, 0, 1, 1, 2, 3]), st.binary(max_size=40))
-_sendings = st.builds(Sending, _places, _values, _modes, _bodies, st.booleans(), st.booleans())
-_some_sendings = st.lists(_sendings, max_size=4).map(tuple)
-_kinds = st.sampled_from([0, 1, 2, 3, 0, 1, 2, 3, 4, 4, 5, 6, 7])
-_actions = st.lists(st.builds(Action, _kinds, _modes, _sendings), max_size=5).map(tuple)
-_codes = st.one_of(st.just(0), st.just(0), st.integers(0, 0xFFFF))
-_faults = st.sampled_from(["", "", "", "", "seqno", "signature", "expired"])
-_seconds = st.one_of(
-    st.integers(1, 3600), st.integers(1, 90 * 86_400), st.integers(86_400 * 365, 86_400 * 365 * 40)
-)
-
-steps: st.SearchStrategy[Step] = st.one_of(
-    st.builds(WalletSends, st.integers(0, 5), _some_sendings, _faults),
-    st.builds(WalletSends, st.integers(0, 5), _some_sendings, _faults),
-    st.builds(Mint, _places, _places, _values, _bodies, st.booleans(), st.booleans(), st.booleans()),
-    st.builds(
-        PuppetActs,
-        st.integers(0, 3),
-        _actions,
-        st.just(b""),
-        _codes,
-        _codes,
-        st.none() | _values,
-        st.booleans(),
-        st.sampled_from([0, 0, 0, 30, 300]),
-        st.booleans(),
-    ),
-    st.builds(PuppetActs, st.integers(0, 3), st.just(()), programs, value=st.none() | _values),
-    st.builds(PuppetActs, st.integers(0, 3), st.just(()), programs, value=st.just(10**9)),
-    st.builds(JettonMoves, _places, _places, _places, st.integers(0, 10**6), _values, _values, st.booleans()),
-    st.builds(Wait, _seconds),
-    st.builds(Junk, _places, _bodies, st.booleans()),
-    st.builds(
-        Ruin,
-        st.integers(0, 3),
-        st.sampled_from([0, 20, 300]),
-        st.sampled_from([0, 10**6, 10**8]),
-        _seconds,
-        st.integers(0, 3),
-        _values,
-    ),
-)
-# Three lists, since one would be short on average and a minimum length could not be shrunk away.
-lives: st.SearchStrategy[list[Step]] = st.tuples(*[st.lists(steps, max_size=12)] * 3).map(
-    lambda parts: [step for part in parts for step in part]
-)
