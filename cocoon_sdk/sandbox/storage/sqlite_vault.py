@@ -22,7 +22,9 @@ from cocoon_sdk.sandbox.storage.moments import COLUMNS, NOW, Row, row_of, state_
 from cocoon_sdk.sandbox.vault import BASE, Moment, unknown_snapshot
 
 MIN_BLOCKS_BETWEEN_STATES = 256
-"""A full state is written only after at least so many blocks, and after as many bytes as it has itself."""
+BYTES_BETWEEN_STATES = 1.0
+"""A full state is written only after so many blocks, and after so many times its own size of them in bytes:
+whatever the number of accounts is, keeping states at most doubles what is written."""
 
 _INSERT_MOMENT = f"INSERT OR REPLACE INTO moments ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
 _SELECT_MOMENT = f"SELECT {COLUMNS} FROM moments WHERE name = ?"  # noqa: S608
@@ -62,7 +64,7 @@ class SqliteVault:
             state = state_of(now, accounts_at(read.archive.head), read.transactions)
             blockchain.restore(Snapshot(state))
             producer = BlockProducer.resume(blockchain, read.archive, read.zero_states, now.delivered)
-        except (MalformedError, KeyError, ValueError, RuntimeError) as error:
+        except (MalformedError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise corrupt(self._database.path, str(error)) from error
         self._blocks_since_state = read.archive.head.seqno - read.newest_state
         return producer, now.ahead
@@ -94,7 +96,7 @@ class SqliteVault:
             self._bytes_since_state += size
             if (
                 self._blocks_since_state >= MIN_BLOCKS_BETWEEN_STATES
-                and self._bytes_since_state >= self._state_bytes
+                and self._bytes_since_state >= BYTES_BETWEEN_STATES * self._state_bytes
             ):
                 self._write_states_after(block)
 
