@@ -10,11 +10,12 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
-from pytoniq_core import Address, begin_cell
+from pytoniq_core import Address
 
 from cocoon_sdk.sandbox import Transaction
+from cocoon_sdk.sandbox.blocks.cells import coins, make_cell
 from cocoon_sdk.sandbox.blocks.producer import BlockProducer
-from cocoon_sdk.sandbox.cells import NativeCell, address_key, to_native
+from cocoon_sdk.sandbox.cells import NativeCell, address_key
 from cocoon_sdk.sandbox.storage.account_set import AccountSet
 
 FEW, MANY, CHANGED = 100, 100_000, 10
@@ -76,10 +77,8 @@ def _chain(count: int) -> tuple[_SealedChain, float]:
 
 def _shard_account(address: Address) -> NativeCell:
     """Return an uninitialised account that holds some money."""
-    storage_info = begin_cell().store_uint(0, 3).store_uint(0, 3)  # cells and bits used: not counted yet
-    account = begin_cell().store_bit(1).store_address(address).store_cell(storage_info.end_cell())
-    account.store_uint(0, 3).store_uint(_NOW, 32).store_bit(0)  # no extra info, last paid, no debt
-    account.store_uint(0, 64).store_coins(_BALANCE).store_bit(0).store_uint(0, 2)
-    return to_native(
-        begin_cell().store_ref(account.end_cell()).store_uint(0, 256).store_uint(0, 64).end_cell()
-    )
+    used = "000000000"  # no cells and bits counted yet, no extra information
+    storage_info = f"{used}{_NOW:032b}0"  # last paid, no debt
+    storage = f"{0:064b}{coins(_BALANCE)}000"  # last lt, no extra currencies, uninitialised
+    account = make_cell(f"1100{address_key(address):0264b}{storage_info}{storage}")
+    return make_cell("0" * (256 + 64), account)
