@@ -19,7 +19,7 @@ from cocoon_sdk.sandbox.toncenter.params import Refused
 from cocoon_sdk.sandbox.toncenter.shapes import cell_b64
 from cocoon_sdk.sandbox.toncenter.token_content import token_content
 
-_CELL, _SLICE = 2, 4
+_INT, _CELL, _SLICE = 1, 2, 4
 
 
 class _Answer:
@@ -32,10 +32,13 @@ class _Answer:
         return len(self._entries)
 
     def number(self, index: int) -> int:
+        entry = self._entries[index]
+        if entry.type() != _INT:  # the engine's process ends when it is asked for the number of anything else
+            raise MalformedError("stackEntryNumber expected")
         try:
-            return int(self._entries[index].as_int())
-        except (RuntimeError, ValueError) as error:
-            raise MalformedError("stackEntryNumber expected") from error
+            return int(entry.as_int())
+        except ValueError as error:
+            raise MalformedError("stackEntryNumber expected", why="it is NaN") from error
 
     def cell(self, index: int) -> NativeCell:
         if self._entries[index].type() != _CELL:
