@@ -86,15 +86,17 @@ def _import(
     abroad: AugmentedDict[int],
     created_abroad: Mapping[int, Message],
 ) -> None:
-    message, native = transaction.in_msg, transaction.native
-    if message.is_external_in:
-        traffic.in_messages[key] = tlb.import_ext(message.native, native)
-        return
+    native = transaction.native
     if key in created:
+        sender, message = created[key]  # the sender's view of it, which is read already
         wrapped = tlb.envelope(message)
         leaf = tlb.import_imm(wrapped, native, int(message.fwd_fee))
-        traffic.out_messages[key] = tlb.export_imm(wrapped, created[key][0], leaf)
+        traffic.out_messages[key] = tlb.export_imm(wrapped, sender, leaf)
         traffic.in_messages[key] = leaf
+        return
+    message = transaction.in_msg
+    if message.is_external_in:
+        traffic.in_messages[key] = tlb.import_ext(message.native, native)
         return
     place = tlb.queue_key(message, workchain)
     waiting = traffic.queue.get(place)

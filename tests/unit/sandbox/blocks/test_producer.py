@@ -15,6 +15,7 @@ from pytoniq_core.tlb.config import ConfigParam34
 from cocoon_sdk.sandbox import Blockchain, Outgoing, contract_address
 from cocoon_sdk.sandbox.blocks import Block, BlockProducer, SealError
 from cocoon_sdk.sandbox.blocks.cells import read_cell
+from cocoon_sdk.sandbox.blocks.master import supply
 from cocoon_sdk.sandbox.errors import UnbalancedError
 from cocoon_sdk.types import Nano
 from tests.unit.sandbox.blocks.histories import (
@@ -198,3 +199,32 @@ def test_block_can_show_accounts_as_they_were_when_later_blocks_changed_them() -
     assert native.get_hash() == before
     assert first.shard_account(key ^ 1) is None
     assert life.producer.archive.head.shard_account(key) is None
+
+
+@pytest.mark.parametrize("minted", [0, 10**18, 5 * 10**18, 10**30])
+def test_supply_cannot_leave_what_popular_parsers_can_read(minted: int) -> None:
+    assert 1 << 56 <= supply(minted) < 1 << 62
+    assert supply(minted) >= min(minted, (1 << 62) - 1)
+
+
+def test_block_cannot_grow_with_the_number_of_accounts_when_few_changed() -> None:
+    sizes = []
+    for count in (10, 640):
+        life = Life()
+        life.act(("together", True))
+        for index in range(count):
+            life.blockchain.faucet(Address((0, index.to_bytes(2, "big") * 16)), TON)
+        life.act(("together", False))
+        life.blockchain.faucet(Address((0, bytes(32))), TON)
+        sizes.append(len(life.producer.archive.head.shard_block.boc))
+    assert sizes[1] < sizes[0] + 6 * 220  # six forks more, in the old state and in the new one
+
+
+def test_same_life_can_only_lead_to_the_same_blocks() -> None:
+    heads = []
+    for _ in range(2):
+        life = Life()
+        life.blockchain.actor("alice")
+        life.blockchain.faucet(NOBODY, TON)
+        heads.append(life.producer.archive.head.id)
+    assert heads[0] == heads[1]
