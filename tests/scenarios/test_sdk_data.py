@@ -16,8 +16,9 @@ from cocoon_sdk.errors import ConfigError, HashMismatchError, NoWorkerError, Res
 from cocoon_sdk.history import payload_of
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.job_states import JobState
-from cocoon_sdk.sandbox import Blockchain
-from cocoon_sdk.sandbox.http_api import ToncenterServer
+from cocoon_sdk.sandbox import Blockchain, SandboxChain
+from cocoon_sdk.sandbox.node import Node
+from cocoon_sdk.sandbox.toncenter import ToncenterServer
 from cocoon_sdk.types import Nano
 from tests.helpers.sdk import LOCAL, MODEL_NAME, Endpoint, Town, chat
 from tests.helpers.suite import key_of
@@ -168,9 +169,10 @@ async def test_client_cannot_use_a_worker_under_other_parameters(town: Town) -> 
     assert (await cocoon.jobs.create(model=MODEL_NAME, messages=chat())).id == 1
 
 
-async def test_client_can_do_everything_over_http(town: Town) -> None:
-    worker = town.worker()
-    async with ToncenterServer(town.adapter) as server:
+async def test_client_can_do_everything_over_http(blockchain: Blockchain) -> None:
+    async with Node(blockchain) as node, ToncenterServer(node) as server:
+        town = Town(blockchain, SandboxChain(blockchain))
+        worker = town.worker()
         cocoon = AsyncCocoon.connect(
             f"{server.url}/api/v2",
             town.suite.network.registry,
@@ -186,6 +188,7 @@ async def test_client_can_do_everything_over_http(town: Town) -> None:
             assert (await job.result(timeout=30)).text == "Paris."
             assert (await job.status()).state is JobState.PAID
             assert len(await cocoon.models.list()) == 1
+        await town.close()
 
 
 class ChainClock:
