@@ -20,7 +20,7 @@ from pytoniq.contract.wallets.wallet import WALLET_V4_R2_CODE
 from pytoniq_core import Address, begin_cell
 from pytoniq_core.tlb.account import StateInit
 
-from cocoon_sdk.sandbox import contract_address
+from cocoon_sdk.sandbox import Blockchain, contract_address
 from cocoon_sdk.sandbox.liteserver import Limits, LiteServer
 from cocoon_sdk.sandbox.node import Node
 from cocoon_sdk.types import Nano
@@ -46,9 +46,11 @@ class Rig:
 
 
 @asynccontextmanager
-async def liteserver(limits: Limits | None = None) -> AsyncIterator[Rig]:
+async def liteserver(
+    limits: Limits | None = None, *, blockchain: Blockchain | None = None
+) -> AsyncIterator[Rig]:
     """Start a fresh chain behind a liteserver."""
-    async with Node() as node, LiteServer(node, limits=limits) as server:
+    async with Node(blockchain) as node, LiteServer(node, limits=limits) as server:
         yield Rig(node, server)
 
 

@@ -78,7 +78,8 @@ class Codec:
                 self._flags, number = condition.split(".")
                 bit = int(number)
             encode, decode = schema.type_of(kind)
-            write.append((name, bit, encode))
+            if kind != "true":  # the mode bit is all there is of it
+                write.append((name, bit, encode))
             read.append((name, bit, decode))
         self._write, self._read = tuple(write), tuple(read)
 
@@ -266,7 +267,6 @@ _BASE_TYPES: dict[str, tuple[_Write, _Read]] = {
     "bytes": (_write_bytes, _read_bytes),
     "string": (lambda into, value: _write_bytes(into, value.encode()), _read_string),
     "Bool": (_write_bool, _read_bool),
-    # A condition of its own: the mode bit is all there is.
     "true": (lambda into, value: None, lambda source: True),
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -84,10 +84,18 @@ async def served(client: RawClient) -> bool:
     return await client.answer() == (asked, data)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something is so."""
+    for _ in range(1_000_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not come to that")
+
+
 async def gone(listener: Listener, left: int) -> None:
     """Let the loop turn until only so many connections are left."""
-    while listener.connections > left:
-        await asyncio.sleep(0)
+    await until(lambda: listener.connections <= left)
 
 
 async def test_client_can_ping_and_ask_when_the_handshake_was_answered_with_an_empty_packet(
@@ -257,8 +265,7 @@ async def test_client_cannot_have_more_queries_worked_on_than_the_bound(
     client, good = await connect(listener), await connect(listener)
     for _ in range(100):
         client.ask(b"late")
-    while echo.running < SHORT.max_running:
-        await asyncio.sleep(0)
+    await until(lambda: echo.running == SHORT.max_running)
     assert await served(good)
     assert echo.running == SHORT.max_running
     echo.gate.set()
@@ -287,11 +294,9 @@ async def test_slow_reader_is_cut_and_costs_bounded_memory(listener: Listener, e
 async def test_query_is_ended_when_its_client_hangs_up(listener: Listener, echo: Echo) -> None:
     client = await connect(listener)
     client.ask(b"late")
-    while not echo.running:
-        await asyncio.sleep(0)
+    await until(lambda: echo.running == 1)
     client.writer.transport.abort()
-    while echo.running:
-        await asyncio.sleep(0)
+    await until(lambda: echo.running == 0)
     assert listener.connections == 0
 
 
