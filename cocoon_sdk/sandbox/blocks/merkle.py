@@ -44,16 +44,21 @@ class Cut:
     def proof(self, root: NativeCell) -> NativeCell:
         """Return the Merkle proof of a tree; its root is always opened."""
         self.open(root)
-        return _merkle_proof(root, self._pruned(root))
+        return _merkle_proof(root, self._pruned(root, {}))
 
-    def _pruned(self, cell: NativeCell) -> NativeCell:
+    def _pruned(self, cell: NativeCell, done: dict[str, NativeCell]) -> NativeCell:
         digest = cell.get_hash()
-        if digest in self._whole:
-            return cell
-        if digest not in self._opened:
-            return prune(cell)
-        refs = _ordinary_refs(cell)
-        return _with_refs(cell, [self._pruned(ref) for ref in refs]) if refs else cell
+        found = done.get(digest)
+        if found is None:
+            if digest in self._whole:
+                found = cell
+            elif digest not in self._opened:
+                found = prune(cell)
+            else:
+                refs = _ordinary_refs(cell)
+                found = _with_refs(cell, [self._pruned(ref, done) for ref in refs]) if refs else cell
+            done[digest] = found
+        return found
 
 
 def way_to(root: NativeCell | None, key: str) -> tuple[list[NativeCell], str, list[NativeCell]]:
@@ -118,28 +123,50 @@ def pruned_difference(old: NativeCell, new: NativeCell) -> tuple[NativeCell, Nat
         known.update(below)
         seen.update(item.digest for item in found)
         old_level = {digest: ref for digest, ref in below.items() if digest not in seen | old_opened}
-        new_level = [item for item in found if not item.is_below(known)]
-    used: set[str] = set()
-    pruned = _prune_known(new, known, new_opened, used)
-    return _prune_unused(old, old_opened, used)[0], pruned
+        # A cell that hangs in several places is looked at once: trees may share their way to any size.
+        once = {item.digest: item for item in found if item.digest not in new_opened}
+        new_level = [item for item in once.values() if not item.is_below(known)]
+    pruning = _Pruning(known, old_opened, new_opened)
+    pruned = pruning.new_side(new)
+    return pruning.old_side(old)[0], pruned
 
 
-def _prune_known(cell: NativeCell, known: set[str], opened: set[str], used: set[str]) -> NativeCell:
-    digest = cell.get_hash()
-    if digest in known:
-        used.add(digest)
-        return prune(cell)
-    refs = _ordinary_refs(cell) if digest in opened else []
-    return _with_refs(cell, [_prune_known(ref, known, opened, used) for ref in refs]) if refs else cell
+class _Pruning:
+    """Prunes two trees after the search; each cell once, wherever it hangs."""
 
+    def __init__(self, known: set[str], old_opened: set[str], new_opened: set[str]) -> None:
+        self._known, self._old_opened, self._new_opened = known, old_opened, new_opened
+        self._used: set[str] = set()
+        self._old: dict[str, tuple[NativeCell, bool]] = {}
+        self._new: dict[str, NativeCell] = {}
 
-def _prune_unused(cell: NativeCell, opened: set[str], used: set[str]) -> tuple[NativeCell, bool]:
-    """Return the pruned tree and whether it holds something used."""
-    digest = cell.get_hash()
-    below = [_prune_unused(ref, opened, used) for ref in _ordinary_refs(cell)] if digest in opened else []
-    if not any(is_used for _, is_used in below):
-        return prune(cell), digest in used
-    return _with_refs(cell, [pruned for pruned, _ in below]), True
+    def new_side(self, cell: NativeCell) -> NativeCell:
+        """Return the new tree with what is known pruned."""
+        digest = cell.get_hash()
+        found = self._new.get(digest)
+        if found is None:
+            found = cell
+            if digest in self._known:
+                self._used.add(digest)
+                found = prune(cell)
+            elif digest in self._new_opened and (refs := _ordinary_refs(cell)):
+                found = _with_refs(cell, [self.new_side(ref) for ref in refs])
+            self._new[digest] = found
+        return found
+
+    def old_side(self, cell: NativeCell) -> tuple[NativeCell, bool]:
+        """Return the old tree with what the new side does not use pruned, and whether it uses any of it."""
+        digest = cell.get_hash()
+        found = self._old.get(digest)
+        if found is None:
+            refs = _ordinary_refs(cell) if digest in self._old_opened else []
+            below = [self.old_side(ref) for ref in refs]
+            if any(is_used for _, is_used in below):
+                found = _with_refs(cell, [pruned for pruned, _ in below]), True
+            else:
+                found = prune(cell), digest in self._used
+            self._old[digest] = found
+        return found
 
 
 def _ordinary_refs(cell: NativeCell) -> list[NativeCell]:
@@ -173,9 +200,7 @@ def apply_update(old: NativeCell, update: NativeCell) -> NativeCell:
     expected_old, expected_new = f"{int(bits[8:264], 2):064X}", f"{int(bits[264:520], 2):064X}"
     if old.get_hash() != expected_old:
         raise MalformedError("a Merkle update cannot be applied", why="it begins at another tree")
-    known: dict[str, NativeCell] = {}
-    _collect_known(old, source.prefetch_ref(0), known)
-    new = _grow(source.prefetch_ref(1), known)
+    new = _grow(source.prefetch_ref(1), _collect_known(old, source.prefetch_ref(0)))
     if new.get_hash() != expected_new:
         raise MalformedError("a Merkle update cannot be applied", why="it leads to another tree than it says")
     return new
@@ -190,20 +215,45 @@ def _pruned_digest(cell: NativeCell) -> str | None:
     return f"{int(source.load_uint(256)):064X}"
 
 
-def _collect_known(original: NativeCell, shadow: NativeCell, known: dict[str, NativeCell]) -> None:
-    known[original.get_hash()] = original
-    if _pruned_digest(shadow) is None:
-        for ref, below in zip(_ordinary_refs(original), _ordinary_refs(shadow), strict=True):
-            _collect_known(ref, below, known)
+def _collect_known(original: NativeCell, shadow: NativeCell) -> dict[str, NativeCell]:
+    """Return the cells of the old tree that the update shows, pruned ones included, by their hashes."""
+    known: dict[str, NativeCell] = {}
+    seen: set[str] = set()
+    waiting = [(original, shadow)]
+    while waiting:
+        cell, shown = waiting.pop()
+        known[cell.get_hash()] = cell
+        digest = shown.get_hash()
+        if digest not in seen and _pruned_digest(shown) is None:
+            waiting += zip(_ordinary_refs(cell), _ordinary_refs(shown), strict=True)
+        seen.add(digest)
+    return known
 
 
 def _grow(shadow: NativeCell, known: dict[str, NativeCell]) -> NativeCell:
-    digest = _pruned_digest(shadow)
-    if digest is not None:
-        if digest not in known:
-            raise MalformedError(
-                "a Merkle update cannot be applied", why="a pruned cell is not in the old tree"
-            )
-        return known[digest]
-    refs = _ordinary_refs(shadow)
-    return _with_refs(shadow, [_grow(ref, known) for ref in refs]) if refs else shadow
+    """Replace pruned branches by what they stand for; without recursion, because data may be deep."""
+    grown: dict[str, NativeCell] = {}
+    waiting = [(shadow, False)]
+    while waiting:
+        cell, are_refs_done = waiting.pop()
+        own = cell.get_hash()
+        if own in grown:
+            continue
+        refs = _ordinary_refs(cell)
+        if are_refs_done:
+            grown[own] = _with_refs(cell, [grown[ref.get_hash()] for ref in refs])
+        elif refs:
+            waiting.append((cell, True))
+            waiting += [(ref, False) for ref in refs]
+        else:
+            grown[own] = _known(cell, known)
+    return grown[shadow.get_hash()]
+
+
+def _known(leaf: NativeCell, known: dict[str, NativeCell]) -> NativeCell:
+    digest = _pruned_digest(leaf)
+    if digest is None:
+        return leaf
+    if digest not in known:
+        raise MalformedError("a Merkle update cannot be applied", why="a pruned cell is not in the old tree")
+    return known[digest]

@@ -112,3 +112,27 @@ def test_update_cannot_be_applied_when_it_needs_a_cell_that_the_old_tree_has_not
     update = merkle_update(one, other, prune(one), prune(other))
     with pytest.raises(MalformedError, match="not in the old tree"):
         apply_update(one, update)
+
+
+def test_difference_can_be_found_when_cells_hang_in_very_many_places() -> None:
+    def web(seed: str) -> NativeCell:
+        cell = make_cell(seed, make_cell("1010"))
+        for index in range(50):  # as a tree it would have 4^50 cells
+            cell = make_cell(f"{index:08b}", cell, cell, cell, cell)
+        return cell
+
+    old, new = web("0"), web("1")
+    update = merkle_update(old, new, *pruned_difference(old, new))
+    assert apply_update(old, update).get_hash() == new.get_hash()
+
+
+def test_update_can_be_applied_when_data_is_as_deep_as_contracts_may_have_it() -> None:
+    def chain(seed: str) -> NativeCell:
+        cell = make_cell(seed)
+        for index in range(1000):
+            cell = make_cell(f"{index:016b}", cell)
+        return cell
+
+    old, new = make_cell("0", make_cell("11")), make_cell("1", make_cell("11"), chain("1"))
+    update = merkle_update(old, new, *pruned_difference(old, new))
+    assert apply_update(old, update).get_hash() == new.get_hash()
