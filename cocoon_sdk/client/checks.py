@@ -40,10 +40,10 @@ def check_funds(view: m.EscrowView, cost: JobCost) -> None:
             f"gas and announcements {cost.total - cost.price - cost.bond}",
             hint=f"Deposit {cost.total - free} more, or lower max_output_tokens",
         )
-    if bucket < cost.total:
+    if bucket < cost.spend:
         raise DailyLimitError(
             "the hot key's daily limit does not cover the job",
-            why=f"it may spend {bucket} now; needed are {cost.total}",
+            why=f"it may spend {bucket} now; needed are {cost.spend}",
             hint="Wait until the limit refills, or let the owner call escrow.set_limits",
         )
 

@@ -229,7 +229,7 @@ class AsyncJobs:
             request=asked,
             terms=terms,
             worker=offer,
-            # The contract knows no job without a price, not even for a worker that works for nothing.
+            # Workers take no job without a price, not even those that work for nothing.
             price=Nano(max(1, price)),
             periods=plan_periods(
                 price, params, claim_s=claim_s, work_s=work_s, window_s=window_s, directed=offer is not None

@@ -257,7 +257,11 @@ def plan_periods(
     if window_s is None:
         window_s = LONG_WINDOW_S if price >= LONG_WINDOW_FROM else SHORT_WINDOW_S
         window_s = min(max(window_s, params.min_window), params.max_window)
-    periods = Periods(claim_s or DEFAULT_CLAIM_S, work_s or DEFAULT_WORK_S, window_s)
+    periods = Periods(
+        DEFAULT_CLAIM_S if claim_s is None else claim_s,
+        DEFAULT_WORK_S if work_s is None else work_s,
+        window_s,
+    )
     what = "the network does not allow these periods"
     if periods.claim_s < 1 or periods.work_s < 1 or periods.window_s < 0:
         raise BadPeriodsError(what, why="periods are positive")

@@ -14,7 +14,6 @@ from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.abi_dict import parse as parse_dict
 from cocoon_sdk.protocol.abi_runtime import Message
 from cocoon_sdk.protocol.getters import WorkerStakeGetters
-from cocoon_sdk.protocol.signing import account_id
 from cocoon_sdk.types import Nano
 
 BUCKET_EARNED = 0
@@ -40,14 +39,14 @@ class WorkerStake(OwnedContract[m.StakeView]):
         """Return the whole state; amounts in nanoTON."""
         return await self.get(WorkerStakeGetters.state())
 
-    async def lock(self, escrow: Address) -> m.Lock | None:
-        """Return what is locked for an escrow, None when nothing is. Raises `MalformedError`."""
-        return await self.get(WorkerStakeGetters.lock(account_id(escrow)))
+    async def lock(self, number: int) -> m.Lock | None:
+        """Return a lock, None when it was emptied or never was."""
+        return await self.get(WorkerStakeGetters.lock(number))
 
     async def locks(self) -> dict[int, m.Lock]:
-        """Return all locks by the escrow's account id. Raises `MalformedError`."""
+        """Return all locks by number; each holds collateral of one escrow's jobs. Raises `MalformedError`."""
         cell = await self.get(WorkerStakeGetters.locks())
-        return {} if cell is None else {escrow: m.Lock.read(leaf) for escrow, leaf in parse_dict(cell, 256)}
+        return {} if cell is None else {number: m.Lock.read(leaf) for number, leaf in parse_dict(cell, 32)}
 
     async def work_cost(self) -> Nano:
         """Return what one claim or submission takes out of gas, at the chain's current prices."""
@@ -120,9 +119,9 @@ class WorkerStake(OwnedContract[m.StakeView]):
 
     # -- messages of anyone -------------------------------------------------------------------------
 
-    def release_expired(self, escrow: Address) -> OwnerMessage:
-        """Free what is still locked for an escrow whose newest job here is over for sure."""
-        return self._message(m.ReleaseExpired(escrow=account_id(escrow)))
+    def release_expired(self, lock: int) -> OwnerMessage:
+        """Free all that is left in a lock that outlived every job."""
+        return self._message(m.ReleaseExpired(lock=lock))
 
     def sync_params(self) -> OwnerMessage:
         """Ask the registry for the parameters in force."""

@@ -192,7 +192,7 @@ def _escrow(view: m.EscrowView) -> Iterator[Property]:
 def _stake(view: m.StakeView) -> Iterator[Property]:
     yield Property(name="active", value=view.active, note="" if view.active else _PENDING)
     yield Property(name="stake", value=Nano(view.stake))
-    yield Property(name="locked", value=Nano(view.locked), note=f"for jobs of {view.locks} escrows")
+    yield Property(name="locked", value=Nano(view.locked), note=f"in {view.locks} locks")
     yield Property(name="lockable", value=Nano(view.lockable), note="collateral for new jobs")
     yield Property(name="earned", value=Nano(view.earned), note="the owner can withdraw it")
     yield Property(name="protocol fee due", value=Nano(view.fee_due))

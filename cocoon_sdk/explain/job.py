@@ -105,7 +105,7 @@ async def job_report(
         events.insert(0, HistoryCutOff(account=escrow, why=why))
     status, held = JobStatus.ENDED, Nano(0)
     if entry is not None:
-        status, held = STATUS_BY_NUMBER[entry.status], Nano(entry.hold + entry.gas_back)
+        status, held = STATUS_BY_NUMBER[entry.status], Nano(entry.hold)
     now: list[Fact] = [StandsNow(status=status, held=held)]
     now += [fact async for fact in _asked(chain, ask, story, entry, escrow)]
     now += [fact async for fact in _waiting(chain, escrow, job_id, view)]
@@ -164,7 +164,8 @@ async def _worker(
     escrow = found.state.address
     async for transaction in walk(chain, worker, after_lt=opened_lt, limit=MAX_WORKER_WALK):
         actions = actions_of(transaction, AccountKind.STAKE)
-        mine = [(action, code) for action, code in actions if _is_about(action, found, story.job_id)]
+        lock = story.locks.get(worker.hash_part, 0)
+        mine = [(action, code) for action, code in actions if _is_about(action, found, story.job_id, lock)]
         facts += [_skipped(transaction, action, code) for action, code in mine[::-1] if code is not None]
         if mine or _touches(transaction, escrow, story.job_id):
             fees += transaction.total_fees + transaction.forward_fees
@@ -172,9 +173,11 @@ async def _worker(
     return _WorkerSide(tuple(facts[::-1]), fees, shared)
 
 
-def _is_about(action: SignedAction, found: Recognised, job_id: int) -> bool:
-    """Tell whether an operator's action names this job."""
-    if isinstance(action, FinalizeAction | SubmitClaimedAction):
+def _is_about(action: SignedAction, found: Recognised, job_id: int, lock: int) -> bool:
+    """Tell whether an operator's action names this job; one on a claim names the lock of that claim."""
+    if isinstance(action, SubmitClaimedAction):
+        return action.job_id == job_id and action.lock == lock
+    if isinstance(action, FinalizeAction):
         return action.job_id == job_id and action.escrow == found.state.address
     if not isinstance(action, ClaimAction | SubmitAction) or found.identity is None:
         return False

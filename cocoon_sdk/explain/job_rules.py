@@ -138,9 +138,9 @@ def bounced_amount(message: ChainMessage) -> Nano:
 
     A reward is owed with what came back at most: what the account burned on its way is its own loss.
     """
-    skipped = 32 + 32 + 32 + 56
+    skipped = 32 + 32 + 32 + 53
     bits = message.body.begin_parse()
-    if len(bits.bits) < skipped + 56:
+    if len(bits.bits) < skipped + 53:
         return Nano(0)
-    amount = Nano(bits.skip_bits(skipped).load_uint(56))
+    amount = Nano(bits.skip_bits(skipped).load_uint(53))
     return min(amount, message.value) if message.op == m.Reward.OPCODE else amount

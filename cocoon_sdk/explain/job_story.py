@@ -74,6 +74,8 @@ class JobStory:
         self.terms: m.JobTerms | None = None
         self.worker: Address | None = None
         self.workers: dict[bytes, Address] = {}
+        self.locks: dict[bytes, int] = {}
+        """Of claims, by the account of the worker's stake."""
         self.deadline = 0
         self.amount = Nano(0)
         self.shared = False
@@ -208,6 +210,7 @@ class JobStory:
             return
         self.status, self.worker = JobStatus.CLAIMED, message.src
         self._met(message.src)
+        self.locks[message.src.hash_part] = message.content.lock
         self.deadline = step.transaction.now + (self.terms.work_period if self.terms else 0)
         self.facts.append(
             JobClaimed(

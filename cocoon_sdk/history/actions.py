@@ -105,11 +105,14 @@ class SubmitAction:
 
 @dataclass(frozen=True, slots=True)
 class SubmitClaimedAction:
-    """Worker: submit on its claim of a job (amount in nanoTON). `data` is the result's data cell."""
+    """Worker: submit on its claim of a job (amount in nanoTON). `data` is the result's data cell.
+
+    `lock` is the number of the stake's lock that holds the claim's collateral, and stands for the escrow.
+    """
 
     job_id: int
+    lock: int
     amount: Nano
-    escrow: Address
     result_hash: Hash
     data: Cell | None = field(repr=False)
 
@@ -222,11 +225,11 @@ def _read_action(op: int, source: Reader, kind: AccountKind) -> SignedAction:
 
 
 def _accept_signed(source: Reader) -> AcceptSignedAction:
-    job_id = source.uint(32)
+    job_id, amount = source.uint(32), Nano(source.uint(56))
     signed = SignedResult.from_cell(source.ref())
     signature = Reader.of_cell(signed.signature)
     raw = signature.uint(SIGNATURE_BYTES * 8).to_bytes(SIGNATURE_BYTES, "big")
-    return AcceptSignedAction(job_id, Nano(signed.amount), _hash(signed.result_hash), raw)
+    return AcceptSignedAction(job_id, amount, _hash(signed.result_hash), raw)
 
 
 def _open_job(source: Reader) -> OpenJobAction:
@@ -243,9 +246,9 @@ def _submit(source: Reader) -> SubmitAction:
 
 
 def _submit_claimed(source: Reader) -> SubmitClaimedAction:
-    job_id, amount = source.uint(32), Nano(source.uint(56))
-    escrow, result_hash = _hashes(source.ref(), 2)
-    return SubmitClaimedAction(job_id, amount, Address((0, escrow)), result_hash, _data(source))
+    job_id, lock, amount = source.uint(32), source.uint(32), Nano(source.uint(56))
+    (result_hash,) = _hashes(source.ref(), 1)
+    return SubmitClaimedAction(job_id, lock, amount, result_hash, _data(source))
 
 
 def _announce(source: Reader) -> AnnounceAction:

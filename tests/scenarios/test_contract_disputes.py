@@ -339,7 +339,7 @@ def test_client_cannot_accept_what_it_disputed(world: World, client: Client, wor
     denied(client, lambda: client.act(signing.accept_result(number)), ExitCode.WRONG_STATE)
     signature = worker.sign_result(client, number, 1)
     action = signing.accept_signed(number, Nano(1), hash_of("result"), signature)
-    denied(client, lambda: client.act(action), ExitCode.WRONG_STATE)
+    denied(client, lambda: client.act(action), ExitCode.BAD_SIGNATURE)
 
 
 def test_worker_is_paid_when_the_arbiters_stay_silent(
@@ -364,7 +364,7 @@ def test_worker_is_paid_when_the_arbiters_stay_silent(
     )
     before = client.balance
     (paid, *_) = at(caller.send(client.address, GAS, finalize), client.address)
-    assert before - client.balance == PRICE + job.gas_back + paid.storage_fee
+    assert before - client.balance == job.payout + paid.storage_fee
     state = worker.get_state()
     assert (state.earned, state.fee_due, state.stake, state.locks) == (
         Nano.ton("0.99"),

@@ -66,7 +66,7 @@ def test_client_can_accept_a_submitted_result_of_a_directed_job(world: World, am
     assert job is not None
     accepted = client.act(signing.accept_result(number))
     reward = the_payment(accepted, m.Reward)
-    assert reward.value == amount + job.gas_back
+    assert reward.value == job.payout
     state = worker.get_state()
     fee = -(-amount * 100 // 10_000)
     assert (state.earned, state.fee_due, state.locks, state.stake) == (
@@ -141,12 +141,12 @@ def test_anyone_can_finalize_after_the_window(world: World, caller: str) -> None
         done = stranger.send(client.address, GAS, body)
     else:
         done = worker.act(signing.finalize(number, client.address), max_spend=Nano.ton("0.02"))
-    assert the_payment(done, m.Reward).value > PRICE + job.gas_back
+    assert the_payment(done, m.Reward).value > job.payout
     state = worker.get_state()
     assert (state.earned, state.fee_due, state.locks) == (PRICE - FEE, FEE, 0)
     books.close()
     idle(client)
-    assert books.spent_by(client) - at(done, client.address)[0].storage_fee == PRICE + job.gas_back
+    assert books.spent_by(client) - at(done, client.address)[0].storage_fee == job.payout
     refused(world.chain, client.address, lambda: stranger.send(client.address, GAS, body), ExitCode.NO_JOB)
 
 
@@ -248,7 +248,7 @@ def test_worker_pays_the_late_penalty_when_it_does_not_deliver(world: World, cal
     penalty, back = int(total) * 4 // 100, int(total) // 100
     (slashed,) = sent(done, m.Slash)
     assert m.Slash.from_cell(slashed.in_msg.body) == m.Slash(
-        id=number, collateral=job.collateral, amount=penalty, back=back, unused=True
+        id=number, collateral=job.collateral, amount=penalty, back=back, lock=job.lock, unused=True
     )
     state = worker.get_state()
     assert (state.stake, state.locked, state.locks, state.earned) == (
@@ -359,7 +359,7 @@ def test_expired_lock_of_one_client_cannot_touch_anothers(world: World) -> None:
         world.chain.warp(60)
     lock = worker.lock(old)
     assert lock is not None
-    body = m.ReleaseExpired(escrow=signing.account_id(old.address)).to_cell()
+    body = m.ReleaseExpired(lock=worker.lock_number(old)).to_cell()
     world.chain.set_now(lock.end)
     refused(
         world.chain, worker.address, lambda: stranger.send(worker.address, GAS, body), ExitCode.LOCK_ALIVE

@@ -100,10 +100,7 @@ class JobView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StakeFacts:
-    """Our stake. `escrows`: how many have collateral of ours locked.
-
-    `committed` (nanoTON) and `committed_escrows`: of accepted jobs that lock it later.
-    """
+    """Our stake. `committed` is collateral of accepted jobs that is not locked yet, in nanoTON."""
 
     account: int
     active: bool
@@ -113,10 +110,10 @@ class StakeFacts:
     locked: Nano
     max_locked: Nano
     bucket: Nano
-    escrows: int
+    locks: int
     gas: Nano
     committed: Nano = field(default_factory=lambda: Nano(0))
-    committed_escrows: int = 0
+    committed_locks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,8 +263,9 @@ def _funds(job: JobView, stake: StakeFacts) -> Refuse | None:
         return Refuse(Refusal.COLLATERAL, "the owner's max_locked would be exceeded", retry=later)
     if needed > stake.bucket:
         return Refuse(Refusal.DAILY_LOCK, "the daily lock is used up; it refills over a day", retry=True)
-    if stake.escrows + stake.committed_escrows >= c.MAX_LOCKS:
-        return Refuse(Refusal.LOCKS, f"collateral is locked for {stake.escrows} escrows", retry=True)
+    # Jobs of one client share locks; that each takes a new one is the worst case.
+    if stake.locks + stake.committed_locks >= c.MAX_LOCKS:
+        return Refuse(Refusal.LOCKS, f"{stake.locks} locks are open", retry=True)
     return None
 
 

@@ -120,12 +120,12 @@ class Agenda:
         cell = encode_data(data)
         if job.claimed:
             kind = ActionKind.SUBMIT_CLAIMED
-            signed = signing.submit_claimed(
-                job.key.id, result.amount, job.key.address, result.result_hash, cell
-            )
+            signed = signing.submit_claimed(job.key.id, job.lock, result.amount, result.result_hash, cell)
         else:
             kind = ActionKind.SUBMIT
-            work = m.SubmitWork(target=_target(job), result_hash=int.from_bytes(result.result_hash, "big"))
+            work = m.SubmitWork(
+                target=self._target(job), result_hash=int.from_bytes(result.result_hash, "big")
+            )
             signed = signing.submit(job.key.id, result.amount, work, cell)
         return [Due(action=PlannedAction(kind, job.key), signed=signed, data_bytes=inline)]
 
@@ -140,7 +140,7 @@ class Agenda:
         if view is None or view.status != EntryStatus.OPEN:
             self._keep(job, move(job, JobState.LOST, now, "it was taken, or taken back, before our claim"))
             return []
-        signed = signing.claim(job.key.id, _target(job))
+        signed = signing.claim(job.key.id, self._target(job))
         return [Due(action=PlannedAction(ActionKind.CLAIM, job.key), signed=signed)]
 
     async def _finalization(self, job: JobRecord) -> list[Due]:
@@ -156,6 +156,23 @@ class Agenda:
         return [
             Due(action=PlannedAction(ActionKind.FINALIZE, job.key), signed=signed, work_units=FINALIZE_UNITS)
         ]
+
+    def _target(self, job: JobRecord) -> m.JobTarget:
+        """Name the job, and a lock of its escrow to put its collateral into: that is cheaper than a new one.
+
+        It may be emptied meanwhile; the next try asks for a new one.
+        """
+        facts = _facts(job)
+        shared = [other.lock for other in self._journal.locked_jobs() if other.key.escrow == job.key.escrow]
+        return m.JobTarget(
+            escrow_owner=facts.escrow_owner,
+            escrow_index=facts.escrow_index,
+            previous_code=facts.escrow_previous_code,
+            collateral=job.collateral,
+            lock=0 if job.tries else max(shared, default=0),
+            job_hash=facts.job_hash,
+            own_previous_code=facts.own_previous_code,
+        )
 
     def _keep(self, old: JobRecord, new: JobRecord) -> None:
         with self._journal.transaction():
@@ -218,15 +235,3 @@ def _facts(job: JobRecord) -> JobFacts:
     if job.facts is None:
         raise WorkerError(f"job {job.key} is worked on without facts", hint="This is a bug: report it")
     return job.facts
-
-
-def _target(job: JobRecord) -> m.JobTarget:
-    facts = _facts(job)
-    return m.JobTarget(
-        escrow_owner=facts.escrow_owner,
-        escrow_index=facts.escrow_index,
-        previous_code=facts.escrow_previous_code,
-        collateral=job.collateral,
-        job_hash=facts.job_hash,
-        own_previous_code=facts.own_previous_code,
-    )

@@ -18,7 +18,7 @@ from cocoon_worker.events import (
     JobDisputed,
     JobNoticed,
     JobOutcome,
-    LocksExpired,
+    LockExpired,
 )
 from cocoon_worker.lifecycle import done, is_over, on_dispute, on_expiry, on_outcome, undone
 from cocoon_worker.records import ExternalRecord, JobKey, JobRecord
@@ -56,9 +56,9 @@ class Bookkeeper:
                 job = self._accepted_job(event.key)
                 if job is not None:
                     self.keep(job, on_dispute(job, now))
-            case LocksExpired():
+            case LockExpired():
                 for job in self._journal.locked_jobs():
-                    if job.key.escrow == event.escrow:
+                    if job.lock == event.lock:
                         self.keep(job, on_expiry(job, now))
             case ExternalAccepted():
                 self._external(event, now)
@@ -117,8 +117,11 @@ class Bookkeeper:
         if mine.state in (ExternalState.CONFIRMED, ExternalState.VOID):
             return
         self._journal.set_external(mine, ExternalState.CONFIRMED)
+        made = iter(event.locks)
         for position, action in enumerate(mine.actions, 1):
             code = event.skipped.get(position)
+            locks = code is None and action.kind in (ActionKind.CLAIM, ActionKind.SUBMIT)
+            lock = next(made, 0) if locks else 0
             if code is not None:
                 why = str(error_for_exit_code(code, f"the stake skipped the {action.kind}"))
                 self._context.log.warning("action skipped", kind=action.kind, exit_code=code, why=why)
@@ -132,7 +135,7 @@ class Bookkeeper:
             if job is None:
                 continue
             if code is None:
-                self.keep(job, done(job, action.kind, now))
+                self.keep(job, done(job, action.kind, lock, now))
             else:
                 self.keep(job, undone(job, action.kind, now, why))
 

@@ -45,11 +45,14 @@ class OutcomeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """A message about a job of ours. `frees`: with it the stake freed what it had locked for that job."""
+    """A message about a job of ours. `lock`: where it freed the job's collateral, 0 when it freed none.
+
+    None: the job has one lock at most, and it freed what that holds for the job.
+    """
 
     kind: OutcomeKind
     key: JobKey
-    frees: bool
+    lock: int | None
     amount: Nano = field(default_factory=lambda: Nano(0))
     fee: Nano = field(default_factory=lambda: Nano(0))
 
@@ -62,25 +65,27 @@ class JobDisputed:
 
 
 @dataclass(frozen=True, slots=True)
-class LocksExpired:
-    """Somebody had everything freed that the stake still held for an escrow, long after its last job."""
+class LockExpired:
+    """Somebody had everything freed that the stake still held in a lock, long after its last job."""
 
-    escrow: int
+    lock: int
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalAccepted:
     """Our stake accepted an external of the operator key.
 
-    `skipped` maps the positions (from 1) of actions that were left out to their exit codes.
+    `skipped` maps the positions (from 1) of actions that were left out to their exit codes; `locks` are
+    those of the claims and unclaimed submissions that were done, in order (0: no lock was needed).
     """
 
     body_hash: bytes
     seqno: int
     skipped: Mapping[int, int]
+    locks: tuple[int, ...]
 
 
-Event: TypeAlias = JobNoticed | JobOutcome | JobDisputed | LocksExpired | ExternalAccepted
+Event: TypeAlias = JobNoticed | JobOutcome | JobDisputed | LockExpired | ExternalAccepted
 
 _BOUNCED: Final = {
     m.Claim.OPCODE: OutcomeKind.BOUNCED,
@@ -101,7 +106,7 @@ def stake_event(transaction: DecodedTransaction) -> Event | None:
     if message.kind is MessageKind.EXTERNAL_IN:
         return _accepted(transaction, message) if transaction.success else None
     if isinstance(message.content, m.ReleaseExpired):
-        return LocksExpired(message.content.escrow) if transaction.success else None
+        return LockExpired(message.content.lock) if transaction.success else None
     source = _account(message.src)
     if source is None:
         return None
@@ -118,17 +123,17 @@ def _outcome(message: ChainMessage, source: int) -> JobOutcome | None:
         kind = _BOUNCED.get(message.op or 0)
         if kind is None or message.job_id is None:
             return None
-        frees = kind is OutcomeKind.BOUNCED
-        return JobOutcome(kind, JobKey(source, message.job_id), frees)
+        lock = None if kind is OutcomeKind.BOUNCED else 0
+        return JobOutcome(kind, JobKey(source, message.job_id), lock)
     match message.content:
-        case m.Reward(id=job_id, collateral=freed, amount=amount, fee=fee):
-            return JobOutcome(OutcomeKind.REWARD, JobKey(source, job_id), freed > 0, Nano(amount), Nano(fee))
-        case m.Release(id=job_id, collateral=freed):
-            return JobOutcome(OutcomeKind.RELEASE, JobKey(source, job_id), freed > 0)
-        case m.Slash(id=job_id, collateral=freed, amount=amount):
-            return JobOutcome(OutcomeKind.SLASH, JobKey(source, job_id), freed > 0, Nano(amount))
-        case m.Gone(id=job_id, collateral=freed):
-            return JobOutcome(OutcomeKind.GONE, JobKey(source, job_id), freed > 0)
+        case m.Reward(id=job_id, lock=lock, amount=amount, fee=fee):
+            return JobOutcome(OutcomeKind.REWARD, JobKey(source, job_id), lock, Nano(amount), Nano(fee))
+        case m.Release(id=job_id, lock=lock):
+            return JobOutcome(OutcomeKind.RELEASE, JobKey(source, job_id), lock)
+        case m.Slash(id=job_id, lock=lock, amount=amount):
+            return JobOutcome(OutcomeKind.SLASH, JobKey(source, job_id), lock, Nano(amount))
+        case m.Gone(id=job_id, lock=lock):
+            return JobOutcome(OutcomeKind.GONE, JobKey(source, job_id), lock)
     return None
 
 
@@ -149,7 +154,11 @@ def _accepted(transaction: DecodedTransaction, message: ChainMessage) -> Externa
     except MalformedError:
         return None
     skipped = {skip.position: skip.exit_code for skip in transaction.skipped}
-    return ExternalAccepted(bytes(message.body.hash), external.seqno, skipped)
+    # Messages leave in the order of the actions that sent them.
+    locks = tuple(
+        each.content.lock for each in transaction.out_messages if isinstance(each.content, m.Claim | m.Submit)
+    )
+    return ExternalAccepted(bytes(message.body.hash), external.seqno, skipped, locks)
 
 
 def _account(address: Address | None) -> int | None:

@@ -40,8 +40,8 @@ from cocoon_worker.states import (
 )
 
 _JOB_COLUMNS: Final = (
-    "escrow", "id", "state", "is_open", "notice_lt", "created_at", "updated_at", "deadline", "claimed",
-    "locked", "collateral", "amount", "paid", "fee", "slashed", "ready_at", "not_before", "tries",
+    "escrow", "id", "state", "is_open", "notice_lt", "created_at", "updated_at", "deadline", "lock",
+    "claimed", "collateral", "amount", "paid", "fee", "slashed", "ready_at", "not_before", "tries",
     "reason", "facts",
 )  # fmt: skip
 _MAX_REASON: Final = 500
@@ -146,9 +146,10 @@ class Journal:
         return [_job(row) for row in self.database.read(sql, (*names, limit))]
 
     def locked_jobs(self) -> list[JobRecord]:
-        """Return the jobs whose collateral the stake holds, whatever their state, oldest first."""
-        sql = "SELECT * FROM jobs WHERE locked = 1 ORDER BY created_at, escrow, id"
-        return [_job(row) for row in self.database.read(sql)]
+        """Return the jobs whose collateral the stake holds, whatever their state, the oldest locks first."""
+        return [
+            _job(row) for row in self.database.read("SELECT * FROM jobs WHERE lock <> 0 ORDER BY lock, id")
+        ]
 
     def count_jobs(self) -> dict[JobState, int]:
         """Return how many jobs are in each state."""
@@ -218,7 +219,7 @@ class Journal:
         """Forget results and rows of finished jobs that last changed before these times and lock nothing."""
         names = [state.value for state in states]
         marks = ",".join("?" * len(names))
-        old = f"state IN ({marks}) AND locked = 0 AND updated_at < ?"
+        old = f"state IN ({marks}) AND lock = 0 AND updated_at < ?"
         self.database.write(
             f"DELETE FROM results WHERE (escrow, id) IN (SELECT escrow, id FROM jobs WHERE {old})",  # noqa: S608
             (*names, results_before),
@@ -320,7 +321,7 @@ def _job_key(row: sqlite3.Row) -> JobKey:
 def _job_values(job: JobRecord) -> tuple[object, ...]:
     return (
         *_key(job.key), job.state.value, int(job.is_open), job.notice_lt, job.created_at, job.updated_at,
-        job.deadline, int(job.claimed), int(job.locked), int(job.collateral), int(job.amount), int(job.paid),
+        job.deadline, job.lock, int(job.claimed), int(job.collateral), int(job.amount), int(job.paid),
         int(job.fee), int(job.slashed), job.ready_at, job.not_before, job.tries, job.reason[:_MAX_REASON],
         None if job.facts is None else job.facts.to_json(),
     )  # fmt: skip
@@ -335,8 +336,8 @@ def _job(row: sqlite3.Row) -> JobRecord:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         deadline=row["deadline"],
+        lock=row["lock"],
         claimed=bool(row["claimed"]),
-        locked=bool(row["locked"]),
         collateral=Nano(row["collateral"]),
         amount=Nano(row["amount"]),
         paid=Nano(row["paid"]),

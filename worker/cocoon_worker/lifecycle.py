@@ -58,13 +58,13 @@ def on_outcome(job: JobRecord, outcome: JobOutcome, now: int) -> JobRecord:
     if outcome.kind is OutcomeKind.NOT_FINALIZED:
         # Nothing was lost but gas; the escrow is looked at again before the next try.
         return undone(job, ActionKind.FINALIZE, now, "the escrow refused to finalise")
-    freed = job.locked and outcome.frees
+    freed = job.locked and outcome.lock in (job.lock, None)
     if freed:
-        job = replace(job, locked=False, updated_at=now)
+        job = replace(job, lock=0, updated_at=now)
     match outcome.kind:
         case OutcomeKind.REWARD:
             job = replace(job, paid=job.paid + outcome.amount, fee=job.fee + outcome.fee, updated_at=now)
-            # A verdict that pays a part and slashes sends the reward first, which frees nothing.
+            # A verdict that pays a part and slashes sends the reward first, without the lock.
             awaits_slash = job.state is JobState.DISPUTED and job.locked
             return job if awaits_slash else move(job, JobState.PAID, now)
         case OutcomeKind.SLASH if freed:
@@ -72,14 +72,14 @@ def on_outcome(job: JobRecord, outcome: JobOutcome, now: int) -> JobRecord:
             return move(replace(job, slashed=Nano(slashed)), JobState.SLASHED, now)
         case OutcomeKind.RELEASE if freed:
             return move(job, JobState.RELEASED, now)
-        case OutcomeKind.GONE | OutcomeKind.BOUNCED:
+        case OutcomeKind.GONE | OutcomeKind.BOUNCED if freed or not outcome.lock:
             return lose(job, now, "the escrow does not hold it for us any more")
     return job
 
 
 def on_expiry(job: JobRecord, now: int) -> JobRecord:
-    """Return a locked job after the stake freed by itself what it held for the escrow."""
-    return move(replace(job, locked=False, updated_at=now), JobState.RELEASED, now, "its lock expired")
+    """Return a locked job after its lock expired."""
+    return move(replace(job, lock=0, updated_at=now), JobState.RELEASED, now, "its lock expired")
 
 
 def on_dispute(job: JobRecord, now: int) -> JobRecord:
@@ -87,16 +87,14 @@ def on_dispute(job: JobRecord, now: int) -> JobRecord:
     return move(job, JobState.DISPUTED, now)
 
 
-def done(job: JobRecord, action: ActionKind, now: int) -> JobRecord:
-    """Return the job after the stake carried out an action for it."""
+def done(job: JobRecord, action: ActionKind, lock: int, now: int) -> JobRecord:
+    """Return the job after the stake carried out an action for it. `lock`: where it locked collateral."""
     state, before = _BEFORE[action]
     if job.state is before:
         # The external had been given up as expired, and shows up after all.
         job = move(job, state, now)
-    if action is ActionKind.CLAIM:
-        job = replace(job, claimed=True, locked=True)
-    elif action is ActionKind.SUBMIT:
-        job = replace(job, locked=job.collateral > 0)
+    if lock and action in (ActionKind.CLAIM, ActionKind.SUBMIT):
+        job = replace(job, lock=lock, claimed=action is ActionKind.CLAIM)
     return replace(job, tries=0, not_before=0, updated_at=now)
 
 

@@ -81,7 +81,7 @@ class Processor:
                 stake,
                 self._context.survey.account,
                 Nano(sum(j.collateral for j in committed)),
-                len({each.key.escrow for each in committed}),
+                len(committed),
             )
             situation = self._situation(engine.ready)
             return admit(survey.entry, survey.facts, facts, situation, payload)

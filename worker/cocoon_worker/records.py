@@ -76,10 +76,10 @@ class JobRecord:
     deadline: int = 0
     """OFFERED to CLAIMING: claim, or submit without a claim, by. CLAIMED: submit by. SUBMITTED: window's end.
     DISPUTED: end of the arbitration."""
+    lock: int = 0
+    """Number of the stake's lock that holds its collateral, and that of other jobs of the escrow; 0: none."""
     claimed: bool = False
     """Whether the stake claimed it: a submission goes on that claim, else it locks by itself."""
-    locked: bool = False
-    """Whether its collateral is in what the stake holds for the escrow."""
     collateral: Nano = field(default_factory=lambda: Nano(0))
     amount: Nano = field(default_factory=lambda: Nano(0))
     """What the result asks for."""
@@ -94,6 +94,11 @@ class JobRecord:
     """Failed attempts of the present step."""
     reason: str = ""
     facts: JobFacts | None = None
+
+    @property
+    def locked(self) -> bool:
+        """Whether the stake still holds its collateral."""
+        return self.lock != 0
 
 
 @dataclass(frozen=True, slots=True)

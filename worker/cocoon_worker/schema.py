@@ -23,8 +23,8 @@ CREATE TABLE jobs (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     deadline INTEGER NOT NULL,
+    lock INTEGER NOT NULL,
     claimed INTEGER NOT NULL,
-    locked INTEGER NOT NULL,
     collateral INTEGER NOT NULL,
     amount INTEGER NOT NULL,
     paid INTEGER NOT NULL,
@@ -74,10 +74,11 @@ CREATE TABLE actions (
 """
 
 MIGRATIONS: Final[Mapping[int, str]] = {
-    # Jobs were named by the nonce of their lock; only claims had one before their submission.
+    # Each job had a lock of its own, whose number stayed; only claims had one before a submission.
     1: """
-ALTER TABLE jobs RENAME COLUMN nonce TO claimed;
-UPDATE jobs SET claimed = claimed <> 0
+UPDATE jobs SET nonce = nonce * locked, locked = nonce <> 0;
+ALTER TABLE jobs RENAME COLUMN nonce TO lock;
+ALTER TABLE jobs RENAME COLUMN locked TO claimed
 """,
 }
 """What turns each older version into the next one."""

@@ -13,7 +13,6 @@ from cocoon_sdk.contracts.worker_stake import WorkerStake
 from cocoon_sdk.crypto import VerifyKey
 from cocoon_sdk.errors import ConfigError, InsufficientStakeError
 from cocoon_sdk.protocol import messages as m
-from cocoon_sdk.protocol.signing import account_address
 from cocoon_sdk.types import Nano
 
 ACTIVATION: Final = Nano.ton("0.3")
@@ -97,12 +96,5 @@ def collect(stake: WorkerStake, view: m.StakeView, *, now: int, keep_gas: Nano) 
 
 
 def free_expired_locks(stake: WorkerStake, locks: dict[int, m.Lock], now: int) -> list[OwnerMessage]:
-    """Return the messages that free what outlived every job of its escrow (`now` in unix seconds).
-
-    `locks` by the escrow's account id, as `WorkerStake.locks` returns them.
-    """
-    return [
-        stake.release_expired(account_address(escrow))
-        for escrow, lock in sorted(locks.items())
-        if now > lock.end
-    ]
+    """Return the messages that free locks which outlived every job (`now` in unix seconds)."""
+    return [stake.release_expired(number) for number, lock in sorted(locks.items()) if now > lock.end]

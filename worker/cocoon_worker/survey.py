@@ -87,7 +87,7 @@ def job_view(view: m.Job, terms: m.JobTerms) -> JobView:
     )
 
 
-def stake_facts(view: m.StakeView, account: int, committed: Nano, committed_escrows: int) -> StakeFacts:
+def stake_facts(view: m.StakeView, account: int, committed: Nano, committed_locks: int) -> StakeFacts:
     """Return our stake as admission sees it."""
     return StakeFacts(
         account=account,
@@ -98,10 +98,10 @@ def stake_facts(view: m.StakeView, account: int, committed: Nano, committed_escr
         locked=Nano(view.locked),
         max_locked=Nano(view.max_locked),
         bucket=Nano(view.bucket),
-        escrows=view.locks,
+        locks=view.locks,
         gas=Nano(view.gas),
         committed=committed,
-        committed_escrows=committed_escrows,
+        committed_locks=committed_locks,
     )
 
 

@@ -51,6 +51,7 @@ TARGET = m.JobTarget(
     escrow_index=0,
     previous_code=False,
     collateral=9,
+    lock=4,
     job_hash=77,
     own_previous_code=True,
 )
@@ -91,7 +92,7 @@ def test_reader_can_decode_every_action_of_a_stake() -> None:
     actions = (
         signing.claim(1, TARGET),
         signing.submit(2, Nano(6), work),
-        signing.submit_claimed(3, Nano(7), DOMAIN.contract, hash_of("r")),
+        signing.submit_claimed(3, 5, Nano(7), hash_of("r")),
         signing.announce(hash_of("model"), hash_of("info")),
         signing.finalize(4, DOMAIN.contract),
     )
@@ -99,7 +100,7 @@ def test_reader_can_decode_every_action_of_a_stake() -> None:
     assert decoded.actions == (
         ClaimAction(1, TARGET),
         SubmitAction(2, Nano(6), work, None),
-        SubmitClaimedAction(3, Nano(7), DOMAIN.contract, RESULT, None),
+        SubmitClaimedAction(3, 5, Nano(7), RESULT, None),
         AnnounceAction(Hash(hash_of("model")), Hash(hash_of("info")), None),
         FinalizeAction(4, DOMAIN.contract),
     )
@@ -174,7 +175,7 @@ async def test_client_can_find_the_result_when_it_was_submitted(suite: Suite, cl
     data, result = encode_data(InlineData(b"the result")), hash_of("its hash")
     if claimed:
         worker.claim(client, job)
-        action = signing.submit_claimed(job, Nano(7), client.address, result, data)
+        action = signing.submit_claimed(job, 1, Nano(7), result, data)
         worker.act(action, max_spend=worker.work_spend())
     else:
         worker.submit(client, job, 7, result, data=data)

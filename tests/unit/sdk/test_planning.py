@@ -129,7 +129,15 @@ def test_dear_jobs_have_a_longer_window() -> None:
 
 @pytest.mark.parametrize(
     "given_s",
-    [{"window_s": 599}, {"window_s": 86401}, {"window_s": -1}, {"claim_s": -5}, {"work_s": 7 * 86400}],
+    [
+        {"window_s": 599},
+        {"window_s": 86401},
+        {"window_s": -1},
+        {"claim_s": -5},
+        {"claim_s": 0},
+        {"work_s": 0},
+        {"work_s": 7 * 86400},
+    ],
 )
 def test_caller_cannot_plan_periods_out_of_bounds(given_s: dict[str, Any]) -> None:
     with pytest.raises(BadPeriodsError):

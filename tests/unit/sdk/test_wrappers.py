@@ -56,11 +56,11 @@ async def test_worker_owner_can_run_a_stake_through_the_wrapper(suite: Suite, ch
     assert (await stake.state()).stake == Nano.ton(15)
     send(owner, stake.withdraw_gas(Nano.ton(1)))
     assert send(owner, stake.withdraw_earned(Nano.ton(1)))[1].exit_code == ExitCode.INSUFFICIENT_FREE
-    assert send(owner, stake.release_expired(owner.address))[1].exit_code == ExitCode.NO_LOCK
+    assert send(owner, stake.release_expired(1))[1].exit_code == ExitCode.NO_LOCK
     assert send(owner, stake.accept_code(hash_of("code")))[1].exit_code == ExitCode.UNLISTED_CODE
     assert send(owner, stake.sync_params())[1].success
     assert await stake.locks() == {}
-    assert await stake.lock(owner.address) is None
+    assert await stake.lock(1) is None
     assert await stake.work_cost() > 0
     assert await stake.external_cost(8) > await stake.external_cost(1)
 
@@ -72,10 +72,12 @@ async def test_reader_can_see_the_locks_of_a_stake(suite: Suite, chain: SandboxC
         worker.claim(client, job)
     stake = WorkerStake.at(chain, worker.address)
     locks = await stake.locks()
-    assert {escrow: lock.collateral for escrow, lock in locks.items()} == {
-        account_id(client.address): (await stake.state()).locked
-    }
-    assert locks[account_id(client.address)] == await stake.lock(client.address)
+    assert list(locks) == [1]
+    assert (locks[1].escrow, locks[1].collateral) == (
+        account_id(client.address),
+        (await stake.state()).locked,
+    )
+    assert locks[1] == await stake.lock(1)
 
 
 async def test_anyone_can_finalize_reclaim_and_deliver_through_the_wrapper(

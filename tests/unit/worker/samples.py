@@ -62,7 +62,7 @@ def stake_facts(**changes: Any) -> StakeFacts:
         "locked": Nano(0),
         "max_locked": Nano.ton(10),
         "bucket": Nano.ton(10),
-        "escrows": 0,
+        "locks": 0,
         "gas": Nano.ton(1),
     }
     return StakeFacts(**{**fields, **changes})

@@ -58,8 +58,19 @@ def add_external(journal: Journal, seqno: int = 0, body: bytes = b"\x01" * 32) -
     )
 
 
+def write_version_1(path: Path) -> None:
+    """What version 1 made of an empty journal: two columns had other names."""
+    with sqlite3.connect(path) as old:
+        old.executescript(
+            SCHEMA.replace("lock INTEGER", "nonce INTEGER").replace("claimed INT", "locked INT")
+        )
+        old.execute("INSERT INTO meta VALUES ('owner', ?)", (OWNER,))
+        old.execute("PRAGMA user_version=1")
+    old.close()
+
+
 def test_journal_can_return_everything_when_it_was_closed_and_opened(path: Path, journal: Journal) -> None:
-    job = job_record(state=JobState.RUNNING, claimed=True, locked=True, reason="why")
+    job = job_record(state=JobState.RUNNING, claimed=True, lock=3, reason="why")
     with journal.transaction():
         assert journal.add_job(job)
         journal.put_payload(job.key, PayloadRecord(b"data", b"12345678"))
@@ -111,29 +122,30 @@ def test_journal_cannot_be_opened_when_it_is_of_a_newer_version(path: Path, jour
 
 
 def test_journal_can_be_used_on_when_an_older_version_wrote_it(path: Path) -> None:
-    jobs = [job_record(key=JobKey(1, 1)), job_record(key=JobKey(1, 2), claimed=True, locked=True)]
+    jobs = [
+        job_record(key=JobKey(1, 1)),
+        job_record(key=JobKey(1, 2), claimed=True, lock=7),
+        job_record(key=JobKey(1, 3), claimed=True),
+    ]
+    write_version_1(path)
     with sqlite3.connect(path) as old:
-        old.executescript(SCHEMA.replace("claimed INTEGER", "nonce INTEGER"))
-        old.execute("INSERT INTO meta VALUES ('owner', ?)", (OWNER,))
-        for job, nonce in zip(jobs, (0, 7), strict=True):
+        for job, (nonce, locked) in zip(jobs, ((0, 0), (7, 1), (8, 0)), strict=True):
             values = list(_job_values(job))
-            values[_JOB_COLUMNS.index("claimed")] = nonce
+            at = _JOB_COLUMNS.index("lock")
+            values[at : at + 2] = [nonce, locked]
             old.execute(f"INSERT INTO jobs VALUES ({','.join('?' * len(values))})", values)
-        old.execute("PRAGMA user_version=1")
     old.close()
     for _ in range(2):
         journal = Journal(path, OWNER)
         assert journal.jobs(JobState) == jobs
         assert journal.database.read("PRAGMA user_version")[0][0] == SCHEMA_VERSION
+        with journal.transaction():
+            journal.put_job(jobs[1])
         journal.close()
 
 
 def test_another_stake_cannot_use_the_journal_when_an_older_version_wrote_it(path: Path) -> None:
-    with sqlite3.connect(path) as old:
-        old.executescript(SCHEMA.replace("claimed INTEGER", "nonce INTEGER"))
-        old.execute("INSERT INTO meta VALUES ('owner', ?)", (OWNER,))
-        old.execute("PRAGMA user_version=1")
-    old.close()
+    write_version_1(path)
     with pytest.raises(JournalMismatchError, match="belongs to"):
         Journal(path, "-3:0:ab")
     database = Database(path)
@@ -255,7 +267,7 @@ def test_evidence_can_be_wiped_while_the_result_stays(journal: Journal) -> None:
 def test_old_jobs_can_be_pruned_only_when_over_and_unlocked(journal: Journal) -> None:
     old = {"updated_at": NOW - 100}
     over = job_record(key=JobKey(1, 1), state=JobState.PAID, **old)
-    locked = job_record(key=JobKey(1, 2), state=JobState.LOST, locked=True, **old)
+    locked = job_record(key=JobKey(1, 2), state=JobState.LOST, lock=1, **old)
     alive = job_record(key=JobKey(1, 3), state=JobState.RUNNING, **old)
     fresh = job_record(key=JobKey(1, 4), state=JobState.PAID)
     with journal.transaction():

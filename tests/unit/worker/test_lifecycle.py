@@ -29,8 +29,8 @@ from cocoon_worker.states import JOB_TRANSITIONS, ActionKind, JobState
 from tests.unit.worker.samples import NOW, STAKE, job_record
 
 
-def outcome(kind: OutcomeKind, amount: int = 0, fee: int = 0, *, frees: bool = True) -> JobOutcome:
-    return JobOutcome(kind, job_record().key, frees, Nano(amount), Nano(fee))
+def outcome(kind: OutcomeKind, amount: int = 0, fee: int = 0, *, lock: int | None = 3) -> JobOutcome:
+    return JobOutcome(kind, job_record().key, lock, Nano(amount), Nano(fee))
 
 
 def view(status: EntryStatus, *, worker: int = STAKE, deadline: int = NOW + 100) -> m.Job:
@@ -43,16 +43,18 @@ def view(status: EntryStatus, *, worker: int = STAKE, deadline: int = NOW + 100)
         fee_bps=100,
         price=10,
         hold=10,
+        lock=0,
         collateral=5,
         amount=4,
-        gas_back=0,
+        fee=0,
+        payout=4,
         terms=Cell.empty(),
         params=Cell.empty(),
     )
 
 
 def locked(state: JobState) -> JobRecord:
-    return job_record(state=state, claimed=True, locked=True, collateral=Nano(100))
+    return job_record(state=state, claimed=True, lock=3, collateral=Nano(100))
 
 
 def test_reward_can_pay_a_submitted_job_and_free_its_lock() -> None:
@@ -62,7 +64,7 @@ def test_reward_can_pay_a_submitted_job_and_free_its_lock() -> None:
 
 
 def test_partial_verdict_can_pay_first_and_slash_then() -> None:
-    job = on_outcome(locked(JobState.DISPUTED), outcome(OutcomeKind.REWARD, 20, frees=False), NOW)
+    job = on_outcome(locked(JobState.DISPUTED), outcome(OutcomeKind.REWARD, 20, lock=0), NOW)
     assert (job.state, job.paid, job.locked) == (JobState.DISPUTED, 20, True)
     job = on_outcome(job, outcome(OutcomeKind.SLASH, 500), NOW)
     assert (job.state, job.paid, job.slashed) == (JobState.SLASHED, 20, 100)  # never more than the lock
@@ -70,20 +72,32 @@ def test_partial_verdict_can_pay_first_and_slash_then() -> None:
 
 def test_cooperative_reward_can_overtake_a_submission_that_locks() -> None:
     # The client accepted the signed result while our Submit was on its way: first the reward, then Gone.
-    job = on_outcome(locked(JobState.SUBMITTING), outcome(OutcomeKind.REWARD, 50, frees=False), NOW)
+    job = on_outcome(locked(JobState.SUBMITTING), outcome(OutcomeKind.REWARD, 50, lock=0), NOW)
     assert (job.state, job.locked, is_over(job)) == (JobState.PAID, True, False)
     job = on_outcome(job, outcome(OutcomeKind.GONE), NOW)
     assert (job.state, job.locked, is_over(job)) == (JobState.PAID, False, True)
 
 
 @pytest.mark.parametrize("kind", OutcomeKind)
-def test_collateral_cannot_be_freed_by_what_names_none(kind: OutcomeKind) -> None:
-    assert on_outcome(locked(JobState.SUBMITTING), outcome(kind, 10, frees=False), NOW).locked
+@pytest.mark.parametrize("lock", [0, 4])
+def test_collateral_cannot_be_freed_by_what_names_another_lock(kind: OutcomeKind, lock: int) -> None:
+    assert on_outcome(locked(JobState.SUBMITTING), outcome(kind, 10, lock=lock), NOW).locked
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.SLASH, OutcomeKind.RELEASE, OutcomeKind.GONE])
+def test_job_cannot_move_by_what_freed_another_lock(kind: OutcomeKind) -> None:
+    job = locked(JobState.CLAIMED)
+    assert on_outcome(job, outcome(kind, 10, lock=4), NOW) == job
+
+
+def test_claim_that_came_back_frees_whatever_it_locked() -> None:
+    job = on_outcome(locked(JobState.CLAIMING), outcome(OutcomeKind.BOUNCED, lock=None), NOW)
+    assert (job.state, job.locked) == (JobState.LOST, False)
 
 
 def test_refused_submission_on_a_claim_can_only_wait_for_the_claims_outcome() -> None:
     # The job ended before: whatever the claim locked is answered by its own message, possibly undelivered.
-    job = on_outcome(locked(JobState.SUBMITTING), outcome(OutcomeKind.GONE, frees=False), NOW)
+    job = on_outcome(locked(JobState.SUBMITTING), outcome(OutcomeKind.GONE, lock=0), NOW)
     assert (job.state, job.locked) == (JobState.ABANDONED, True)
     job = on_outcome(job, outcome(OutcomeKind.SLASH, 10), NOW)
     assert (job.state, job.locked, job.slashed) == (JobState.SLASHED, False, 10)
@@ -108,11 +122,11 @@ def test_expired_lock_can_end_a_job_in_any_state(state: JobState, after: JobStat
 def test_lost_claim_can_still_be_paid() -> None:
     job = on_outcome(locked(JobState.READY), outcome(OutcomeKind.GONE), NOW)
     assert job.state is JobState.LOST
-    assert on_outcome(job, outcome(OutcomeKind.REWARD, 9, frees=False), NOW).state is JobState.PAID
+    assert on_outcome(job, outcome(OutcomeKind.REWARD, 9, lock=0), NOW).state is JobState.PAID
 
 
 def test_refused_finalisation_can_be_tried_again_later() -> None:
-    job = on_outcome(locked(JobState.FINALIZING), outcome(OutcomeKind.NOT_FINALIZED, frees=False), NOW)
+    job = on_outcome(locked(JobState.FINALIZING), outcome(OutcomeKind.NOT_FINALIZED, lock=0), NOW)
     assert (job.state, job.tries, job.not_before > NOW) == (JobState.SUBMITTED, 1, True)
 
 
@@ -132,7 +146,7 @@ def test_action_that_came_to_nothing_can_be_planned_again_and_counts(
     assert (job.state, job.tries, job.reason) == (before, 3, "skipped")
     assert NOW < job.not_before <= NOW + MAX_PAUSE_S
     # Given up as expired, it shows up after all.
-    found = done(job_record(state=before, collateral=Nano(100)), action, NOW)
+    found = done(job_record(state=before), action, 9, NOW)
     if before is not JobState.OFFERED:
         assert found.state is under_way
     assert found.locked is (action in (ActionKind.CLAIM, ActionKind.SUBMIT))
@@ -140,7 +154,7 @@ def test_action_that_came_to_nothing_can_be_planned_again_and_counts(
 
 
 def test_submission_cannot_lock_when_the_job_needs_no_collateral() -> None:
-    assert not done(job_record(state=JobState.SUBMITTING), ActionKind.SUBMIT, NOW).locked
+    assert not done(job_record(state=JobState.SUBMITTING), ActionKind.SUBMIT, 0, NOW).locked
 
 
 def test_claim_can_be_recognised_only_with_our_stake() -> None:
@@ -177,7 +191,7 @@ def test_pause_can_grow_only_to_its_bound() -> None:
 
 
 EVENTS = st.one_of(
-    st.tuples(st.sampled_from(OutcomeKind), st.booleans(), st.integers(0, 200)),
+    st.tuples(st.sampled_from(OutcomeKind), st.sampled_from([None, 0, 3, 4]), st.integers(0, 200)),
     st.sampled_from(ActionKind),
     st.sampled_from(["dispute", "expiry"]),
 )
@@ -187,14 +201,14 @@ EVENTS = st.one_of(
 def test_no_sequence_of_events_can_leave_the_table_or_lose_money(
     state: JobState, has_lock: bool, events: list[object]
 ) -> None:
-    job = job_record(state=state, claimed=has_lock, locked=has_lock, collateral=Nano(100))
+    job = job_record(state=state, claimed=has_lock, lock=3 if has_lock else 0, collateral=Nano(100))
     rewards = 0
     for event in events:
         before = job
         if isinstance(event, tuple):
-            kind, frees, amount = event
+            kind, lock, amount = event
             rewards += amount if kind is OutcomeKind.REWARD else 0
-            job = on_outcome(job, outcome(kind, amount, frees=frees), NOW)
+            job = on_outcome(job, outcome(kind, amount, lock=lock), NOW)
         elif isinstance(event, ActionKind):
             if event is ActionKind.ANNOUNCE:
                 continue

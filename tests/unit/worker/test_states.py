@@ -79,5 +79,5 @@ def test_job_cannot_move_again_when_it_is_over() -> None:
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.READY])
 def test_worker_can_give_up_when_a_lock_is_held_only_by_waiting(state: JobState) -> None:
-    assert give_up(job_record(state=state, locked=True), 1, "x").state is JobState.ABANDONED
+    assert give_up(job_record(state=state, lock=3), 1, "x").state is JobState.ABANDONED
     assert give_up(job_record(state=state), 1, "x").state is JobState.FAILED
