@@ -2,10 +2,10 @@
 
 Nothing here serves, writes to disk or waits. Everything works on the engine's cells.
 
-What differs from a real network's blocks, all of it visible in them: there is one shard and one validator; the
-first block is the only key block; nothing is created as a reward and validators' fees stay where they were
-collected; minted money enters by `msg_import_imm` without an out-message and is named in the value flow; there
-is no `proc_info`, no statistics of who made which block, and extra currencies are not added up.
+What differs from a real network's blocks, all of it visible in them: there is one shard and one validator;
+the first block is the only key block; nothing is created as a reward, and validators' fees stay where they
+were collected; minted money enters by `msg_import_imm` without an out-message and is named in the value flow;
+there is no `proc_info`, no statistics of who made which block, and extra currencies are not added up.
 """
 
 from cocoon_sdk.sandbox.blocks.archive import BlockArchive
