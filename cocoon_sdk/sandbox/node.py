@@ -184,7 +184,10 @@ class Node:
         )
 
     async def wait_seqno(self, seqno: int, timeout_s: float) -> MasterBlock:
-        """Wait until the masterchain has block `seqno`, at most `timeout_s` real seconds; return the head."""
+        """Wait until the masterchain has block `seqno`, at most `timeout_s` real seconds; return the head.
+
+        A chain that goes back to a snapshot ends the wait.
+        """
         self._check()
         if self.head.id.seqno < seqno:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -328,6 +331,9 @@ class Node:
         self._producer.rewind(moment.mark)
         self._offset = moment.offset
         self._unsealed, self._time_passed = [], False
+        for waiter in self._waiters:  # clients that follow the chain would wait for a block far ahead now
+            if not waiter.done():
+                waiter.set_result(None)
         self._catch_up()
         return self.head
 

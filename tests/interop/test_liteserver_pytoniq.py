@@ -186,6 +186,20 @@ async def test_pytoniq_goes_on_when_no_block_comes_for_longer_than_it_waits(
         assert wallet.is_active
 
 
+@pytest.mark.parametrize("trust_level", [0, 1, 2])
+async def test_pytoniq_goes_on_when_the_chain_goes_back(rig: Rig, trust_level: int) -> None:
+    async with client_of(rig, trust_level) as client:
+        await rig.node.snapshot("empty")
+        wallet = await deployed_wallet(rig, client)
+        await rig.node.restore("empty")
+        for _ in range(100):  # until its own task has asked what it asks after each block
+            await client.get_time()
+            if client.last_mc_block.seqno == rig.node.head.seqno:
+                break
+        again = await deployed_wallet(rig, client)
+        assert again.address == wallet.address
+
+
 async def test_balancer_can_live_on_the_sandbox_over_two_servers(rig: Rig) -> None:
     from cocoon_sdk.sandbox.liteserver import LiteServer, global_config
 

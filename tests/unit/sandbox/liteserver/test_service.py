@@ -96,6 +96,18 @@ async def test_client_that_follows_the_chain_is_answered_when_no_block_comes(
     assert info["last"] == block_record(node.head)
 
 
+async def test_client_that_follows_the_chain_is_told_when_it_goes_back(client: RawClient, node: Node) -> None:
+    await node.snapshot("here")
+    kept = block_record(node.head)
+    await node.mine(150)
+    client.ask(waiting(node.head.seqno + 1, 4000, asked("getMasterchainInfo")))
+    client.ask(asked("getTime"))
+    assert (await client.answer())[1][:4] == SCHEMA.by_name["liteServer.currentTime"].id  # it waits by now
+    await node.restore("here")
+    info = SCHEMA.decode_whole((await client.answer())[1], "liteServer.masterchainInfo")
+    assert info["last"] == kept
+
+
 async def test_client_cannot_wait_for_a_block_far_ahead(client: RawClient, node: Node) -> None:
     client.ask(waiting(node.head.seqno + 101, 1000, asked("getTime")))
     _, answer = await client.answer()
