@@ -9,11 +9,10 @@ import aiohttp
 import pytest
 from pytoniq_core import Address
 from ton_core import Cell as TonutilsCell
-from ton_core import NetworkGlobalID, PrivateKey, WalletV4Params
+from ton_core import ContractState, NetworkGlobalID, PrivateKey, WalletV4Params
 from tonutils.clients import ToncenterClient
 from tonutils.contracts import WalletV4R2
 from tonutils.exceptions import ProviderResponseError, RunGetMethodError
-from tonutils.types import ContractState
 
 from cocoon_sdk.sandbox.actors import Outgoing
 from cocoon_sdk.types import Nano
@@ -44,8 +43,7 @@ async def test_tonutils_can_read_accounts_configuration_and_history() -> None:
         config = await client.get_config()
         assert {8, 18, 20, 21, 34} <= set(config)
         for number in range(3):
-            message = Outgoing(NOBODY, GIFT + number, bounce=False)
-            await world.node.apply(lambda _, sent=message: world.alice.send_many([sent]))
+            await world.give(GIFT + number)
         ours = world.blockchain.transactions(world.alice.address, limit=100)
         theirs = await client.get_transactions(world.alice.address.to_str(), limit=100)
         assert [item.cell.hash for item in theirs] == [item.hash for item in ours]

@@ -14,7 +14,7 @@ from typing import Any
 
 from pytoniq_core import Address, begin_cell
 
-from cocoon_sdk.sandbox.actors import Actor
+from cocoon_sdk.sandbox.actors import Actor, Outgoing
 from cocoon_sdk.sandbox.blockchain import Blockchain
 from cocoon_sdk.sandbox.node import Node
 from cocoon_sdk.sandbox.toncenter import ToncenterServer
@@ -43,6 +43,11 @@ class World:
     @property
     def blockchain(self) -> Blockchain:
         return self.node.blockchain
+
+    async def give(self, amount: int) -> None:
+        """Let the wallet send money to nobody, in a block."""
+        message = Outgoing(NOBODY, amount, bounce=False)
+        await self.node.apply(lambda _: self.alice.send_many([message]))
 
     def sent(self, actor: Actor, limit: int = 1) -> list[Transaction]:
         return self.blockchain.transactions(actor.address, limit=limit)

@@ -141,24 +141,24 @@ def _items(entry: Any) -> tuple[str, list[Any]]:
 
 
 def _spell(root: NativeCell) -> dict[str, Any] | None:
-    """Write a tree of cells out, shared ones at every place; None when that needs too many."""
+    """Write a tree of cells out, shared ones at every place; None when it is too large or deep for that."""
     left = MAX_OBJECT_CELLS
 
-    def spell(cell: NativeCell) -> dict[str, Any]:
+    def spell(cell: NativeCell, depth: int) -> dict[str, Any]:
         nonlocal left
         left -= 1
-        if left < 0:
+        if left < 0 or depth > MAX_DEPTH:
             raise OverflowError
         source = native_slice(cell)
         bits = source.to_bitstring()
         data = (int(bits or "0", 2) << -len(bits) % 8).to_bytes((len(bits) + 7) // 8, "big")
         return {
             "data": {"b64": b64(data), "len": len(bits)},
-            "refs": [spell(source.prefetch_ref(index)) for index in range(source.refs)],
+            "refs": [spell(source.prefetch_ref(index), depth + 1) for index in range(source.refs)],
             "special": bool(source.is_special()),
         }
 
     try:
-        return spell(root)
-    except (OverflowError, RecursionError):
+        return spell(root, 0)
+    except OverflowError:
         return None

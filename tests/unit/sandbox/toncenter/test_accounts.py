@@ -134,6 +134,12 @@ async def test_reader_can_tell_that_a_contract_is_no_wallet(api: Api) -> None:
     found = await api.result("getWalletInformation", address=address.to_str())
     assert (found["wallet"], found["account_state"]) == (False, "active")
     assert "seqno" not in found
+    # A wallet's code alone does not make one: there is nothing to read in its data.
+    init = state_init(Cell.one_from_boc(CONTRACT_CODES[ContractVersion.WalletV3R2]), begin_cell().end_cell())
+    address = await api.node.apply(lambda chain: chain.deploy(init, Nano.ton(1)))
+    assert (await api.result("getWalletInformation", address=address.to_str()))["wallet"] is False
+    full = await api.result("getExtendedAddressInformation", address=address.to_str())
+    assert full["account_state"]["@type"] == "raw.accountState"
 
 
 async def test_reader_can_get_the_raw_account_and_the_masterchains(api: Api) -> None:

@@ -117,6 +117,11 @@ def test_shared_cells_can_be_told_without_writing_each_place_out() -> None:
         cell = begin_cell().store_ref(cell).store_ref(cell).end_cell()
     [[kind, value]] = legacy_stack(push_all([cell]))
     assert (kind, set(value)) == ("cell", {"bytes"})
+    deep = CHILD
+    for _ in range(600):
+        deep = begin_cell().store_ref(deep).end_cell()
+    [[_, value]] = legacy_stack(push_all([deep]))
+    assert set(json.loads(json.dumps(value))) == {"bytes"}
 
 
 @pytest.mark.parametrize("name", ["tvm.Builder", "null", "boolean"])
