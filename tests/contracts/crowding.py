@@ -1,12 +1,14 @@
 """Escrows whose account ids share ever longer prefixes: they make one path of a stake's lock table deep.
 
-An account id is a hash that anybody can grind: k + 1 more bits in common with a given escrow take 2^k tries, and
-each such escrow with a lock makes the way to the given one a fork longer. Owns the grinding only.
+An account id is a hash that anybody can grind: k + 1 more bits in common with a given escrow take 2^k
+tries, and each such escrow with a lock makes the way to the given one a fork longer. Owns the grinding
+only.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -60,3 +62,10 @@ def _deepest(ids: list[int], bit: int) -> list[int]:
     paths = [_deepest(side, bit + 1) for side in sides]
     longer = int(len(paths[1]) > len(paths[0]))
     return [*paths[longer], sides[1 - longer][0]]
+
+
+def forks(ids: Sequence[int]) -> dict[int, int]:
+    """Count the forks on the way to each key of a dictionary: as many as lengths of prefixes shared with
+    others.
+    """
+    return {one: len({(one ^ other).bit_length() for other in ids if other != one}) for one in ids}

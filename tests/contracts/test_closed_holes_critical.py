@@ -55,7 +55,7 @@ def test_stranger_cannot_change_the_result_of_a_signed_submission(
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
     data = begin_cell().store_bytes(b"\x66" * 100).end_cell()
-    body = signed_body(worker, signing.submit_claimed(number, Nano.ton(1), client.address, hash_of("result"), data))
+    body = signed_body(worker, signing.submit_claimed(number, 1, Nano.ton(1), hash_of("result"), data))
     with pytest.raises(ExternalRejectedError):
         world.chain.send_external(signing.external_message(worker.address, reshaped(body)))
     world.chain.send_external(signing.external_message(worker.address, body))
@@ -180,7 +180,7 @@ def test_operators_external_cannot_throw_after_it_was_accepted(
     directed, _ = client.open(world.suite.directed_terms(worker))
     if kind == "submit claimed":
         worker.claim(client, number)
-        good = signing.submit_claimed(number, Nano.ton(1), client.address, hash_of("result"))
+        good = signing.submit_claimed(number, 1, Nano.ton(1), hash_of("result"))
         short = Action(truncated(good.bits, 8), good.refs)
     elif kind == "claim":
         good = signing.claim(number, worker.target(client, number))
@@ -232,7 +232,7 @@ def test_stranger_cannot_spoil_a_stake_before_its_owner_configures_it(world: Wor
     """A newborn account holds its identity alone; a Reward must not read, or write, that as state."""
     owner = world.chain.actor("late owner", Nano.ton(100))
     born = world.suite.network.stake(owner.address)
-    body = m.Reward(id=1, collateral=1, amount=Nano.ton(1000), fee=0, unused=True).to_cell()
+    body = m.Reward(id=1, collateral=1, amount=Nano.ton(1000), fee=0, lock=1, unused=True).to_cell()
     stranger.send(born.address, Nano.ton("0.05"), body, state_init=born.state_init)
     configure = m.ConfigureStake(
         query_id=0, operator_key=key_of("late").verify_key.to_int(), info_hash=0, max_locked=1, daily_lock=1

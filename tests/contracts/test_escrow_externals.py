@@ -276,15 +276,12 @@ def test_malformed_action_leaves_the_others_alone(world: World, client: Client, 
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"price": 0}, ExitCode.BAD_TERMS),
-        ({"items": 0}, ExitCode.BAD_TERMS),
-        ({"claim_period": 0}, ExitCode.BAD_TERMS),
-        ({"work_period": 0}, ExitCode.BAD_TERMS),
         ({"window": 599}, ExitCode.BAD_PERIODS),
         ({"window": 86_401}, ExitCode.BAD_PERIODS),
         ({"claim_period": 7 * 86_400}, ExitCode.BAD_PERIODS),
         ({"work_period": 2**24 - 1}, ExitCode.BAD_PERIODS),
         ({"price": 2**63}, ExitCode.INTEGER_OUT_OF_RANGE),
+        ({"price": 2**53 // 4 + 1}, ExitCode.INTEGER_OUT_OF_RANGE),
     ],
     ids=str,
 )
@@ -298,6 +295,44 @@ def test_hot_key_cannot_open_a_job_outside_the_bounds(
     state = client.get_state()
     assert (state.jobs, state.reserved, state.next_id, state.entries) == (0, 0, 1, None)
     assert before == client.balance
+
+
+@pytest.mark.parametrize("field", ["price", "items", "claim_period", "work_period"])
+@pytest.mark.parametrize("directed", [True, False])
+def test_client_gets_everything_back_from_a_job_with_a_zero_in_its_terms(
+    world: World, client: Client, worker: Worker, field: str, directed: bool
+) -> None:
+    """Planning and admission refuse such terms; on chain a client harms nobody but itself."""
+    changes = {field: 0}
+    terms = world.suite.directed_terms(worker, **changes) if directed else world.suite.open_terms(**changes)
+    number, _ = client.open(terms)
+    price = 0 if field == "price" else Nano.ton(1)
+    state = client.get_state()
+    assert (state.jobs, state.reserved) == (1, price + Nano.ton("0.21") + job_gas(client))
+    world.chain.warp(3601)
+    client.act(signing.cancel_job(number))
+    after = client.get_state()
+    assert (after.jobs, after.reserved) == (0, 0)
+    assert after.free == after.balance - c.ESCROW_RENT
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_nobody_can_sign_for_the_zero_key(
+    world: World, client: Client, worker: Worker, claimed: bool
+) -> None:
+    """TVM takes forged signatures for it. Named by the client it stays until a claim puts the stake's key
+    there.
+    """
+    named = m.JobWorker(operator_key=0, account=signing.account_id(worker.address))
+    number, _ = client.open(world.suite.open_terms(worker=named.to_cell()))
+    forged = signing.accept_signed(number, Nano(1), hash_of("result"), bytes(64))
+    denied(client, lambda: client.act(forged), ExitCode.WEAK_KEY)
+    if claimed:
+        worker.claim(client, number)
+        denied(client, lambda: client.act(forged), ExitCode.BAD_SIGNATURE)
+        signature = worker.sign_result(client, number, 1)
+        client.act(signing.accept_signed(number, Nano(1), hash_of("result"), signature))
+        assert client.job(number) is None
 
 
 @pytest.mark.parametrize("window", [0, 600, 86_400])
@@ -390,7 +425,8 @@ def test_client_cannot_accept_an_unclaimed_open_job(world: World, client: Client
     number, _ = client.open(world.suite.open_terms())
     signature = worker.sign_result(client, number, 1)
     action = signing.accept_signed(number, Nano(1), hash_of("result"), signature)
-    denied(client, lambda: client.act(action), ExitCode.WRONG_STATE)
+    # Nobody's key stands there yet.
+    denied(client, lambda: client.act(action), ExitCode.WEAK_KEY)
 
 
 # -- revocation ----------------------------------------------------------------------------------------

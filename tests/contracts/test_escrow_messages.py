@@ -26,9 +26,9 @@ OWNERS_MESSAGES: list[Message] = [
     m.CancelJob(query_id=0, id=1),
 ]
 WORKERS_MESSAGES: list[Message] = [
-    m.Claim(id=1, nonce=1, collateral=0, binding=0, operator_key=KEY, owner=1, index=0, previous_code=False),
-    m.Submit(id=1, nonce=1, amount=Nano(1), collateral=0, result_hash=0, binding=0),
-    m.SubmitClaimed(id=1, nonce=1, amount=Nano(1), result_hash=0),
+    m.Claim(id=1, collateral=77, lock=55, binding=0, operator_key=KEY, owner=1, index=0, previous_code=False),
+    m.Submit(id=1, amount=Nano(1), collateral=77, lock=55, result_hash=0, binding=0),
+    m.SubmitClaimed(id=1, amount=Nano(1), result_hash=0),
 ]
 EMPTY = begin_cell().end_cell()
 ANYONES_MESSAGES: list[tuple[Message, ExitCode]] = [
@@ -165,8 +165,11 @@ def test_anyone_can_deposit(
         (begin_cell().store_uint(0xDEADBEEF, 32).store_uint(7, 512).end_cell(), ExitCode.UNKNOWN_MESSAGE),
         (begin_cell().store_uint(0xFFFFFFFF, 32).store_uint(7, 256).end_cell(), ExitCode.UNKNOWN_MESSAGE),
         (begin_cell().store_uint(0, 32).store_bytes(b"hello").end_cell(), ExitCode.UNKNOWN_MESSAGE),
-        (m.Reward(id=1, nonce=1, amount=5, fee=1).to_cell(), ExitCode.UNKNOWN_MESSAGE),
-        (m.Gone(id=1, nonce=1).to_cell(), ExitCode.UNKNOWN_MESSAGE),
+        (
+            m.Reward(id=1, collateral=1, amount=5, fee=1, lock=1, unused=False).to_cell(),
+            ExitCode.UNKNOWN_MESSAGE,
+        ),
+        (m.Gone(id=1, collateral=1, lock=1, unused=True).to_cell(), ExitCode.UNKNOWN_MESSAGE),
         (m.AddStake(query_id=1, amount=Nano(1)).to_cell(), ExitCode.UNKNOWN_MESSAGE),
     ],
 )
@@ -205,7 +208,7 @@ def test_stranger_with_too_little_value_changes_nothing(
 
 def test_wallet_cannot_forge_a_bounce(world: World, client: Client, stranger: Actor) -> None:
     """Only validators set the bounced flag; a contract that writes it into its message has it removed."""
-    original = m.Reward(id=1, nonce=1, amount=5_000_000_000, fee=1).to_cell()
+    original = m.Reward(id=1, collateral=1, amount=5_000_000_000, fee=1, lock=1, unused=False).to_cell()
     forged = begin_cell().store_uint(0xFFFFFFFF, 32).store_cell(original).end_cell()
     # A bounced message that does arrive makes a tombstone: the forgery has to arrive as something else.
     request = _with_bounced_flag(stranger, client.address, forged)
@@ -264,7 +267,10 @@ def test_stranger_is_told_gone_when_it_claims_or_submits(
     assert answer.op == m.Gone.OPCODE
     assert answer.dst == stranger.address
     assert not answer.bounce
-    assert m.Gone.from_cell(answer.body) == m.Gone(id=1, nonce=1)
+    # It frees what the message says it locked, on a claim the gas of its submission too.
+    collateral, lock = (0, 0) if isinstance(body, m.SubmitClaimed) else (77, 55)
+    told = m.Gone(id=1, collateral=collateral, lock=lock, unused=isinstance(body, m.Claim))
+    assert m.Gone.from_cell(answer.body) == told
     assert answer.value == GAS - arrival.total_fees - answer.fwd_fee
     assert state_of(world.chain, client.address) == (data, before)
 
@@ -294,7 +300,7 @@ def genuine_submit(world: World, client: Client, worker: Worker, number: int, **
     binding = signing.binding_hash(world.suite.params_cell, job.terms)
     fields: dict[str, object] = {
         "id": number,
-        "nonce": 5 if job.window else 0,
+        "lock": 5 if job.window else 0,
         "amount": Nano.ton("0.5"),
         "collateral": job.collateral,
         "result_hash": as_int(hash_of("result")),
@@ -307,7 +313,7 @@ WRONG_SUBMITS: list[dict[str, object]] = [
     {"id": 2},
     {"id": 0},
     {"amount": Nano.ton(1) + 1},
-    {"amount": Nano(2**56 - 1)},
+    {"amount": Nano(2**53 - 1)},
     {"collateral": 0},
     {"collateral": Nano.ton(4) - 1},
     {"collateral": Nano.ton(4) + 1},
@@ -333,7 +339,7 @@ def test_worker_is_told_gone_when_one_field_of_a_submission_is_wrong(
     assert taken.success
     job = client.job(number)
     assert job is not None
-    assert (job.status, job.nonce, job.amount) == (2, 5, Nano.ton("0.5"))
+    assert (job.status, job.collateral, job.lock, job.amount) == (2, Nano.ton(4), 5, Nano.ton("0.5"))
 
 
 def test_worker_is_told_gone_when_window_zero_is_submitted_with_collateral(

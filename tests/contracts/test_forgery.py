@@ -25,6 +25,7 @@ def forged_claim(world: World, client: Client, number: int, owner: Address, **ch
     binding = signing.binding_hash(world.suite.params_cell, job.terms)
     fields: dict[str, object] = {
         "id": number,
+        "lock": 1,
         "collateral": job.collateral,
         "binding": binding,
         "operator_key": key_of("forger").verify_key.to_int(),
@@ -88,6 +89,7 @@ def test_escrow_with_other_code_cannot_lock_or_slash(world: World, worker: Worke
         escrow_index=0,
         previous_code=False,
         collateral=Nano.ton(10),
+        lock=0,
         job_hash=1,
         own_previous_code=False,
     )
@@ -98,7 +100,7 @@ def test_escrow_with_other_code_cannot_lock_or_slash(world: World, worker: Worke
     assert claim.dst != fake.address
     data, _ = state_of(world.chain, worker.address)
     for source in (fake.address, Address((-1, claim.dst.hash_part))):
-        body = m.Slash(id=1, collateral=10**10, amount=10**10, back=10**10, unused=True)
+        body = m.Slash(id=1, collateral=10**10, amount=10**10, back=10**10, lock=1, unused=True)
         world.chain.send_internal(worker.address, GAS, body.to_cell(), src=source)
     assert state_of(world.chain, worker.address)[0] == data
     world.chain.release()
@@ -108,7 +110,7 @@ def test_escrow_with_other_code_cannot_lock_or_slash(world: World, worker: Worke
 def test_escrow_of_another_network_is_another_account(world: World, client: Client, worker: Worker) -> None:
     foreign = Network(world.suite.governor.address)
     assert foreign.escrow(client.owner.address).address != client.address
-    body = m.Slash(id=1, collateral=10**9, amount=10**9, back=0, unused=False)
+    body = m.Slash(id=1, collateral=10**9, amount=10**9, back=0, lock=1, unused=False)
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
     world.chain.send_internal(
@@ -119,7 +121,7 @@ def test_escrow_of_another_network_is_another_account(world: World, client: Clie
 
 
 def test_genuine_escrow_cannot_slash_beyond_its_own_job(world: World, client: Client, worker: Worker) -> None:
-    """A second client with a genuine escrow, the same job id and the same collateral touches nothing."""
+    """A second client with a genuine escrow, the same job id, lock and collateral touches nothing."""
     rival = world.client("rival")
     number, _ = client.open(world.suite.open_terms())
     rival.open(world.suite.open_terms())
@@ -128,10 +130,10 @@ def test_genuine_escrow_cannot_slash_beyond_its_own_job(world: World, client: Cl
     assert lock is not None
     collateral, held = int(lock.collateral), locks(worker)
     for body in (
-        m.Slash(id=number, collateral=collateral, amount=10**9, back=10**9, unused=True),
-        m.Release(id=number, collateral=collateral),
-        m.Reward(id=number, collateral=collateral, amount=0, fee=0, unused=True),
-        m.Gone(id=number, collateral=collateral, unused=True),
+        m.Slash(id=number, collateral=collateral, amount=10**9, back=10**9, lock=1, unused=True),
+        m.Release(id=number, collateral=collateral, lock=1),
+        m.Reward(id=number, collateral=collateral, amount=0, fee=0, lock=1, unused=True),
+        m.Gone(id=number, collateral=collateral, lock=1, unused=True),
     ):
         world.chain.send_internal(worker.address, GAS, body.to_cell(), src=rival.address)
     assert (locks(worker), set_aside(worker)) == (held, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from cocoon_sdk.protocol import constants as c
@@ -10,7 +12,19 @@ from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
-from tests.helpers.audit import World, at, denied, refused, rejected, skipped, skips, state_of
+from tests.helpers.audit import (
+    World,
+    at,
+    denied,
+    locked_for,
+    locks,
+    refused,
+    rejected,
+    set_aside,
+    skipped,
+    skips,
+    state_of,
+)
 from tests.helpers.suite import GAS, Client, Worker, hash_of
 
 YEAR = 365 * 86_400
@@ -28,8 +42,9 @@ def fill(world: World, client: Client, jobs: int, **terms: int) -> None:
         opened += batch
 
 
-def claim_all(worker: Worker, client: Client, numbers: range) -> None:
-    target = worker.target(client, numbers[0])
+def claim_all(worker: Worker, client: Client, numbers: range, lock: int = 0) -> None:
+    """Claim jobs, eight at a time, each in a lock of its own or all in one that is there."""
+    target = dataclasses.replace(worker.target(client, numbers[0]), lock=lock)
     for start in range(numbers.start, numbers.stop, 8):
         batch = range(start, min(start + 8, numbers.stop))
         actions = [signing.claim(number, target) for number in batch]
@@ -44,14 +59,19 @@ def test_escrow_takes_128_jobs_and_ends_each_of_them(world: World, stranger: Act
     assert client.get_state().jobs == c.MAX_JOBS
     denied(client, lambda: client.open(world.suite.open_terms()), ExitCode.TOO_MANY_JOBS)
     world.check()
-    claim_all(worker, client, range(1, 129))
-    assert worker.get_state().locks == c.MAX_JOBS
+    worker.claim(client, 1)
+    claim_all(worker, client, range(2, 129), lock=1)
+    # A client that opens 128 jobs for one worker takes one place of its table.
+    assert locked_for(worker, client) == worker.get_state().locked == c.MAX_JOBS * Nano.ton("0.2")
+    assert (worker.get_state().locks, set_aside(worker)) == (1, c.MAX_JOBS)
+    held = locks(worker)
     for start in range(1, 129, 8):
         actions = [
-            signing.submit_claimed(nonce, Nano.ton("0.05"), hash_of("result"))
-            for nonce in range(start, start + 8)
+            signing.submit_claimed(number, 1, Nano.ton("0.05"), hash_of("result"))
+            for number in range(start, start + 8)
         ]
         skipped(worker, worker.act(*actions, max_spend=worker.get_state().gas // 2))
+    assert (set_aside(worker), locks(worker)) == (0, held)
     world.check()
     # With an empty bucket and nothing free each can still be disputed, within the gas credit of an external.
     client.from_owner(m.SetEscrowLimits(query_id=0, daily_limit=Nano(0), allowed=None))
@@ -82,17 +102,31 @@ def test_stake_takes_255_locks_and_frees_each_of_them(world: World, stranger: Ac
     for client in clients:
         fill(world, client, c.MAX_JOBS)
         claim_all(worker, client, range(1, 129))
-    assert worker.get_state().locks == c.MAX_LOCKS
-    last = entries_open(clients[1])
-    assert len(last) == 1
-    denied(worker, lambda: worker.claim(clients[1], last[0]), ExitCode.TOO_MANY_LOCKS)
+    assert (worker.get_state().locks, set_aside(worker)) == (c.MAX_LOCKS, c.MAX_LOCKS)
+    assert worker.get_state().locked == c.MAX_LOCKS * Nano.ton("0.2")
+    (last,) = entries_open(clients[1])
+    # No new lock, nor the gas of one more submission within one that is there.
+    for lock in (0, 1):
+        target = dataclasses.replace(worker.target(clients[lock - 1], last if lock == 0 else 1), lock=lock)
+        claim = signing.claim(last, target)
+        denied(worker, lambda claim=claim: worker.act(claim), ExitCode.TOO_MANY_LOCKS)
+    # A submission makes room for another claim, but only in a lock that is there.
+    lock = worker.lock_number(clients[1])
+    worker.submit_claimed(clients[1], 1, Nano.ton("0.05"))
+    target = worker.target(clients[1], last)
+    fresh = signing.claim(last, dataclasses.replace(target, lock=0))
+    denied(worker, lambda: worker.act(fresh), ExitCode.TOO_MANY_LOCKS)
+    skipped(worker, worker.act(signing.claim(last, dataclasses.replace(target, lock=lock))))
+    assert (worker.get_state().locks, set_aside(worker)) == (c.MAX_LOCKS, c.MAX_LOCKS)
+    assert locks(worker)[lock].collateral == 2 * Nano.ton("0.2")
     world.check()
     # Nobody ever comes back: after the longest life and the grace anybody frees what is left.
     world.chain.warp(c.HARD_MAX_JOB_LIFE + c.DELIVERY_GRACE + 1)
-    for nonce in range(1, 256):
-        if worker.lock(nonce) is not None:
-            stranger.send(worker.address, GAS, m.ReleaseExpired(nonce=nonce).to_cell())
-    assert (worker.get_state().locks, worker.get_state().locked) == (0, 0)
+    assert sorted(locks(worker)) == list(range(1, c.MAX_LOCKS + 1))
+    for lock in range(1, c.MAX_LOCKS + 1):
+        stranger.send(worker.address, GAS, m.ReleaseExpired(lock=lock).to_cell())
+    state = worker.get_state()
+    assert (state.locks, state.locked, set_aside(worker)) == (0, 0, 0)
 
 
 def entries_open(client: Client) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 
 import pytest
@@ -14,7 +15,7 @@ from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.types import Nano
 from tests.contracts.test_full_tables import claim_all, fill
 from tests.helpers.audit import World
-from tests.helpers.suite import GAS, Suite
+from tests.helpers.suite import GAS, Client, Suite, Worker
 
 NANO_PER_GAS = 400
 WASTE = 2.3
@@ -37,6 +38,11 @@ class Measured:
         return transactions
 
 
+def work_for(worker: Worker, client: Client, number: int) -> m.SubmitWork:
+    """A submission in a lock of its own."""
+    return m.SubmitWork(target=dataclasses.replace(worker.target(client, number), lock=0), result_hash=1)
+
+
 @pytest.fixture(scope="module")
 def measured() -> Measured:
     """Drive a stake with 255 locks and an escrow with 128 jobs through all that the constants cover."""
@@ -53,13 +59,17 @@ def measured() -> Measured:
     seen.see(opened)
     claim_all(worker, first, range(1, c.MAX_JOBS))
     claim_all(worker, second, range(1, c.MAX_JOBS))
-    seen.see(worker.submit(first, directed, Nano.ton("0.05")))
+    # Claims that come too late: Gone takes the last lock out, or changes the sum of one.
+    late_claim = worker.target(first, 1)
+    seen.see(worker.act(signing.claim(1, dataclasses.replace(late_claim, lock=0))))
+    seen.see(worker.act(signing.claim(1, late_claim)))
+    seen.see(worker.act(signing.submit(directed, Nano.ton("0.05"), work_for(worker, first, directed))))
     assert worker.get_state().locks == c.MAX_LOCKS
     assert first.get_state().jobs == c.MAX_JOBS
     seen.see(late.act(signing.claim(5, late.target(first, 5))))
-    seen.see(worker.submit_claimed(64, Nano.ton("0.05")))
+    seen.see(worker.submit_claimed(first, 64, Nano.ton("0.05")))
     seen.see(first.act(signing.accept_result(64)))
-    seen.see(worker.submit_claimed(65, Nano.ton("0.05")))
+    seen.see(worker.submit_claimed(first, 65, Nano.ton("0.05")))
     seen.see(first.act(signing.dispute_result(65)))
     verdict = world.suite.verdict(first, worker, 65, 0, Nano.ton("0.1"))
     seen.see(world.chain.actor("anyone").send(first.address, GAS, verdict.to_cell()))

@@ -16,7 +16,7 @@ from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.getters import RegistryGetters
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
-from tests.helpers.audit import World, at, refused, state_of
+from tests.helpers.audit import World, at, locked_for, refused, state_of
 from tests.helpers.suite import GAS, Client, Worker, key_of
 
 DAY = 86_400
@@ -434,6 +434,4 @@ def test_client_can_move_to_new_stakes_and_keep_the_old_ones(
     third, _ = client.open(world.suite.open_terms())
     target = dataclasses.replace(worker.target(client, third), own_previous_code=True)
     worker.act(signing.claim(third, target), max_spend=worker.work_spend())
-    lock = worker.lock(client)
-    assert lock is not None
-    assert lock.collateral == 2 * Nano.ton(4)
+    assert locked_for(worker, client) == 2 * Nano.ton(4)

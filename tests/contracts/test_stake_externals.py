@@ -157,7 +157,7 @@ def test_lock_comes_back_when_the_target_is_wrong(
     else:
         worker.submit(client, number, Nano.ton(1), target=target)
     state = worker.get_state()
-    assert (state.locked, state.locks, state.stake, state.next_nonce) == (0, 0, Nano.ton(100), 2)
+    assert (state.locked, state.locks, state.stake, state.next_lock) == (0, 0, Nano.ton(100), 2)
     assert state_of(world.chain, client.address)[0] == data
     # The gas that was set aside is free again as well.
     assert state.gas == state.balance - state.stake - c.STAKE_RENT
@@ -215,25 +215,40 @@ def test_worker_cannot_submit_on_somebody_elses_claim(world: World, client: Clie
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
     job = client.job(number)
-    denied(rival, lambda: rival.submit_claimed(1, Nano.ton(1)), ExitCode.NO_LOCK)
+    denied(rival, lambda: rival.submit_claimed(client, number, Nano.ton(1)), ExitCode.NO_LOCK)
     other, _ = client.open(world.suite.open_terms())
     rival.claim(client, other)
-    denied(rival, lambda: rival.submit_claimed(2, Nano.ton(1)), ExitCode.NO_LOCK)
+    done = rival.submit_claimed(client, number, Nano.ton(1))
+    (gone,) = sent(done, m.Gone)
+    assert m.Gone.from_cell(gone.in_msg.body) == m.Gone(id=number, collateral=0, lock=0, unused=False)
+    # The value came back; nothing of its own claim was freed.
+    assert (gone.success, gone.in_msg.value > 0) == (True, True)
+    assert rival.get_state().locked == Nano.ton(4)
     assert client.job(number) == job
 
 
 def test_worker_cannot_submit_twice_on_a_claim(world: World, client: Client, worker: Worker) -> None:
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
-    worker.submit_claimed(1, Nano.ton("0.5"))
+    worker.submit_claimed(client, number, Nano.ton("0.5"))
     job = client.job(number)
     assert job is not None
     assert job.amount == Nano.ton("0.5")
-    denied(worker, lambda: worker.submit_claimed(1, Nano.ton(1)), ExitCode.NO_LOCK)
-    # Nor on top of it without the claim: the second lock comes back, the first stays.
+    # The stake does not know which claims are served: it may ask again, with gas that no claim set aside.
+    done = worker.submit_claimed(client, number, Nano.ton(1))
+    assert at(done, client.address)[0].out_msgs == ()
+    assert client.job(number) == job
+    # Nor on top of it without the claim: the second collateral comes back, the first stays.
     worker.submit(client, number, Nano.ton(1))
     assert client.job(number) == job
-    assert list(locks(worker)) == [1]
+    assert worker.get_state().locked == Nano.ton(4)
+    # Nor with what another claim set aside.
+    other, _ = client.open(world.suite.open_terms())
+    worker.claim(client, other)
+    done = worker.submit_claimed(client, number, Nano.ton(1))
+    assert at(done, client.address)[0].out_msgs == ()
+    assert client.job(number) == job
+    assert worker.get_state().locked == 2 * Nano.ton(4)
 
 
 @pytest.mark.parametrize("reason", ["late", "too dear"])
@@ -245,11 +260,12 @@ def test_submission_on_a_claim_changes_nothing_when_it_may_not_be(
     job = client.job(number)
     assert job is not None
     world.chain.set_now(job.deadline + (reason == "late"))
-    transactions = worker.submit_claimed(1, Nano.ton(1) + (reason == "too dear"))
+    held = locks(worker)
+    transactions = worker.submit_claimed(client, number, Nano.ton(1) + (reason == "too dear"))
     assert client.job(number) == job
     (arrival,) = at(transactions, client.address)
     assert (arrival.success, arrival.out_msgs) == (True, ())
-    assert list(locks(worker)) == [1]
+    assert (locks(worker), list(held)) == (held, [1])
 
 
 def test_operator_cannot_exceed_max_locked(world: World, client: Client, worker: Worker) -> None:
@@ -271,7 +287,7 @@ def test_operator_cannot_lock_more_than_its_daily_bucket(
     assert worker.get_state().bucket == Nano.ton(2)
     denied(worker, lambda: worker.claim(client, 2), ExitCode.DAILY_LIMIT)
     # Ended locks do not refill it; time does: 2 TON take a third of a day.
-    worker.submit_claimed(1, Nano.ton(1))
+    worker.submit_claimed(client, 1, Nano.ton(1))
     client.act(signing.accept_result(1))
     denied(worker, lambda: worker.claim(client, 2), ExitCode.DAILY_LIMIT)
     world.chain.warp(28_799)

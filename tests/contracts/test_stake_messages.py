@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from pytoniq_core import Address, Cell, begin_cell
 
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.abi_runtime import Message
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
 from tests.contracts.test_escrow_messages import named
 from tests.contracts.weak_keys import WEAK_KEYS
-from tests.helpers.audit import World, at, denied, gas_fee, locks, refused, state_of, truncated
+from tests.helpers.audit import (
+    World,
+    at,
+    denied,
+    gas_fee,
+    locked_for,
+    locks,
+    refused,
+    set_aside,
+    state_of,
+    truncated,
+)
 from tests.helpers.suite import GAS, Client, Worker, key_of
 
 KEY = key_of("new").verify_key.to_int()
@@ -86,7 +100,7 @@ def test_owner_cannot_set_a_weak_operator_key(world: World, worker: Worker, key:
         begin_cell().store_uint(0xDEADBEEF, 32).end_cell(),
         begin_cell().store_uint(0xFFFFFFFF, 32).store_uint(1, 256).end_cell(),
         begin_cell().store_uint(0, 32).store_bytes(b"hello").end_cell(),
-        m.Submit(id=1, nonce=1, amount=Nano(1), collateral=0, result_hash=0, binding=0).to_cell(),
+        m.Submit(id=1, amount=Nano(1), collateral=0, lock=0, result_hash=0, binding=0).to_cell(),
         m.Finalize(id=1).to_cell(),
     ],
 )
@@ -109,10 +123,35 @@ def locked_job(world: World, client: Client, worker: Worker) -> int:
     return number
 
 
-@pytest.mark.parametrize("kind", ["slash", "release", "gone"])
+MOST = 2**53 - 1
+OUTCOMES = ("slash", "release", "gone", "reward")
+
+
+def outcome(kind: str, number: int, collateral: int, lock: int) -> Message:
+    """An outcome that would do as much as it can."""
+    where = {"id": number, "collateral": collateral, "lock": lock}
+    bodies: dict[str, Message] = {
+        "slash": m.Slash(**where, amount=10**9, back=10**9, unused=True),
+        "release": m.Release(**where),
+        "gone": m.Gone(**where, unused=True),
+        "reward": m.Reward(**where, amount=0, fee=0, unused=True),
+    }
+    return bodies[kind]
+
+
+@pytest.mark.parametrize("kind", OUTCOMES)
 @pytest.mark.parametrize("from_", ["stranger", "other escrow", "masterchain twin"])
+@pytest.mark.parametrize("collateral", [0, 1, Nano.ton(4), MOST])
+@pytest.mark.parametrize("lock", [0, 1, 2])
 def test_stranger_cannot_touch_a_lock(
-    world: World, client: Client, worker: Worker, stranger: Actor, kind: str, from_: str
+    world: World,
+    client: Client,
+    worker: Worker,
+    stranger: Actor,
+    kind: str,
+    from_: str,
+    collateral: int,
+    lock: int,
 ) -> None:
     number = locked_job(world, client, worker)
     sources = {
@@ -120,15 +159,11 @@ def test_stranger_cannot_touch_a_lock(
         "other escrow": world.client("other").address,
         "masterchain twin": Address((-1, client.address.hash_part)),
     }
-    bodies: dict[str, Message] = {
-        "slash": m.Slash(id=number, nonce=1, amount=10**9, back=10**9),
-        "release": m.Release(id=number, nonce=1),
-        "gone": m.Gone(id=number, nonce=1),
-    }
     data, before = state_of(world.chain, worker.address)
-    arrival, *_ = world.chain.send_internal(worker.address, GAS, bodies[kind].to_cell(), src=sources[from_])
-    if from_ == "masterchain twin":
-        # Nothing of the suite lives there: refused, and the value goes back.
+    body = outcome(kind, number, collateral, lock).to_cell()
+    arrival, *_ = world.chain.send_internal(worker.address, GAS, body, src=sources[from_])
+    if from_ == "masterchain twin" and (kind, lock) != ("reward", 0):
+        # Nothing of the suite lives there: refused, and the value goes back (but a payment for no lock).
         assert arrival.exit_code == ExitCode.NOT_ALLOWED
         assert state_of(world.chain, worker.address) == (data, before)
         return
@@ -137,50 +172,105 @@ def test_stranger_cannot_touch_a_lock(
     assert state_of(world.chain, worker.address) == (data, before + GAS - arrival.total_fees)
 
 
-@pytest.mark.parametrize("wrong", [{"id": 2}, {"nonce": 2}, {"nonce": 0}], ids=str)
-@pytest.mark.parametrize("kind", ["slash", "release", "gone"])
-def test_escrow_cannot_touch_a_lock_when_id_or_nonce_differ(
-    world: World, client: Client, worker: Worker, kind: str, wrong: dict[str, int]
+@pytest.mark.parametrize("kind", OUTCOMES)
+@pytest.mark.parametrize("collateral", [1, Nano.ton(3), Nano.ton(4), Nano.ton(4) + 1, MOST])
+def test_escrow_frees_what_it_names_and_no_more_than_is_locked_for_it(
+    world: World, client: Client, worker: Worker, kind: str, collateral: int
 ) -> None:
+    """The sum that it names is all it can touch; its other locks and those of other clients stay."""
     number = locked_job(world, client, worker)
-    where = {"id": number, "nonce": 1, **wrong}
-    bodies: dict[str, Message] = {
-        "slash": m.Slash(**where, amount=10**9, back=10**9),
-        "release": m.Release(**where),
-        "gone": m.Gone(**where),
-    }
+    other = world.client("other")
+    theirs, _ = other.open(world.suite.open_terms())
+    worker.claim(other, theirs)
+    second, _ = client.open(world.suite.open_terms())
+    fresh = dataclasses.replace(worker.target(client, second), lock=0)
+    worker.act(signing.claim(second, fresh))
+    held = locks(worker)
+    body = outcome(kind, number, collateral, 1).to_cell()
+    (arrival, *_) = world.chain.send_internal(worker.address, GAS, body, src=client.address)
+    assert arrival.success
+    left = max(0, Nano.ton(4) - collateral)
+    kept = {1: dataclasses.replace(held[1], collateral=left)} if left else {}
+    state = worker.get_state()
+    assert (locks(worker), state.locked) == ({**kept, 2: held[2], 3: held[3]}, Nano.ton(8) + left)
+    assert set_aside(worker) == (3 if kind == "release" else 2)
+    slashed = min(10**9, collateral) if kind == "slash" else 0
+    assert state.stake == Nano.ton(100) - slashed
+
+
+@pytest.mark.parametrize("kind", OUTCOMES)
+@pytest.mark.parametrize("collateral", [0, 1, MOST])
+@pytest.mark.parametrize("lock", [0, 1, 2, 2**32 - 1])
+def test_escrow_without_that_lock_changes_nothing(
+    world: World, client: Client, worker: Worker, kind: str, collateral: int, lock: int
+) -> None:
+    """Lock 1 is there, and another escrow's: in the wrong hands a number is worth nothing."""
+    other = world.client("other")
+    number, _ = other.open(world.suite.open_terms())
+    worker.claim(other, number)
     data, _ = state_of(world.chain, worker.address)
-    (arrival,) = world.chain.send_internal(worker.address, GAS, bodies[kind].to_cell(), src=client.address)
+    body = outcome(kind, number, collateral, lock).to_cell()
+    (arrival,) = world.chain.send_internal(worker.address, GAS, body, src=client.address)
     assert (arrival.success, arrival.out_msgs) == (True, ())
     assert state_of(world.chain, worker.address)[0] == data
 
 
-@pytest.mark.parametrize("amount", [10**9, 10**15, 2**64 - 1])
-@pytest.mark.parametrize("nonce", [0, 1])
-def test_stranger_cannot_declare_more_income_than_it_brings(
-    world: World, client: Client, worker: Worker, stranger: Actor, amount: int, nonce: int
+@pytest.mark.parametrize("amount", [10**9, 10**15, MOST])
+@pytest.mark.parametrize(("collateral", "lock"), [(0, 0), (0, 1), (1, 1), (Nano.ton(4), 1), (MOST, 0)])
+@pytest.mark.parametrize("from_", ["stranger", "other escrow", "its own escrow, nothing locked"])
+def test_nobody_can_declare_more_income_than_it_brings(
+    world: World,
+    client: Client,
+    worker: Worker,
+    stranger: Actor,
+    amount: int,
+    collateral: int,
+    lock: int,
+    from_: str,
+) -> None:
+    """Only an escrow with a lock is believed: it was derived, so it runs code that brings what it says."""
+    source = stranger.address
+    if from_ == "its own escrow, nothing locked":
+        source = client.address
+    else:
+        locked_job(world, client, worker)
+        source = world.client("other").address if from_ == "other escrow" else source
+    held, aside = locks(worker), set_aside(worker)
+    body = m.Reward(id=1, collateral=collateral, amount=amount, fee=amount, lock=lock, unused=True)
+    (arrival,) = world.chain.send_internal(worker.address, Nano.ton("0.5"), body.to_cell(), src=source)
+    assert arrival.success
+    state = worker.get_state()
+    assert 0 < state.earned + state.fee_due <= Nano.ton("0.5") - arrival.total_fees
+    assert (locks(worker), set_aside(worker)) == (held, aside)
+
+
+@pytest.mark.parametrize("amount", [10**9, MOST])
+def test_reward_for_no_lock_is_credited_with_what_it_brings_even_beside_a_lock(
+    world: World, client: Client, worker: Worker, amount: int
 ) -> None:
     locked_job(world, client, worker)
     held = locks(worker)
-    body = m.Reward(id=1, nonce=nonce, amount=amount, fee=amount)
-    (arrival,) = at(stranger.send(worker.address, Nano.ton("0.5"), body.to_cell()), worker.address)
+    body = m.Reward(id=1, collateral=Nano.ton(4), amount=amount, fee=1, lock=0, unused=True)
+    (arrival,) = world.chain.send_internal(
+        worker.address, Nano.ton("0.5"), body.to_cell(), src=client.address
+    )
     state = worker.get_state()
-    assert state.earned + state.fee_due <= Nano.ton("0.5") - arrival.total_fees
-    assert locks(worker) == held
+    assert 0 < state.earned + state.fee_due <= Nano.ton("0.5") - arrival.total_fees
+    assert (locks(worker), set_aside(worker)) == (held, 1)
 
 
 @pytest.mark.parametrize("value", [0, 1_000_000, 4_399_999])
 def test_reward_with_less_than_its_gas_credits_nothing(
     world: World, worker: Worker, stranger: Actor, value: int
 ) -> None:
-    body = m.Reward(id=1, nonce=0, amount=10**9, fee=10**7)
+    body = m.Reward(id=1, collateral=0, amount=10**9, fee=10**7, lock=0, unused=False)
     stranger.send(worker.address, value, body.to_cell(), bounce=False)
     assert (worker.get_state().earned, worker.get_state().fee_due) == (0, 0)
 
 
 def test_slash_takes_at_most_the_lock(world: World, client: Client, worker: Worker) -> None:
     number = locked_job(world, client, worker)
-    body = m.Slash(id=number, nonce=1, amount=2**64 - 1, back=2**64 - 1)
+    body = m.Slash(id=number, collateral=MOST, amount=MOST, back=MOST, lock=1, unused=True)
     before = worker.get_state()
     world.chain.send_internal(worker.address, GAS, body.to_cell(), src=client.address)
     after = worker.get_state()
@@ -190,12 +280,11 @@ def test_slash_takes_at_most_the_lock(world: World, client: Client, worker: Work
 
 def test_duplicate_outcomes_change_nothing(world: World, client: Client, worker: Worker) -> None:
     number = locked_job(world, client, worker)
-    for body in (m.Slash(id=number, nonce=1, amount=100, back=40), m.Release(id=number, nonce=1)):
+    slash = m.Slash(id=number, collateral=Nano.ton(4), amount=100, back=40, lock=1, unused=True)
+    for body in (slash, m.Release(id=number, collateral=Nano.ton(4), lock=1), slash):
         world.chain.send_internal(worker.address, GAS, body.to_cell(), src=client.address)
-    assert worker.get_state().stake == Nano.ton(100) - 100
-    again = m.Slash(id=number, nonce=1, amount=100, back=40)
-    world.chain.send_internal(worker.address, GAS, again.to_cell(), src=client.address)
-    assert worker.get_state().stake == Nano.ton(100) - 100
+        assert worker.get_state().stake == Nano.ton(100) - 100
+    assert (worker.get_state().locked, locks(worker), set_aside(worker)) == (0, {}, 0)
 
 
 @pytest.mark.parametrize("body", [m.JobOffer(id=1), m.Disputed(id=1)], ids=named)
@@ -211,7 +300,7 @@ def test_notices_write_and_answer_nothing(
 def test_bounced_submission_on_a_claim_frees_nothing(world: World, client: Client, worker: Worker) -> None:
     number = locked_job(world, client, worker)
     data, _ = state_of(world.chain, worker.address)
-    original = m.SubmitClaimed(id=number, nonce=1, amount=Nano(1), result_hash=0).to_cell()
+    original = m.SubmitClaimed(id=number, amount=Nano(1), result_hash=0).to_cell()
     body = (
         begin_cell().store_uint(0xFFFFFFFF, 32).store_bits(original.begin_parse().load_bits(224)).end_cell()
     )
@@ -219,26 +308,48 @@ def test_bounced_submission_on_a_claim_frees_nothing(world: World, client: Clien
     assert state_of(world.chain, worker.address)[0] == data
 
 
-@pytest.mark.parametrize("wrong", ["escrow", "id", "nonce", None])
-def test_bounced_claim_frees_only_its_own_lock(
-    world: World, client: Client, worker: Worker, stranger: Actor, wrong: str | None
+@pytest.mark.parametrize("collateral", [0, 1, Nano.ton(4), MOST])
+@pytest.mark.parametrize(("from_", "lock"), [("stranger", 1), ("its escrow", 1), ("its escrow", 2)])
+@pytest.mark.parametrize("kind", ["claim", "submit"])
+def test_bounced_claim_or_submission_frees_only_its_own_collateral(
+    world: World,
+    client: Client,
+    worker: Worker,
+    stranger: Actor,
+    kind: str,
+    from_: str,
+    lock: int,
+    collateral: int,
 ) -> None:
     number = locked_job(world, client, worker)
-    claim = m.Claim(
-        id=number + (wrong == "id"),
-        nonce=1 + (wrong == "nonce"),
-        collateral=0,
-        binding=0,
-        operator_key=0,
-        owner=0,
-        index=0,
-        previous_code=False,
+    sent: Message = (
+        m.Claim(
+            id=number,
+            collateral=collateral,
+            lock=lock,
+            binding=0,
+            operator_key=0,
+            owner=0,
+            index=0,
+            previous_code=False,
+        )
+        if kind == "claim"
+        else m.Submit(
+            id=number, amount=Nano(MOST), collateral=collateral, lock=lock, result_hash=0, binding=0
+        )
     )
-    head = claim.to_cell().begin_parse().load_bits(256)
+    head = sent.to_cell().begin_parse().load_bits(256)
     body = begin_cell().store_uint(0xFFFFFFFF, 32).store_bits(head).end_cell()
-    source = stranger.address if wrong == "escrow" else client.address
+    source = stranger.address if from_ == "stranger" else client.address
+    held = locks(worker)
     world.chain.send_internal(worker.address, GAS, body, src=source, bounced=True, bounce=False)
-    assert worker.get_state().locks == (0 if wrong is None else 1)
+    if from_ == "stranger" or lock != 1:
+        assert (locks(worker), set_aside(worker)) == (held, 1)
+        return
+    left = max(0, Nano.ton(4) - collateral)
+    assert locked_for(worker, client) == left
+    # A bounced submission had set nothing aside; without locks nothing is.
+    assert set_aside(worker) == int(kind == "submit" and left > 0)
 
 
 # -- the owner's money ---------------------------------------------------------------------------------
@@ -360,7 +471,6 @@ def test_owner_cannot_withdraw_the_gas_that_a_claim_set_aside(
 def test_owner_can_withdraw_what_was_earned_and_the_registry_gets_its_fee(
     world: World, client: Client, worker: Worker
 ) -> None:
-    from cocoon_sdk.protocol import signing
 
     number, _ = client.open(world.suite.directed_terms(worker, price=Nano.ton(2)))
     signature = worker.sign_result(client, number, Nano.ton(2))
@@ -384,7 +494,6 @@ def test_owner_can_withdraw_what_was_earned_and_the_registry_gets_its_fee(
 
 
 def test_small_fees_wait_in_the_stake(world: World, client: Client, worker: Worker) -> None:
-    from cocoon_sdk.protocol import signing
     from tests.helpers.suite import hash_of
 
     number, _ = client.open(world.suite.directed_terms(worker, price=Nano.ton("0.5")))
@@ -402,10 +511,10 @@ def test_anyone_can_release_a_lock_only_after_its_end(
     world: World, client: Client, worker: Worker, stranger: Actor
 ) -> None:
     number = locked_job(world, client, worker)
-    lock = worker.lock(1)
+    lock = worker.lock(client)
     assert lock is not None
     assert lock.end == world.chain.now + c.HARD_MAX_JOB_LIFE + c.DELIVERY_GRACE
-    body = m.ReleaseExpired(nonce=1).to_cell()
+    body = m.ReleaseExpired(lock=1).to_cell()
     for when in (world.chain.now, lock.end):
         world.chain.set_now(when)
         refused(

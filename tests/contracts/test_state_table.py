@@ -44,6 +44,7 @@ from tests.helpers.suite import Client, Suite, Worker, as_int, hash_of
 ID = 1
 AMOUNT = Nano.ton("0.4")
 RESULT = hash_of("result")
+_LOCK = 77
 
 
 @dataclass
@@ -151,6 +152,7 @@ def workers_message(scene: Scene, action: JobAction, worker: Worker) -> m.Claim 
     if action in (JobAction.CLAIM, JobAction.CLAIM_FOREIGN):
         return m.Claim(
             id=ID,
+            lock=_LOCK,
             collateral=collateral,
             binding=binding,
             operator_key=worker.key.verify_key.to_int(),
@@ -162,6 +164,7 @@ def workers_message(scene: Scene, action: JobAction, worker: Worker) -> m.Claim 
         return m.SubmitClaimed(id=ID, amount=AMOUNT, result_hash=as_int(RESULT))
     return m.Submit(
         id=ID,
+        lock=0 if job is not None and job.window == 0 else _LOCK,
         amount=AMOUNT,
         collateral=collateral,
         result_hash=as_int(RESULT),
@@ -242,8 +245,10 @@ def gone(scene: Scene, action: JobAction) -> m.Gone:
     """What answers a worker: it frees what the very message locked, and what only a claim sets aside."""
     message = workers_message(scene, action, scene.worker)
     if isinstance(message, m.SubmitClaimed):
-        return m.Gone(id=ID, collateral=0, unused=False)
-    return m.Gone(id=ID, collateral=message.collateral, unused=isinstance(message, m.Claim))
+        return m.Gone(id=ID, collateral=0, lock=0, unused=False)
+    return m.Gone(
+        id=ID, collateral=message.collateral, lock=message.lock, unused=isinstance(message, m.Claim)
+    )
 
 
 def check_works(scene: Scene, action: JobAction, to: JobState, sends: tuple[str, ...]) -> None:

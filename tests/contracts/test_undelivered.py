@@ -69,7 +69,7 @@ def test_reward_that_bounces_is_kept_for_the_worker(world: World, client: Client
     number, worker = reward_to_nobody(world, client)
     kept = tombstones(client)[number, TOMBSTONE_REWARD]
     assert signing.account_address(kept.worker) == worker.address
-    assert (kept.collateral, kept.amount, kept.second, kept.unused) == (0, PRICE, Nano.ton("0.01"), False)
+    assert (kept.lock, kept.amount, kept.second, kept.unused) == (0, PRICE, Nano.ton("0.01"), False)
     assert kept.expires == world.chain.now + c.HARD_MAX_JOB_LIFE
     state = client.get_state()
     assert (state.jobs, state.reserved) == (0, PRICE)
@@ -228,7 +228,7 @@ def test_slash_is_lost_only_after_the_grace(
     with absent(world.chain, worker.address):
         client.act(signing.reclaim_late(number))
     world.chain.set_now(lock.end)
-    release = m.ReleaseExpired(escrow=signing.account_id(client.address)).to_cell()
+    release = m.ReleaseExpired(lock=1).to_cell()
     refused(
         world.chain, worker.address, lambda: stranger.send(worker.address, GAS, release), ExitCode.LOCK_ALIVE
     )

@@ -21,6 +21,7 @@ from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.abi_runtime import Message
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.getters import EscrowGetters, WorkerStakeGetters
+from cocoon_sdk.protocol.signing import account_id
 from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.sandbox.accounts import EMPTY_ACCOUNT, ShardAccount
 from cocoon_sdk.sandbox.cells import address_key
@@ -86,7 +87,11 @@ def audited() -> Iterator[World]:
 
 def entries(client: Client) -> dict[int, m.Job]:
     """Read every job of an escrow."""
-    return {key: m.Job.load(leaf) for key, leaf in _leaves(client.get_state().entries, 32)}
+    return _jobs(client.get_state())
+
+
+def _jobs(state: m.EscrowView) -> dict[int, m.Job]:
+    return {key: m.Job.load(leaf) for key, leaf in _leaves(state.entries, 32)}
 
 
 def tombstones(client: Client) -> dict[tuple[int, int], m.Tombstone]:
@@ -94,21 +99,35 @@ def tombstones(client: Client) -> dict[tuple[int, int], m.Tombstone]:
 
     Those that were sent again and did not come back owe nothing; they stay to keep their first expiry.
     """
-    leaves = _leaves(client.get_state().tombstones, 34)
+    return _undelivered(client.get_state())
+
+
+def _undelivered(state: m.EscrowView) -> dict[tuple[int, int], m.Tombstone]:
+    leaves = _leaves(state.tombstones, 34)
     kept = {(key >> 2, key & 3): m.Tombstone.load(leaf) for key, leaf in leaves}
     return {key: one for key, one in kept.items() if not one.sent}
 
 
 def locks(worker: Worker) -> dict[int, m.Lock]:
-    """Read every lock of a stake by the escrow's account id."""
-    return {key: m.Lock.load(leaf) for key, leaf in _leaves(worker.get(WorkerStakeGetters.locks()), 256)}
+    """Read every lock of a stake by its number."""
+    return {key: m.Lock.load(leaf) for key, leaf in _leaves(worker.get(WorkerStakeGetters.locks()), 32)}
+
+
+def locked_for(worker: Worker, client: Client) -> int:
+    """Return the collateral that a stake holds for one escrow, in all its locks."""
+    escrow = account_id(client.address)
+    return sum(int(lock.collateral) for lock in locks(worker).values() if lock.escrow == escrow)
 
 
 def set_aside(worker: Worker) -> int:
-    """Read how many claims have the gas of their submission set aside: no getter shows it."""
-    data = worker.suite.chain.account(worker.address).data
-    assert data is not None
-    return data.begin_parse().skip_bits(_STAKE_HEAD_BITS).load_uint(16) & 255
+    """Return how many claims have the gas of their submission set aside, as the getter of the gas counts it."""
+    state = worker.get_state()
+    aside = state.balance - state.stake - state.earned - state.fee_due - c.STAKE_RENT - state.gas
+    if aside == 0:
+        return 0
+    counted = next(n for n in range(1, c.MAX_LOCKS + 2) if gas_fee(n * c.GAS_WORK) >= aside)
+    assert gas_fee(counted * c.GAS_WORK) == aside
+    return counted
 
 
 def _leaves(root: Cell | None, width: int) -> list[tuple[int, Any]]:
@@ -117,8 +136,6 @@ def _leaves(root: Cell | None, width: int) -> list[tuple[int, Any]]:
     return list(HashMap.parse(root.begin_parse(), width).items())
 
 
-_STAKE_HEAD_BITS = 128
-"""Sequence number and bucket stand in front of the counts of a stake."""
 TOMBSTONE_REWARD, TOMBSTONE_SLASH, TOMBSTONE_RELEASE = 0, 1, 2
 
 
@@ -127,8 +144,8 @@ def check_escrow(client: Client) -> None:
     if client.suite.chain.status(client.address) is not AccountStatus.ACTIVE:
         return
     state = client.get_state()
-    jobs, undelivered = entries(client), tombstones(client)
-    owed = sum(job.hold + job.gas_back for job in jobs.values())
+    jobs, undelivered = _jobs(state), _undelivered(state)
+    owed = sum(job.hold for job in jobs.values())
     owed += sum(int(t.amount) for (_, kind), t in undelivered.items() if kind == TOMBSTONE_REWARD)
     assert state.reserved == owed
     assert state.jobs == len(jobs) <= c.MAX_JOBS
@@ -146,8 +163,8 @@ def check_stake(worker: Worker) -> None:
     assert state.locks == len(held) <= c.MAX_LOCKS
     assert state.stake >= state.locked + state.unbonding
     assert state.balance >= state.stake + state.earned + state.fee_due
-    assert all(lock.collateral > 0 for lock in held.values())
-    assert held or set_aside(worker) == 0
+    assert all(0 < number < state.next_lock and lock.collateral > 0 for number, lock in held.items())
+    assert set_aside(worker) <= (c.MAX_LOCKS if held else 0)
 
 
 # -- refusals -----------------------------------------------------------------------------------------------
