@@ -56,7 +56,6 @@ function selector(external) {
         {
             }END> b>
             <{
-                SETCP0
                 swap <s ref@${external ? take(-1) : ""}${take(0)}
                 0 swap @procdictkeylen idict- drop
                 -1 swap @procdictkeylen idict- drop

@@ -1114,6 +1114,23 @@ class Taken(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Found(Struct):
+    """Result of looking a key up: its leaf, if it was found.
+
+    found$_ leaf:^Cell here:Bool = Found;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("leaf", SLICE),
+            ("here", BOOL),
+        ),
+    )
+    leaf: Cell
+    here: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TakenJob(Struct):
     """A job taken out of the entries.
 
@@ -1411,6 +1428,34 @@ class Desk(Struct):
     counts: int
     locked: int
     locks: Cell | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission(Struct):
+    """A submission without a claim, as the operator signed it.
+
+    submission$_ escrow:int257 amount:int257 collateral:int257 ^[ existing:int257 binding:int257
+    result_hash:int257 ] = Submission;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("escrow", sint(257)),
+            ("amount", sint(257)),
+            ("collateral", sint(257)),
+        ),
+        (
+            ("existing", sint(257)),
+            ("binding", sint(257)),
+            ("result_hash", sint(257)),
+        ),
+    )
+    escrow: int
+    amount: int
+    collateral: int
+    existing: int
+    binding: int
+    result_hash: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
