@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from cocoon_sdk.chain.proofs import MASTERCHAIN, WHOLE_SHARD, BlockId
-from cocoon_sdk.errors import ConfigError
+from cocoon_sdk.crypto.keys import VerifyKey
+from cocoon_sdk.errors import ConfigError, KeyMaterialError
 
 NETWORKS: Final = ("mainnet", "testnet")
 MAX_SERVERS: Final = 256
@@ -128,9 +129,11 @@ def _server(item: object) -> Liteserver:
     identity = _member(item, "id")
     if _member(identity, "@type") != "pub.ed25519":
         raise ValueError("a liteserver's key is not ed25519")
-    return Liteserver(
-        str(ipaddress.IPv4Address(ip)), _integer(item, "port", 1, 65_535), _base64(identity, "key")
-    )
+    try:
+        key = VerifyKey(_base64(identity, "key"))
+    except KeyMaterialError as error:
+        raise ValueError(f"a liteserver's key cannot be used, {error.why}") from None
+    return Liteserver(str(ipaddress.IPv4Address(ip)), _integer(item, "port", 1, 65_535), bytes(key))
 
 
 def _block(item: object) -> BlockId:

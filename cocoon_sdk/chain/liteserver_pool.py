@@ -46,6 +46,10 @@ class ServerRefusedError(ChainUnavailableError):
         self.code, self.answer = code, answer
 
 
+class _LostError(ChainUnavailableError):
+    """A connection ended before the answer came."""
+
+
 class ServersDisagreeError(ChainError):
     """Servers contradict each other, and no side has enough of them."""
 
@@ -101,10 +105,17 @@ class _Client(LiteClient):  # type: ignore[misc]  # pytoniq comes without types
         super().__init__(server.host, server.port, key, timeout=limits.timeout_s, trust_level=2)
         self._limits, self._on_change = limits, changed
         self.newest: BlockId | None = None
+        self._broken = False
 
     @property
     def usable(self) -> bool:
-        return bool(self.inited and self.newest and self.listener is not None and not self.listener.done())
+        listens = self.inited and self.listener is not None and not self.listener.done()
+        return bool(listens and self.newest and not self._broken)
+
+    async def give_up(self) -> None:
+        """End this connection, so that the balancer makes a new one."""
+        self._broken = True  # at once: `close` returns early while another task is closing
+        await self.close()
 
     async def connect(self) -> None:
         try:
@@ -113,6 +124,7 @@ class _Client(LiteClient):  # type: ignore[misc]  # pytoniq comes without types
         except BaseException:
             await self.close()  # or the half-open socket would stay
             raise
+        self._broken = False
         self._on_change()
 
     async def receive(self, data_len: int) -> bytes:
@@ -184,6 +196,11 @@ class _Outcome:
                 return
         self.votes.append((value, [server]))
 
+    @property
+    def only_lost(self) -> bool:
+        """Whether nobody has said anything, and every connection ended."""
+        return not self.votes and all(isinstance(error, _LostError) for _, error in self.failures)
+
     def missing(self, quorum: int) -> int:
         return quorum - max((len(voters) for _, voters in self.votes), default=0)
 
@@ -224,15 +241,11 @@ class LiteserverPool:
         `ChainUnavailableError` when no answer holds.
         """
         outcome = _Outcome()
-        waiting = await self.usable()
-        waiting = waiting[: max(self.limits.attempts, quorum)]
-        while waiting and (missing := outcome.missing(quorum)) > 0:
-            asked, waiting = waiting[:missing], waiting[missing:]
-            answers = await asyncio.gather(
-                *(self._ask_one(server, name, data, wait_seqno) for server in asked), return_exceptions=True
-            )
-            for server, answer in zip(asked, answers, strict=True):
-                self._count(outcome, server, answer, read)
+        await self._ask_around(outcome, name, data, read, wait_seqno, quorum)
+        if outcome.only_lost:
+            # Connections ended before anything was said: what is connected by now is asked once more.
+            outcome = _Outcome()
+            await self._ask_around(outcome, name, data, read, wait_seqno, quorum)
         if outcome.missing(quorum) > 0:
             raise self._failure(name, outcome, quorum)
         outcome.votes.sort(key=lambda vote: -len(vote[1]))
@@ -241,6 +254,25 @@ class LiteserverPool:
                 self._distrust(server, f"{name}: it contradicts {quorum} others")
         winner: T = outcome.votes[0][0]
         return winner
+
+    async def _ask_around(
+        self,
+        outcome: _Outcome,
+        name: str,
+        data: Answer,
+        read: Callable[[Answer], object],
+        wait_seqno: int,
+        quorum: int,
+    ) -> None:
+        """Ask the best servers, as many at once as answers are missing, until there are enough."""
+        waiting = (await self.usable())[: max(self.limits.attempts, quorum)]
+        while waiting and (missing := outcome.missing(quorum)) > 0:
+            asked, waiting = waiting[:missing], waiting[missing:]
+            answers = await asyncio.gather(
+                *(self._ask_one(server, name, data, wait_seqno) for server in asked), return_exceptions=True
+            )
+            for server, answer in zip(asked, answers, strict=True):
+                self._count(outcome, server, answer, read)
 
     async def tell(self, name: str, data: Answer, count: int) -> list[Answer | Exception]:
         """Ask `count` servers at once and return what each answered or failed with; nothing is repeated."""
@@ -261,16 +293,19 @@ class LiteserverPool:
             await asyncio.wait([waiter], timeout=timeout_s)
         finally:
             self._waiters.discard(waiter)
+        self._check_open()
 
     async def usable(self) -> list[_Server]:
         """Return the servers that may be asked, best first. Raises `ChainUnavailableError` without any."""
         await self._start()
-        if not (found := self._ranked()):
-            await self.wait_for_change(self.limits.connect_timeout_s)
-            self._check_open()
-            found = self._ranked()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.limits.connect_timeout_s
+        while not (found := self._ranked()) and (remaining := deadline - loop.time()) > 0:
+            if self._distrusted == len(self._servers):
+                break  # no connection will help
+            await self.wait_for_change(remaining)
         if not found:
-            distrusted = sum(server.distrusted_until > self._clock.now() for server in self._servers)
+            distrusted = self._distrusted
             lied = f"; {distrusted} of them gave answers that do not hold" if distrusted else ""
             raise ChainUnavailableError(
                 f"none of {len(self._servers)} liteservers can be asked",
@@ -327,6 +362,10 @@ class LiteserverPool:
             if not waiter.done():
                 waiter.set_result(None)
 
+    @property
+    def _distrusted(self) -> int:
+        return sum(server.distrusted_until > self._clock.now() for server in self._servers)
+
     def _is_usable(self, server: _Server) -> bool:
         return server.client.usable and server.distrusted_until <= self._clock.now()
 
@@ -358,14 +397,15 @@ class LiteserverPool:
                     answer = await server.client.liteserver_request(name, data)
             except TimeoutError:
                 # A server that does not answer is as good as gone: a new connection, or another server.
-                await server.client.close()
+                await server.client.give_up()
                 raise ChainTimeoutError(f"{name}: {server} did not answer") from None
             except LiteServerError as error:
                 code = error.code if isinstance(error.code, int) else 0
                 raise ServerRefusedError(name, code=code, answer=str(error.message)) from None
             except Exception as error:  # a connection that ends shows itself in half a dozen exceptions
+                await server.client.give_up()
                 why = f"{type(error).__name__}: {str(error)[:_MAX_WHY]}"
-                raise ChainUnavailableError(f"{name}: {server} cannot be asked", why=why) from error
+                raise _LostError(f"{name}: {server} cannot be asked", why=why) from error
             took = loop.time() - started
             server.latency = took if not server.latency else 0.8 * server.latency + 0.2 * took
             if not isinstance(answer, dict):

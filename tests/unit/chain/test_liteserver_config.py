@@ -64,6 +64,7 @@ def test_network_can_be_read_from_a_file(tmp_path: Path) -> None:
         ("liteservers/0/id", {"@type": "pub.aes", "key": KEY}, "not ed25519"),
         ("liteservers/0/id/key", "AAAA", "key is not 32 bytes"),
         ("liteservers/0/id/key", "!" * 44, "key is not 32 bytes"),
+        ("liteservers/0/id/key", "A" * 43 + "=", "small order"),
         ("validator", None, "init_block is missing"),
         ("validator/init_block/workchain", 0, "workchain"),
         ("validator/init_block/seqno", -1, "seqno"),
