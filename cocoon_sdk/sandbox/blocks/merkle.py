@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cocoon_sdk.errors import MalformedError
-from cocoon_sdk.sandbox.blocks.augmented import read_label
+from cocoon_sdk.sandbox.blocks.labels import read_label
 from cocoon_sdk.sandbox.blocks.cells import merkle_proof as _merkle_proof
 from cocoon_sdk.sandbox.blocks.cells import prune, read_cell
 from cocoon_sdk.sandbox.cells import NativeCell
@@ -32,7 +32,7 @@ class Cut:
         self._whole: set[str] = set()
 
     def open(self, *cells: NativeCell) -> Cut:
-        """Keep cells, not what is below them."""
+        """Keep cells, not what is below them; of a Merkle update both hashes stay."""
         self._opened.update(cell.get_hash() for cell in cells)
         return self
 
@@ -54,11 +54,42 @@ class Cut:
                 found = cell
             elif digest not in self._opened:
                 found = prune(cell)
+            elif (update := _update_bits(cell)) is not None:
+                found = _without_sides(cell, update)
             else:
                 refs = _ordinary_refs(cell)
                 found = _with_refs(cell, [self._pruned(ref, done) for ref in refs]) if refs else cell
             done[digest] = found
         return found
+
+
+def _update_bits(cell: NativeCell) -> str | None:
+    """Return the bits of a Merkle update, None for other cells."""
+    source = load_as_cell_slice(cell, True)
+    if not source.is_special() or source.bits != 8 + 2 * _HASH_AND_DEPTH_BITS:
+        return None
+    bits: str = source.to_bitstring()
+    return bits
+
+
+def _without_sides(update: NativeCell, bits: str) -> NativeCell:
+    """Return a Merkle update with pruned branches for both sides, as it may stand within a Merkle proof.
+
+    The branches are cut at level 2, one for the update and one for the proof around it. A side that has
+    pruned branches of its own already is of level 1, and its own hash is kept beside that of the whole tree.
+    """
+    source = load_as_cell_slice(update, True)
+    builder = PyCellBuilder().store_bitstring(bits)
+    for index in range(2):
+        side = source.prefetch_ref(index)
+        hashes, depths = bits[8 + 256 * index :][:256], bits[520 + 16 * index :][:16]
+        own = f"{int(side.get_hash(), 16):0256b}"
+        mask = 0b10
+        if own != hashes:
+            mask, hashes, depths = 0b11, hashes + own, depths + f"{side.get_depth():016b}"
+        branch = PyCellBuilder().store_bitstring(f"{_PRUNED_BRANCH:08b}{mask:08b}{hashes}{depths}")
+        builder.store_ref(branch.get_cell(True))
+    return builder.get_cell(True)
 
 
 def way_to(root: NativeCell | None, key: str) -> tuple[list[NativeCell], str, list[NativeCell]]:

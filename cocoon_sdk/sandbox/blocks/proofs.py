@@ -1,8 +1,9 @@
 """Proofs of what is in a block or in the state after it, for clients that trust nothing but the block's hash.
 
-Owns which cells each proof has to show: what TON's own clients read, and no more. Kept whole in every proof
-of a block are its info and the state update; in every proof of a state its last references, because clients
-unpack them before they look at anything else. The functions return bags of cells as liteservers send them.
+Owns which cells each proof has to show: what TON's own clients read, and no more. Kept in every proof of a
+block are its info and the hashes of the state update; in every proof of a state its last references, because
+clients unpack them before they look at anything else. The functions return bags of cells as liteservers send
+them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ VALIDATOR_PARAMS = (28, 30, 34, 35)
 
 def _header(block: Block) -> Cut:
     info, _, update, _ = read_cell(block.root)[1]
-    return Cut().keep(info, update)
+    return Cut().keep(info).open(update)
 
 
 def header_root(block: Block) -> NativeCell:

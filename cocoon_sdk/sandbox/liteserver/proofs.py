@@ -25,7 +25,7 @@ def state_and(block: Block, cut: Cut) -> bytes:
 def block_header(block: Block, mode: int) -> bytes:
     """Return the proof of a header and of the further parts that the mode of `getBlockHeader` names."""
     info, flow, update, extra = read_cell(block.root)[1]
-    cut = Cut().keep(info, update)
+    cut = Cut().keep(info).open(update)
     if mode & _WITH_VALUE_FLOW:
         cut.keep(flow)
     if mode & _WITH_EXTRA:
@@ -65,7 +65,7 @@ def key_block_config_proof(block: MasterBlock, params: Iterable[int] | None) -> 
     info, _, update, extra = read_cell(block.root)[1]
     master_extra = read_cell(extra)[1][3]
     config = read_cell(master_extra)[1][-1]
-    cut = Cut().keep(info, update).open(extra, master_extra)
+    cut = Cut().keep(info).open(update, extra, master_extra)
     keep_params(cut, config, params)
     return to_boc(cut.proof(block.root))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any
 
 import pytest
-from pytoniq_core import Cell
+from pytoniq_core import Address, Cell
 
 from cocoon_sdk.sandbox.liteserver.ids import WHOLE_SHARD
 from cocoon_sdk.sandbox.node import Node
@@ -29,6 +30,29 @@ async def test_client_can_read_blocks_and_states_whole(client: RawClient, node: 
         state = await good(client, "getState", id=block_record(block))
         assert Cell.one_from_boc(state["data"]).hash == state["root_hash"]
         assert hashlib.sha256(state["data"]).digest() == state["file_hash"]
+
+
+async def test_header_proof_stays_small_when_a_block_changes_much(client: RawClient, node: Node) -> None:
+    sizes = []
+    for count in (1, 100):
+        addresses = [Address((0, hashlib.sha256(b"%d" % index).digest())) for index in range(count)]
+        await asyncio.gather(*(node.faucet(address, TON) for address in addresses))
+        answer = await good(client, "getBlockHeader", id=block_record(node.head.shard_block), mode=0)
+        assert Cell.one_from_boc(answer["header_proof"])[0].get_hash(0) == node.head.shard_block.id.root_hash
+        sizes.append(len(answer["header_proof"]))
+    assert sizes[0] == sizes[1] < 1000
+
+
+@pytest.mark.parametrize("mode", [1, 2, 16, 16 + 32, 16 + 64, 1 + 2 + 16 + 32 + 64])
+async def test_client_gets_of_a_header_what_the_mode_asks_for(
+    client: RawClient, node: Node, mode: int
+) -> None:
+    for block in (node.head, node.head.shard_block):
+        plain = await good(client, "getBlockHeader", id=block_record(block), mode=0)
+        answer = await good(client, "getBlockHeader", id=block_record(block), mode=mode)
+        assert answer["mode"] == mode
+        assert Cell.one_from_boc(answer["header_proof"])[0].get_hash(0) == block.id.root_hash
+        assert len(answer["header_proof"]) >= len(plain["header_proof"])
 
 
 async def test_client_cannot_read_what_does_not_exist(client: RawClient, node: Node) -> None:
