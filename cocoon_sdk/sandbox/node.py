@@ -1,8 +1,7 @@
 """`Node`: a blockchain with blocks, as servers need it: when to seal, whose time, who waits.
 
-Owns the sealing policy (instantly, or at a block time), the chain's clock, what waits for the next block,
-named snapshots, and the order in which things become true: executed, sealed, kept, then answered. Must not
-know how blocks are built, how they are kept on disk, or who serves them.
+Owns the sealing policy (instantly, or at a block time), the chain's clock and named snapshots; the sealing
+itself is `node_sealing`'s. Must not know how blocks are built, how they are kept on disk, or who serves them.
 
 Everything happens on one event loop. Between two turns of the loop the blockchain and the archive agree, so
 that whoever looks at both sees one moment.
@@ -11,7 +10,6 @@ that whoever looks at both sees one moment.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Self, TypeVar
 
@@ -19,29 +17,24 @@ from pytoniq_core import Address
 
 from cocoon_sdk.chain.base import StackValue
 from cocoon_sdk.clock import Clock, SystemClock
-from cocoon_sdk.errors import ChainUnavailableError, CocoonError, ConfigError
+from cocoon_sdk.errors import ConfigError
 from cocoon_sdk.sandbox.accounts import ShardAccount
 from cocoon_sdk.sandbox.blockchain import DEFAULT_NOW, Blockchain
 from cocoon_sdk.sandbox.blocks import Block, BlockArchive, BlockProducer, MasterBlock
 from cocoon_sdk.sandbox.cells import NativeCell, native_hash
-from cocoon_sdk.sandbox.errors import EmulationError, MessageLimitError, SandboxError
 from cocoon_sdk.sandbox.messages import admit_external
 from cocoon_sdk.sandbox.node_getters import GetterRun, account_at, run_getter
-from cocoon_sdk.sandbox.node_work import Job, Waiting
-from cocoon_sdk.sandbox.transactions import Transaction
+from cocoon_sdk.sandbox.node_sealing import MAX_NOW, ChainTime, Sealer
+from cocoon_sdk.sandbox.node_work import Job
 from cocoon_sdk.sandbox.tvm import GETTER_GAS_LIMIT
 from cocoon_sdk.sandbox.vault import BASE, MemoryVault, Vault, check_name, unknown_snapshot
 
 DEFAULT_IDLE_S = 1.0
 MAX_WAITING = 4096
 """Messages that may wait for the next block."""
-MAX_JOBS_PER_BLOCK = 512
 MAX_MINED = 10_000
-MAX_NOW = (1 << 32) - 1
-"""The last second that a block's 32-bit time can tell."""
 MIN_BLOCK_TIME_S, MAX_BLOCK_TIME_S = 0.05, 3600.0
 
-_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -70,21 +63,14 @@ class Node:
         _check_block_time(block_time_s)
         self.clock, self.block_time_s, self.idle_s = clock, block_time_s, idle_s
         self._vault: Vault = vault or MemoryVault()
-        self._offset = 0
-        self._waiting = Waiting(max_waiting)
-        self._unsealed: list[Transaction] = []
-        self._time_passed = False
-        self._failure: CocoonError | None = None
-        self._running = self._busy = False
-        self._flushing: asyncio.Handle | None = None
+        producer, offset = self._open(blockchain)
+        self.blockchain = producer.blockchain
+        self._time = ChainTime(self.blockchain, clock, offset)
+        instant = block_time_s is None
+        self._sealer = Sealer(producer, self._vault, self._time, max_waiting=max_waiting, instant=instant)
         self._ticker: asyncio.Task[None] | None = None
-        self._waiters: dict[asyncio.Future[None], int] = {}
-        self._listeners: list[Callable[[MasterBlock], None]] = []
-        self._producer = self._open(blockchain)
-        self.blockchain = self._producer.blockchain
-        self._unsubscribe = self.blockchain.subscribe(self._on_batch)
 
-    def _open(self, given: Blockchain | None) -> BlockProducer:
+    def _open(self, given: Blockchain | None) -> tuple[BlockProducer, int]:
         kept = self._vault.load()
         if kept is not None:
             if given is not None:
@@ -93,39 +79,29 @@ class Node:
                     why="one is kept here already",
                     hint="continue that one, or choose an empty folder",
                 )
-            producer, self._offset = kept
-            return producer
+            return kept
         now = DEFAULT_NOW if self.clock is None else self.clock.now()
         blockchain = Blockchain(now=now) if given is None else given
+        offset = 0
         if self.clock is not None:
             # A chain that is ahead of the machine's clock (of a fork, say) stays as far ahead.
-            self._offset = max(0, blockchain.now - now)
-            blockchain.set_now(now + self._offset)
+            offset = max(0, blockchain.now - now)
+            blockchain.set_now(now + offset)
         producer = BlockProducer(blockchain)
-        self._vault.begin(producer, self._offset)
-        return producer
+        self._vault.begin(producer, offset)
+        return producer, offset
 
     async def __aenter__(self) -> Self:
-        if self._running:
+        if self._sealer.running:
             raise ConfigError("the node cannot start", why="it is running already")
-        self._running = True
+        self._sealer.start()
         self._catch_up()
         self._start_ticking()
-        self._schedule()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stop_ticking()
-        if self._running and self._failure is None and (self._unsealed or self._time_passed):
-            self._flush()
-        self._running = False
-        if self._flushing is not None:
-            self._flushing.cancel()
-        self._unsubscribe()
-        self._waiting.drop(_closed())
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._sealer.stop()
         self._vault.close()
 
     # -- looking ------------------------------------------------------------------------------------------
@@ -133,29 +109,27 @@ class Node:
     @property
     def archive(self) -> BlockArchive:
         """The blocks."""
-        return self._producer.archive
+        return self._sealer.producer.archive
 
     @property
     def head(self) -> MasterBlock:
         """The newest masterchain block."""
-        return self._producer.archive.head
+        return self._sealer.head
 
     @property
     def now(self) -> int:
         """Unix time in seconds that the next transaction would see."""
-        if self.clock is None:
-            return self.blockchain.now
-        return max(self.blockchain.now, self.clock.now() + self._offset)
+        return self._time.now
 
     @property
     def offset(self) -> int:
         """Seconds that the chain runs ahead of its clock."""
-        return self._offset
+        return self._time.offset
 
     @property
     def waiting(self) -> int:
         """Number of messages and actions that wait for the next block."""
-        return len(self._waiting)
+        return len(self._sealer.waiting)
 
     def shard_account(self, key: int, block: Block | None = None) -> ShardAccount:
         """Return an account as it was at a block, or is at the head; a missing one has status NONEXIST.
@@ -188,25 +162,13 @@ class Node:
 
         A chain that goes back to a snapshot ends the wait.
         """
-        self._check()
-        if self.head.id.seqno < seqno:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters[waiter] = seqno
-            try:
-                await asyncio.wait([waiter], timeout=timeout_s)
-            finally:
-                del self._waiters[waiter]
+        self._sealer.check()
+        await self._sealer.wait_seqno(seqno, timeout_s)
         return self.head
 
     def subscribe(self, listener: Callable[[MasterBlock], None]) -> Callable[[], None]:
         """Call `listener` after every new masterchain block; returns what ends the subscription."""
-        self._listeners.append(listener)
-
-        def unsubscribe() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return unsubscribe
+        return self._sealer.subscribe(listener)
 
     # -- changing -----------------------------------------------------------------------------------------
 
@@ -218,15 +180,15 @@ class Node:
         dropped with a line in the log. Raises `ExternalRejectedError`, `MalformedError` for bytes that are no
         bag, and `StorageError` when the chain can no longer be kept.
         """
-        self._check()
+        self._sealer.check()
         native, _ = admit_external(message)
         found = native_hash(native)
         what = f"the external message {found.hex()}"
         if self.block_time_s is None:
-            await self._submit(lambda _: self._deliver(native), what)
-        elif found not in self._waiting:
+            await self._sealer.submit(lambda _: self._sealer.deliver(native), what)
+        elif found not in self._sealer.waiting:
             self.blockchain.try_external(native)
-            self._waiting.add(Job(lambda _: self._deliver(native), what, key=found))
+            self._sealer.waiting.add(Job(lambda _: self._sealer.deliver(native), what, key=found))
         return found
 
     async def apply(self, action: Callable[[Blockchain], _T], what: str = "an action") -> _T:
@@ -234,8 +196,8 @@ class Node:
 
         Raises what `action` raises.
         """
-        self._check()
-        answer: _T = await self._submit(action, what)
+        self._sealer.check()
+        answer: _T = await self._sealer.submit(action, what)
         return answer
 
     async def faucet(self, address: Address, amount: int) -> bytes:
@@ -250,44 +212,42 @@ class Node:
         if not 1 <= blocks <= MAX_MINED:
             raise ConfigError(f"cannot seal {blocks} blocks", why=f"it takes 1 to {MAX_MINED} at a time")
         for _ in range(blocks):
-            self._check()
-            self._flush(force=True)
-            self._check()
+            self._sealer.check()
+            self._sealer.flush(force=True)
+            self._sealer.check()
             await asyncio.sleep(0)
         return self.head
 
     async def warp(self, seconds: int) -> MasterBlock:
         """Let `seconds` of chain time pass; return the block that has the new time."""
-        self._check()
+        self._sealer.check()
         if seconds < 0 or self.now + seconds > MAX_NOW:
             raise ConfigError(
                 f"time cannot move by {seconds} s",
                 why="chain time does not run backwards" if seconds < 0 else "a block's time has 32 bits",
             )
-        self._settle()  # what was sent before happens before
-        if self.clock is not None:
-            self._offset = self.now + seconds - self.clock.now()
-        self.blockchain.set_now(self.now if self.clock is not None else self.blockchain.now + seconds)
-        self._flush(force=True)
-        self._check()
+        self._sealer.settle()  # what was sent before happens before
+        self._time.warp(seconds)
+        self._sealer.flush(force=True)
+        self._sealer.check()
         return self.head
 
     async def set_block_time(self, block_time_s: float | None) -> None:
         """Seal every so many seconds from now on, or instantly (None). What waits is sealed first."""
-        self._check()
+        self._sealer.check()
         _check_block_time(block_time_s)
         await self._stop_ticking()
-        if self._waiting:
-            self._flush()
-            self._check()
-        self.block_time_s = block_time_s
+        while self._sealer.waiting:
+            self._sealer.flush()
+            self._sealer.check()
+        self.block_time_s, self._sealer.instant = block_time_s, block_time_s is None
         self._start_ticking()
 
     # -- snapshots ----------------------------------------------------------------------------------------
 
     async def snapshot(self, name: str) -> int:
         """Keep the present under a name; return the masterchain seqno. Raises `SnapshotNameError`."""
-        self._check()
+        self._sealer.check()
         check_name(name, self._vault.names())
         return self._keep(name)
 
@@ -298,18 +258,18 @@ class Node:
         later snapshots vanish, and so does what waits for a block. The distance to the clock is the
         snapshot's again. Raises `UnknownSnapshotError`.
         """
-        self._check()
+        self._sealer.check()
         check_name(name, {name: 0})
         return self._rewind(name)
 
     async def reset(self) -> MasterBlock:
         """Go back to the start: the genesis, or where `set_base` was called last; see `restore`."""
-        self._check()
+        self._sealer.check()
         return self._rewind(BASE)
 
     async def set_base(self) -> None:
         """Make the present what `reset` goes back to."""
-        self._check()
+        self._sealer.check()
         self._keep(BASE)
 
     def snapshots(self) -> dict[str, int]:
@@ -317,128 +277,31 @@ class Node:
         return {name: seqno for name, seqno in self._vault.names().items() if name != BASE}
 
     def _keep(self, name: str) -> int:
-        self._settle()
-        self._guarded(lambda: self._vault.keep(name, self._producer, self._offset))
+        self._sealer.settle()
+        self._sealer.guarded(lambda: self._vault.keep(name, self._sealer.producer, self._time.offset))
         return self.head.seqno
 
     def _rewind(self, name: str) -> MasterBlock:
-        self._settle()
         if name not in self._vault.names():
             raise unknown_snapshot(name, self._vault.names())
-        moment = self._guarded(lambda: self._vault.rewind(name, self._producer))
-        self._waiting.drop()
-        self.blockchain.restore(moment.chain)
-        self._producer.rewind(moment.mark)
-        self._offset = moment.offset
-        self._unsealed, self._time_passed = [], False
-        for waiter in self._waiters:  # clients that follow the chain would wait for a block far ahead now
-            if not waiter.done():
-                waiter.set_result(None)
+
+        def work() -> None:
+            moment = self._vault.rewind(name, self._sealer.producer)
+            self.blockchain.restore(moment.chain)
+            self._sealer.producer.rewind(moment.mark)
+            self._time.offset = moment.offset
+
+        self._sealer.rewind(work)
         self._catch_up()
         return self.head
 
-    # -- blocks -------------------------------------------------------------------------------------------
-
-    def _on_batch(self, transactions: Sequence[Transaction]) -> None:
-        """Take note of what happened on the blockchain, whoever caused it."""
-        self._unsealed.extend(transactions)
-        self._time_passed = self._time_passed or not transactions
-        if not self._busy:
-            self._schedule()
-
-    async def _submit(self, action: Callable[[Blockchain], _T], what: str) -> _T:
-        answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        self._waiting.add(Job(action, what, answer=answer))
-        self._schedule()
-        return await answer
-
-    def _schedule(self) -> None:
-        """Seal instantly means: in the next turn of the loop, together with all that came in this one."""
-        if self._running and self.block_time_s is None and self._flushing is None:
-            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
-
-    def _settle(self) -> None:
-        """Seal what was done or may be done at once; with a block time, messages go on waiting."""
-        while self._unsealed or self._time_passed or (self.block_time_s is None and self._waiting):
-            self._flush(take=self.block_time_s is None)
-            self._check()
-
-    def _flush(self, *, force: bool = False, take: bool = True) -> None:
-        """Do what waits, seal it as one block, keep that, and answer."""
-        if self._flushing is not None:
-            self._flushing.cancel()  # this is it
-            self._flushing = None
-        jobs = self._waiting.take(MAX_JOBS_PER_BLOCK) if take else []
-        if self._failure is None:
-            self._busy = True
-            if jobs or force:
-                self._follow_clock()
-            self._drain()
-            for job in jobs:
-                job.perform(self.blockchain)
-            self._busy = False
-            if self._unsealed or self._time_passed or force:
-                self._seal()
-        for job in jobs:
-            job.settle(self._failure)
-        if self._waiting or self._left_over:
-            self._schedule()
+    # -- time ---------------------------------------------------------------------------------------------
 
     def _catch_up(self) -> None:
         """Make a block of the present time when the newest is of the past, which clients would not act on."""
         if self.clock is not None and self.now > self.head.gen_utime:
-            self._flush(force=True, take=False)
-            self._check()
-
-    def _follow_clock(self) -> None:
-        if self.now > self.blockchain.now:
-            self.blockchain.set_now(min(self.now, MAX_NOW))
-
-    def _deliver(self, message: NativeCell) -> None:
-        before = len(self._unsealed)
-        try:
-            self.blockchain.send_external(message)
-        except (MessageLimitError, EmulationError) as error:
-            if len(self._unsealed) == before:
-                raise
-            # Accepted: only what follows from it did not end. `_drain` goes on with that.
-            _log.warning("what follows from an external message goes on in the next block: %s", error)
-
-    @property
-    def _left_over(self) -> bool:
-        return not self.blockchain.held and bool(self.blockchain.pending)
-
-    def _drain(self) -> None:
-        """Deliver messages that an earlier block left, unless they are held for somebody to step through."""
-        blockchain = self.blockchain
-        while self._left_over:
-            try:
-                blockchain.run()
-            except MessageLimitError:
-                return  # the next block goes on
-            except EmulationError as error:
-                _log.error("%r was thrown away: %s", blockchain.discard(), error)
-
-    def _seal(self) -> None:
-        done, self._unsealed, self._time_passed = self._unsealed, [], False
-
-        def seal() -> MasterBlock:
-            block = self._producer.seal(done)
-            self._vault.append(block, self._producer, self._offset)
-            return block
-
-        try:
-            block = self._guarded(seal)
-        except CocoonError:
-            return  # `_failure` is set, and everybody is told
-        for waiter, seqno in list(self._waiters.items()):
-            if seqno <= block.id.seqno and not waiter.done():
-                waiter.set_result(None)
-        for listener in tuple(self._listeners):
-            try:
-                listener(block)
-            except Exception:
-                _log.exception("a listener of the sandbox failed")
+            self._sealer.flush(force=True, take=False)
+            self._sealer.check()
 
     def _start_ticking(self) -> None:
         if self.block_time_s is not None or self.clock is not None:
@@ -454,42 +317,16 @@ class Node:
         """Make a block every block time, or whenever the chain's newest one is too old."""
         clock: Clock = self.clock or SystemClock()
         try:
-            while self._failure is None:
+            while self._sealer.failure is None:
                 if self.block_time_s is not None:
                     await clock.sleep(self.block_time_s)
-                    self._flush(force=True)
+                    self._sealer.flush(force=True)
                 else:
                     await clock.sleep(self.idle_s)
                     if self.now > self.blockchain.now:
-                        self._flush(force=True)
+                        self._sealer.flush(force=True)
         except Exception as error:
-            self._fail(error)
-
-    # -- failing ------------------------------------------------------------------------------------------
-
-    def _check(self) -> None:
-        if not self._running:
-            raise _closed()
-        if self._failure is not None:
-            raise self._failure
-
-    def _guarded(self, work: Callable[[], _T]) -> _T:
-        """Do something after whose failure memory and disk may differ: the node takes nothing more then."""
-        try:
-            return work()
-        except Exception as error:
-            raise self._fail(error) from error
-
-    def _fail(self, error: Exception) -> CocoonError:
-        _log.critical("the sandbox takes nothing more: %s", error, exc_info=error)
-        if isinstance(error, CocoonError):
-            self._failure = error
-        else:
-            self._failure = SandboxError(
-                "the sandbox takes nothing more", why=f"a block could not be made: {error!r}"
-            )
-        self._waiting.drop(self._failure)
-        return self._failure
+            self._sealer.fail(error)
 
 
 def _check_block_time(block_time_s: float | None) -> None:
@@ -498,7 +335,3 @@ def _check_block_time(block_time_s: float | None) -> None:
             f"a block time of {block_time_s} s is not possible",
             why=f"it may be {MIN_BLOCK_TIME_S} to {MAX_BLOCK_TIME_S} s",
         )
-
-
-def _closed() -> CocoonError:
-    return ChainUnavailableError("the sandbox cannot be used", why="it is not running")
