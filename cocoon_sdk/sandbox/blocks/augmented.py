@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.sandbox.blocks.cells import make_cell, prune, read_cell
+from cocoon_sdk.sandbox.blocks.labels import common_length, read_label, write_label
 from cocoon_sdk.sandbox.cells import NativeCell
 
 Extra = TypeVar("Extra")
@@ -280,7 +280,7 @@ class _Editor(Generic[Extra]):
 
     def _split(self, edge: Edge[Extra], path: str, leaf: Leaf[Extra]) -> Edge[Extra]:
         label = edge.label
-        common = _common_length(label, path)
+        common = common_length(label, path)
         old = self._relabelled(edge, label[common + 1 :])
         new = Edge.of_leaf(path[common + 1 :], leaf)
         pair = (new, old) if path[common] == "0" else (old, new)
@@ -377,40 +377,6 @@ def _empty(kind: Augmentation[Any]) -> AugmentedDict[Any]:
     return AugmentedDict(kind)
 
 
-# -- labels -------------------------------------------------------------------------------------------------
-
-
-def write_label(label: str, length: int) -> str:
-    """Return `HmLabel ~l length` in the one form that the network accepts: the shortest."""
-    size = len(label)
-    width = length.bit_length()
-    if size > 1 and width < 2 * size - 1 and (label == "0" * size or label == "1" * size):
-        return f"11{label[0]}{size:0{width}b}"
-    if width < size:
-        return f"10{size:0{width}b}{label}"
-    return f"0{'1' * size}0{label}"
-
-
-def read_label(bits: str, length: int) -> tuple[str, int]:
-    """Read `HmLabel`; return it and the position after it. Raises `MalformedError`."""
-    width = length.bit_length()
-    if bits[:1] == "0":
-        size = bits.index("0", 1) - 1
-        position = size + 2
-        label = bits[position : position + size]
-        position += size
-    elif bits[:2] == "10":
-        size, position = int(bits[2 : 2 + width], 2), 2 + width
-        label = bits[position : position + size]
-        position += size
-    else:
-        size, position = int(bits[3 : 3 + width], 2), 3 + width
-        label = bits[2:3] * size
-    if size > length or len(label) != size:
-        raise MalformedError("a dictionary cannot be read", why="the label of an edge is too long")
-    return label, position
-
-
 def _build(
     kind: Augmentation[Extra], items: list[tuple[str, Leaf[Extra]]], start: int, low: int, high: int
 ) -> Edge[Extra]:
@@ -418,7 +384,7 @@ def _build(
     first = items[low][0]
     if high - low == 1:
         return Edge.of_leaf(first[start:], items[low][1])
-    common = start + _common_length(first[start:], items[high - 1][0][start:])
+    common = start + common_length(first[start:], items[high - 1][0][start:])
     middle = low + 1
     top = high - 1
     while middle < top:  # the first item with a one in bit `common`
@@ -426,12 +392,6 @@ def _build(
         middle, top = (half + 1, top) if items[half][0][common] == "0" else (middle, half)
     left = _build(kind, items, common + 1, low, middle)
     return Edge.of_fork(kind, first[start:common], left, _build(kind, items, common + 1, middle, high))
-
-
-def _common_length(one: str, other: str) -> int:
-    """Return how many leading bits two different bit strings share."""
-    size = min(len(one), len(other))
-    return size - (int(one[:size], 2) ^ int(other[:size], 2)).bit_length()
 
 
 def _key(key: int, key_bits: int) -> str:

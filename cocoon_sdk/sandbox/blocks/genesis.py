@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from nacl.signing import SigningKey
 
-from cocoon_sdk.sandbox.blocks.augmented import write_label
 from cocoon_sdk.sandbox.blocks.block import BASECHAIN, BlockId
 from cocoon_sdk.sandbox.blocks.cells import bits256, byte_bits, make_cell, read_cell
+from cocoon_sdk.sandbox.blocks.labels import write_label
 from cocoon_sdk.sandbox.blocks.master import CATCHAIN_SEQNO
 from cocoon_sdk.sandbox.cells import NativeCell, from_native
 from cocoon_sdk.sandbox.config import NetworkConfig

@@ -16,10 +16,10 @@ from cocoon_sdk.sandbox.blocks.augmented import (
     Leaf,
     Touched,
     pruned_versions,
-    write_label,
 )
 from cocoon_sdk.sandbox.blocks.block import BASECHAIN, Block, BlockId, ext_blk_ref
 from cocoon_sdk.sandbox.blocks.cells import bits256, byte_bits, currencies, make_cell, prune, read_coins
+from cocoon_sdk.sandbox.blocks.labels import write_label
 from cocoon_sdk.sandbox.cells import NativeCell, empty_dict, to_native
 from cocoon_sdk.sandbox.engine import PyCellBuilder
 

@@ -6,33 +6,30 @@ that commits it. Hangs on a `Blockchain`, whose accounts it reads; decides nothi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from pytoniq_core import Cell
 
 from cocoon_sdk.sandbox.blockchain import Blockchain, block_seed
 from cocoon_sdk.sandbox.blocks import descriptors as tlb
 from cocoon_sdk.sandbox.blocks.archive import ArchiveMark, BlockArchive
+from cocoon_sdk.sandbox.blocks.assembly import Draft, Maker, Times, block_root, created, sealed_id
 from cocoon_sdk.sandbox.blocks.augmented import AugmentedDict, Leaf, Touched
 from cocoon_sdk.sandbox.blocks.block import (
     BASECHAIN,
     KEY_MASK,
     MASTERCHAIN,
-    WHOLE_SHARD,
     Block,
-    BlockId,
     MasterBlock,
     ext_blk_ref,
 )
-from cocoon_sdk.sandbox.blocks.cells import bits256, hash_bits, read_cell, to_boc
+from cocoon_sdk.sandbox.blocks.cells import bits256, hash_bits, read_cell
 from cocoon_sdk.sandbox.blocks.errors import SealError
 from cocoon_sdk.sandbox.blocks.genesis import Validator, config_address, with_basechain, with_validator
-from cocoon_sdk.sandbox.blocks.header import Header, ValueFlow, block_cell, extra_cell, global_version
+from cocoon_sdk.sandbox.blocks.header import global_version
 from cocoon_sdk.sandbox.blocks.master import (
-    CATCHAIN_SEQNO,
     KEY_BLOCK_SEQNO,
     OLD_BLOCKS,
     KeyMaxLt,
@@ -45,11 +42,9 @@ from cocoon_sdk.sandbox.blocks.master import (
     supply,
 )
 from cocoon_sdk.sandbox.blocks.resume import states_of
-from cocoon_sdk.sandbox.blocks.routing import Traffic, account_blocks, by_in_message, route
-from cocoon_sdk.sandbox.blocks.state import ACCOUNTS, QUEUE, ChainState, account_leaf, state_update
-from cocoon_sdk.sandbox.cells import NativeCell, native_hash
+from cocoon_sdk.sandbox.blocks.state import ACCOUNTS, QUEUE, ChainState, account_leaf
+from cocoon_sdk.sandbox.cells import NativeCell
 from cocoon_sdk.sandbox.config import NetworkConfig
-from cocoon_sdk.sandbox.messages import Message
 from cocoon_sdk.sandbox.transactions import Transaction
 
 _LT_PER_BLOCK = 1_000_000
@@ -73,38 +68,6 @@ class Mark:
 
     archive: ArchiveMark
     moment: _Moment
-
-
-@dataclass(slots=True)
-class _Draft:
-    """One chain's block in the making."""
-
-    old: ChainState
-    transactions: tuple[Transaction, ...]
-    traffic: Traffic
-    accounts: AugmentedDict[int]
-    touched: Touched[int]
-    keys: dict[int, None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """The cells of a block's in-messages, out-messages and account blocks."""
-
-    incoming: NativeCell
-    outgoing: NativeCell
-    accounts: NativeCell
-
-
-@dataclass(frozen=True, slots=True)
-class _Times:
-    """What both blocks of one sealing have in common."""
-
-    seqno: int
-    gen_utime: int
-    start_lt: int
-    end_lt: int
-    random_seed: str
 
 
 class BlockProducer:
@@ -147,16 +110,14 @@ class BlockProducer:
     def _prepare(self, blockchain: Blockchain, seed: bytes) -> None:
         self.blockchain = blockchain
         self.validator = Validator.of_seed(seed)
-        self._set_hash = self.validator.set_hash
-        self._creator = bits256(self.validator.public_key)
         self._library_cells: tuple[Cell, ...] = ()
         self._library_root: NativeCell | None = None
 
     def _configure(self, config: NetworkConfig) -> None:
         self.config = config
         version = config.native_param(_VERSION_PARAM)
-        self._software = global_version("" if version is None else read_cell(version)[0])
-        self._config_address = config_address(config)
+        software = global_version("" if version is None else read_cell(version)[0])
+        self._maker = Maker(self.validator.set_hash, bits256(self.validator.public_key), software)
 
     # -- going back ---------------------------------------------------------------------------------------
 
@@ -187,22 +148,22 @@ class BlockProducer:
     def _begin(self, blockchain: Blockchain) -> None:
         config = with_validator(blockchain.config, self.validator, blockchain.now)
         basechain = self._zero_state(BASECHAIN, None)
-        basechain_id = _sealed_id(BASECHAIN, 0, basechain.cell)
+        basechain_id = sealed_id(BASECHAIN, 0, basechain.cell)
         config = with_basechain(config, basechain_id)
         self._configure(config)
         extra = MasterExtra(
             shards=None,
-            config_address=self._config_address,
+            config_address=config_address(config),
             config=config.native,
             supply=supply(int(blockchain.minted)),
-            validator_set_hash=self._set_hash,
+            validator_set_hash=self.validator.set_hash,
             old_blocks=AugmentedDict(OLD_BLOCKS),
             after_key_block=False,
             last_key_block="",
         )
         masterchain = self._zero_state(MASTERCHAIN, extra.cell())
         self._moment = _Moment(basechain, masterchain, extra)
-        self.archive = BlockArchive(_sealed_id(MASTERCHAIN, 0, masterchain.cell), basechain_id)
+        self.archive = BlockArchive(sealed_id(MASTERCHAIN, 0, masterchain.cell), basechain_id)
         self.zero_states = (masterchain.cell, basechain.cell)
 
     def _zero_state(self, workchain: int, custom: NativeCell | None) -> ChainState:
@@ -256,7 +217,7 @@ class BlockProducer:
         self.blockchain.advance_lt(times.end_lt)
         return block
 
-    def _times(self, transactions: Sequence[Transaction]) -> _Times:
+    def _times(self, transactions: Sequence[Transaction]) -> Times:
         blockchain, old = self.blockchain, self._moment.masterchain
         start_lt = (
             max(old.gen_lt, 0 if transactions else blockchain.lt) // _LT_PER_BLOCK + 1
@@ -271,7 +232,7 @@ class BlockProducer:
                     why=f"the first is of time {first.lt}, but the last block ended at {old.gen_lt}",
                     hint="seal everything once, in order of execution",
                 )
-        return _Times(
+        return Times(
             seqno=old.seqno + 1,
             gen_utime=blockchain.now,
             start_lt=start_lt,
@@ -280,42 +241,20 @@ class BlockProducer:
         )
 
     def _drafts(
-        self, transactions: Sequence[Transaction], moment: _Moment, times: _Times
-    ) -> tuple[_Draft, _Draft]:
+        self, transactions: Sequence[Transaction], moment: _Moment, times: Times
+    ) -> tuple[Draft, Draft]:
         base = [each for each in transactions if each.key >> 256 == BASECHAIN]
         master = [each for each in transactions if each.key >> 256 == MASTERCHAIN & 0xFF]
         if len(base) + len(master) != len(transactions):
             raise SealError("transactions cannot be sealed", why="one is in a workchain other than -1 and 0")
-        sent_by_base = _created(base) if master else {}
-        sent_by_master = _created(master) if master else {}
+        sent_by_base = created(base) if master else {}
+        sent_by_master = created(master) if master else {}
         old, other = moment.basechain, moment.masterchain
+        lt = times.start_lt
         return (
-            self._draft(old, base, other.queue, sent_by_master, times),
-            self._draft(other, master, old.queue, sent_by_base, times),
+            Draft.of(old, base, self._leaves(base), other.queue, sent_by_master, lt),
+            Draft.of(other, master, self._leaves(master), old.queue, sent_by_base, lt),
         )
-
-    def _draft(
-        self,
-        old: ChainState,
-        transactions: Sequence[Transaction],
-        abroad: AugmentedDict[int],
-        created_abroad: dict[int, Message],
-        times: _Times,
-    ) -> _Draft:
-        traffic = route(
-            old.workchain,
-            transactions,
-            old.queue,
-            old.delivered,
-            abroad,
-            by_in_message(transactions),
-            created_abroad,
-            times.start_lt,
-        )
-        keys = {each.key & KEY_MASK: None for each in transactions}
-        touched: Touched[int] = {}
-        accounts = old.accounts.changed(self._leaves(transactions), touched) if keys else old.accounts
-        return _Draft(old, tuple(transactions), traffic, accounts, touched, keys)
 
     def _leaves(self, transactions: Sequence[Transaction]) -> dict[int, Leaf[int] | None]:
         """Return the entries of changed accounts; each has to end with its last transaction here."""
@@ -332,104 +271,26 @@ class BlockProducer:
             leaves[key & KEY_MASK] = account_leaf(native)
         return leaves
 
-    def _basechain_block(self, draft: _Draft, times: _Times) -> tuple[Block, ChainState]:
-        flow, parts = self._flow(draft, 0)
-        new = self._next_state(draft, times, flow, master_ref=self._previous(MASTERCHAIN))
-        update = self._update(draft, new, (None, None))
-        root = self._root(times, new, flow, parts, update, None)
-        return Block(**_fields(new, root, draft, times, flow)), new
+    def _basechain_block(self, draft: Draft, times: Times) -> tuple[Block, ChainState]:
+        flow, parts = draft.flow(0)
+        previous = self._previous(BASECHAIN), self._previous(MASTERCHAIN)
+        new = draft.next_state(times, flow, master_ref=previous[1])
+        root = block_root(self._maker, times, new, flow, parts, draft.update(new), previous)
+        return Block(**draft.fields(new, root, times, flow)), new
 
     def _masterchain_block(
-        self, draft: _Draft, times: _Times, shard_block: Block
+        self, draft: Draft, times: Times, shard_block: Block
     ) -> tuple[MasterBlock, ChainState, MasterExtra]:
-        flow, parts = self._flow(draft, shard_block.fees)
+        flow, parts = draft.flow(shard_block.fees)
         shards = shard_hashes(shard_block)
         extra, custom = self._extra(shards)
-        new = self._next_state(draft, times, flow, libraries=self._libraries(), custom=extra.cell())
-        key = (extra.config_address, extra.config) if times.seqno == KEY_BLOCK_SEQNO else None
-        update = self._update(draft, new, custom)
-        root = self._root(times, new, flow, parts, update, block_extra(shards, shard_block, key))
-        fields = _fields(new, root, draft, times, flow)
+        new = draft.next_state(times, flow, libraries=self._libraries(), custom=extra.cell())
+        key = (extra.config_address, extra.config) if times.is_key else None
+        own = block_extra(shards, shard_block, key)
+        previous = self._previous(MASTERCHAIN), ""
+        root = block_root(self._maker, times, new, flow, parts, draft.update(new, custom), previous, own)
+        fields = draft.fields(new, root, times, flow)
         return MasterBlock(**fields, shard_block=shard_block, validator=self.validator), new, extra
-
-    def _next_state(
-        self,
-        draft: _Draft,
-        times: _Times,
-        flow: ValueFlow,
-        *,
-        master_ref: str = "",
-        libraries: NativeCell | None = None,
-        custom: NativeCell | None = None,
-    ) -> ChainState:
-        old = draft.old
-        return ChainState(
-            global_id=old.global_id,
-            workchain=old.workchain,
-            seqno=times.seqno,
-            gen_utime=times.gen_utime,
-            gen_lt=times.end_lt,
-            accounts=draft.accounts,
-            queue=draft.traffic.new_queue(),
-            delivered=frozenset(),
-            fees=old.fees + flow.fees_collected,
-            master_ref=master_ref,
-            libraries=libraries,
-            custom=custom,
-        )
-
-    def _flow(self, draft: _Draft, fees_imported: int) -> tuple[ValueFlow, _Parts]:
-        """Return where the money of a block went, and the cells that prove it."""
-        traffic = draft.traffic
-        incoming = AugmentedDict.of(tlb.IN_MESSAGES, traffic.in_messages)
-        outgoing = AugmentedDict.of(tlb.OUT_MESSAGES, traffic.out_messages)
-        blocks = account_blocks(draft.transactions)
-        import_fees, imported = incoming.extra
-        flow = ValueFlow(
-            before=draft.old.balance,
-            after=draft.accounts.extra,
-            imported=imported,
-            exported=outgoing.extra,
-            fees_collected=blocks.extra + import_fees + fees_imported,
-            fees_imported=fees_imported,
-            minted=traffic.minted,
-        )
-        if draft.old.workchain == MASTERCHAIN and draft.transactions:
-            flow = flow.with_burned()  # the blackhole account burns what it gets
-        return flow.checked(), _Parts(incoming.holder, outgoing.holder, blocks.holder)
-
-    def _update(
-        self, draft: _Draft, new: ChainState, custom: tuple[NativeCell | None, NativeCell | None]
-    ) -> NativeCell:
-        return state_update(draft.old, new, draft.keys, draft.touched, draft.traffic.touched, custom)
-
-    def _root(
-        self,
-        times: _Times,
-        new: ChainState,
-        flow: ValueFlow,
-        parts: _Parts,
-        update: NativeCell,
-        custom: NativeCell | None,
-    ) -> NativeCell:
-        header = Header(
-            workchain=new.workchain,
-            seqno=times.seqno,
-            gen_utime=times.gen_utime,
-            start_lt=times.start_lt,
-            end_lt=times.end_lt,
-            is_key=custom is not None and times.seqno == KEY_BLOCK_SEQNO,
-            prev_key_seqno=KEY_BLOCK_SEQNO if times.seqno > KEY_BLOCK_SEQNO else 0,
-            validator_set_hash=self._set_hash,
-            catchain_seqno=CATCHAIN_SEQNO,
-            software=self._software,
-            prev_ref=self._previous(new.workchain),
-            master_ref=self._previous(MASTERCHAIN) if new.workchain == BASECHAIN else "",
-        )
-        extra = extra_cell(
-            parts.incoming, parts.outgoing, parts.accounts, times.random_seed, self._creator, custom
-        )
-        return block_cell(new.global_id, header.cell(), flow.cell(), update, extra)
 
     def _extra(self, shards: NativeCell) -> tuple[MasterExtra, tuple[NativeCell, NativeCell]]:
         """Return the masterchain state's own part, and both pruned versions for the update."""
@@ -468,32 +329,6 @@ class BlockProducer:
 
 def _with_delivered(state: ChainState, keys: Iterable[int]) -> ChainState:
     return replace(state, delivered=frozenset(keys)) if keys else state
-
-
-def _created(transactions: Iterable[Transaction]) -> dict[int, Message]:
-    return {tlb.message_key(message): message for each in transactions for message in each.out_msgs}
-
-
-def _fields(
-    new: ChainState, root: NativeCell, draft: _Draft, times: _Times, flow: ValueFlow
-) -> dict[str, Any]:
-    """Return what both kinds of blocks are made of."""
-    return {
-        "id": _sealed_id(new.workchain, times.seqno, root),
-        "root": root,
-        "state": new.cell,
-        "gen_utime": times.gen_utime,
-        "start_lt": times.start_lt,
-        "end_lt": times.end_lt,
-        "transactions": tuple(sorted(draft.transactions, key=lambda each: (each.key, each.lt))),
-        "is_key": new.workchain == MASTERCHAIN and times.seqno == KEY_BLOCK_SEQNO,
-        "fees": flow.fees_collected,
-    }
-
-
-def _sealed_id(workchain: int, seqno: int, root: NativeCell) -> BlockId:
-    file_hash = hashlib.sha256(to_boc(root)).digest()
-    return BlockId(workchain, WHOLE_SHARD, seqno, native_hash(root), file_hash)
 
 
 def _workchain(key: int) -> int:

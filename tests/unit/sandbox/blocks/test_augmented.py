@@ -12,10 +12,9 @@ from cocoon_sdk.sandbox.blocks.augmented import (
     Leaf,
     Touched,
     pruned_versions,
-    read_label,
-    write_label,
 )
 from cocoon_sdk.sandbox.blocks.cells import currencies, make_cell, merkle_update, read_coins
+from cocoon_sdk.sandbox.blocks.labels import read_label, write_label
 from cocoon_sdk.sandbox.blocks.merkle import apply_update
 from cocoon_sdk.sandbox.cells import NativeCell, empty_dict
 from cocoon_sdk.sandbox.engine import PyCellBuilder
