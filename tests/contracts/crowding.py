@@ -8,7 +8,6 @@ only.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -62,10 +61,3 @@ def _deepest(ids: list[int], bit: int) -> list[int]:
     paths = [_deepest(side, bit + 1) for side in sides]
     longer = int(len(paths[1]) > len(paths[0]))
     return [*paths[longer], sides[1 - longer][0]]
-
-
-def forks(ids: Sequence[int]) -> dict[int, int]:
-    """Count the forks on the way to each key of a dictionary: as many as lengths of prefixes shared with
-    others.
-    """
-    return {one: len({(one ^ other).bit_length() for other in ids if other != one}) for one in ids}

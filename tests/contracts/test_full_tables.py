@@ -135,6 +135,17 @@ def entries_open(client: Client) -> list[int]:
     return [number for number, job in entries(client).items() if job.status == 0]
 
 
+def test_client_can_accept_by_signature_at_an_escrow_with_128_jobs(world: World, worker: Worker) -> None:
+    """Taking one of 128 jobs out, and two signatures, within the gas credit of 10,000."""
+    client = world.client("big", deposit=Nano.ton(200))
+    fill(world, client, c.MAX_JOBS)
+    worker.claim(client, 64)
+    price = Nano.ton("0.05")
+    signature = worker.sign_result(client, 64, price)
+    client.act(signing.accept_signed(64, price, hash_of("result"), signature))
+    assert client.job(64) is None
+
+
 @pytest.mark.parametrize("years", [1, 5])
 def test_worker_can_leave_after_years_of_silence(world: World, years: int) -> None:
     """Rent eats the reserve, then what backs the stake; a top-up makes the account solvent again."""
