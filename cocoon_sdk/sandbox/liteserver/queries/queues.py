@@ -6,8 +6,8 @@ Owns counting them. No message is ever deferred in a sandbox, so dispatch queues
 from __future__ import annotations
 
 from cocoon_sdk.sandbox.blocks import Block
-from cocoon_sdk.sandbox.blocks.labels import read_label
 from cocoon_sdk.sandbox.blocks.cells import read_cell
+from cocoon_sdk.sandbox.blocks.labels import read_label
 from cocoon_sdk.sandbox.blocks.merkle import Cut
 from cocoon_sdk.sandbox.cells import NativeCell
 from cocoon_sdk.sandbox.liteserver.errors import QueryError

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pytoniq_core import Address, Cell
 
+from cocoon_sdk.sandbox.blocks import MasterBlock
 from cocoon_sdk.sandbox.liteserver.ids import WHOLE_SHARD
 from cocoon_sdk.sandbox.node import Node
 from tests.unit.sandbox.liteserver.asking import (
@@ -19,6 +20,9 @@ from tests.unit.sandbox.liteserver.asking import (
     refused,
 )
 from tests.unit.sandbox.liteserver.wire import RawClient
+
+PRUNED = 1
+"""Type of a pruned branch."""
 
 
 async def test_client_can_read_blocks_and_states_whole(client: RawClient, node: Node) -> None:
@@ -48,11 +52,14 @@ async def test_client_gets_of_a_header_what_the_mode_asks_for(
     client: RawClient, node: Node, mode: int
 ) -> None:
     for block in (node.head, node.head.shard_block):
-        plain = await good(client, "getBlockHeader", id=block_record(block), mode=0)
         answer = await good(client, "getBlockHeader", id=block_record(block), mode=mode)
         assert answer["mode"] == mode
-        assert Cell.one_from_boc(answer["header_proof"])[0].get_hash(0) == block.id.root_hash
-        assert len(answer["header_proof"]) >= len(plain["header_proof"])
+        root = Cell.one_from_boc(answer["header_proof"])[0]
+        assert root.get_hash(0) == block.id.root_hash
+        assert (root[1].type_ == PRUNED) == (not mode & 2)  # value flow
+        assert (root[3].type_ == PRUNED) == (not mode & 16)  # extra
+        if mode & 16 and isinstance(block, MasterBlock):
+            assert (root[3][3][0].type_ == PRUNED) == (not mode & 32)  # shard hashes
 
 
 async def test_client_cannot_read_what_does_not_exist(client: RawClient, node: Node) -> None:
