@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cocoon_sdk.errors import MalformedError
-from cocoon_sdk.sandbox.blocks.labels import read_label
 from cocoon_sdk.sandbox.blocks.cells import merkle_proof as _merkle_proof
 from cocoon_sdk.sandbox.blocks.cells import prune, read_cell
+from cocoon_sdk.sandbox.blocks.labels import read_label
 from cocoon_sdk.sandbox.cells import NativeCell
 from cocoon_sdk.sandbox.engine import PyCellBuilder, load_as_cell_slice
 
