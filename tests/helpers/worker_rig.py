@@ -205,9 +205,9 @@ class Rig:
         found: list[tuple[bytes, bytes, Nano]] = []
         async for transaction in walk(self.chain, self.account(name).address):
             for action, skipped in actions_of(transaction, AccountKind.STAKE):
-                ours = isinstance(action, SubmitAction) and action.job_id == job.id
-                if skipped is None and (ours or isinstance(action, SubmitClaimedAction)):
-                    assert isinstance(action, SubmitAction | SubmitClaimedAction)
+                if not isinstance(action, SubmitAction | SubmitClaimedAction):
+                    continue
+                if skipped is None and action.job_id == job.id:
                     assert action.data is not None
                     content = decode_data(action.data)
                     assert isinstance(content, InlineData)

@@ -214,7 +214,7 @@ async def test_sender_can_learn_by_name_why_an_external_was_refused_or_skipped(t
     worker = town.suite.worker("worker")
     stake = WorkerStake.at(town.adapter, worker.address)
     spend = await stake.work_cost()
-    action = signing.submit_claimed(1, Nano(1), bytes(32))
+    action = signing.submit_claimed(1, 1, Nano(1), bytes(32))
     with pytest.raises(NoLockError):
         await stake.send_external(worker.key, action, max_spend=spend)
 
