@@ -181,7 +181,9 @@ def _is_about(action: SignedAction, found: Recognised, job_id: int, lock: int) -
         return action.job_id == job_id and action.escrow == found.state.address
     if not isinstance(action, ClaimAction | SubmitAction) or found.identity is None:
         return False
-    target: m.JobTarget = action.target if isinstance(action, ClaimAction) else action.work.target
+    target = action.target if isinstance(action, ClaimAction) else action.work
+    if isinstance(target, m.SubmitMore):
+        return action.job_id == job_id and target.lock == lock
     same_owner = account_address(target.escrow_owner) == found.identity.owner
     return action.job_id == job_id and same_owner and target.escrow_index == found.identity.index
 

@@ -18,7 +18,7 @@ from cocoon_sdk.crypto.keys import SIGNATURE_BYTES
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol.abi_cells import Reader
-from cocoon_sdk.protocol.messages import JobTarget, JobTerms, SignedResult, SubmitWork
+from cocoon_sdk.protocol.messages import JobTarget, JobTerms, SignedResult, SubmitMore, SubmitWork
 from cocoon_sdk.types import Hash, Nano
 
 
@@ -90,11 +90,14 @@ class ClaimAction:
 
 @dataclass(frozen=True, slots=True)
 class SubmitAction:
-    """Worker: submit without a claim (amount in nanoTON). `data` is the result's data cell."""
+    """Worker: submit without a claim (amount in nanoTON). `data` is the result's data cell.
+
+    `work` names the escrow by its owner, or by the number of a lock that it has at the stake.
+    """
 
     job_id: int
     amount: Nano
-    work: SubmitWork
+    work: SubmitWork | SubmitMore
     data: Cell | None = field(repr=False)
 
     @property
@@ -245,6 +248,11 @@ def _submit(source: Reader) -> SubmitAction:
     return SubmitAction(job_id, amount, SubmitWork.read(Reader.of_cell(source.ref())), _data(source))
 
 
+def _submit_more(source: Reader) -> SubmitAction:
+    job_id, amount = source.uint(32), Nano(source.uint(56))
+    return SubmitAction(job_id, amount, SubmitMore.read(Reader.of_cell(source.ref())), _data(source))
+
+
 def _submit_claimed(source: Reader) -> SubmitClaimedAction:
     job_id, lock, amount = source.uint(32), source.uint(32), Nano(source.uint(56))
     (result_hash,) = _hashes(source.ref(), 1)
@@ -279,6 +287,7 @@ def _hash(value: int) -> Hash:
 
 _ESCROW: Final[dict[int, Callable[[Reader], EscrowAction]]] = {
     c.ACTION_OPEN_JOB: _open_job,
+    c.ACTION_POST_JOB: _open_job,
     c.ACTION_ACCEPT_RESULT: lambda source: AcceptResultAction(source.uint(32)),
     c.ACTION_ACCEPT_SIGNED: _accept_signed,
     c.ACTION_DISPUTE_RESULT: lambda source: DisputeResultAction(source.uint(32)),
@@ -288,6 +297,7 @@ _ESCROW: Final[dict[int, Callable[[Reader], EscrowAction]]] = {
 _STAKE: Final[dict[int, Callable[[Reader], StakeAction]]] = {
     c.ACTION_CLAIM: _claim,
     c.ACTION_SUBMIT: _submit,
+    c.ACTION_SUBMIT_MORE: _submit_more,
     c.ACTION_SUBMIT_CLAIMED: _submit_claimed,
     c.ACTION_ANNOUNCE: _announce,
     c.ACTION_FINALIZE: _finalize,

@@ -12,7 +12,7 @@ MAX_PARAMS_CELLS: Final = 40
 """Parameters with nine arbiters have 26 cells; what hangs beside them could not be sent to any
 account.
 """
-MAX_VALIDITY: Final = 300
+MAX_VALIDITY: Final = 255
 """Longest time ahead, in seconds, that an external may be valid."""
 HARD_MAX_JOB_LIFE: Final = 2592000
 """Upper bound of max_job_life for all time: 30 days."""
@@ -73,7 +73,7 @@ GAS_SYNC: Final = 40000
 ACTION_BATCH: Final = 0
 """Several actions in one external."""
 ACTION_OPEN_JOB: Final = 1
-"""Client: open a job."""
+"""Client: open a job for one worker."""
 ACTION_ACCEPT_RESULT: Final = 2
 """Client: accept what was submitted."""
 ACTION_ACCEPT_SIGNED: Final = 3
@@ -84,13 +84,17 @@ ACTION_CANCEL_JOB: Final = 5
 """Client: take an unserved job back."""
 ACTION_RECLAIM_LATE: Final = 6
 """Client: take a job back whose claimer is late."""
+ACTION_POST_JOB: Final = 7
+"""Client: open a job that any worker may claim."""
 ACTION_CLAIM: Final = 1
 """Worker: claim a job."""
 ACTION_SUBMIT: Final = 2
-"""Worker: submit without a claim."""
+"""Worker: submit without a claim, in a new lock."""
 ACTION_SUBMIT_CLAIMED: Final = 3
 """Worker: submit on a claim."""
 ACTION_ANNOUNCE: Final = 4
 """Worker: publish its info on a market."""
 ACTION_FINALIZE: Final = 5
 """Worker: ask an escrow to pay after the window."""
+ACTION_SUBMIT_MORE: Final = 6
+"""Worker: submit without a claim, in a lock that it has for that escrow."""

@@ -787,8 +787,7 @@ class SignedResult(Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTarget(Struct):
-    """What an operator names of a job it claims or submits without a claim; the stake derives the escrow
-    from it.
+    """What an operator names of a job it claims; the stake derives the escrow from it.
 
     job_target$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool collateral:uint53
     lock:uint32 job_hash:uint128 own_previous_code:Bool = JobTarget;
@@ -815,23 +814,55 @@ class JobTarget(Struct):
     job_hash: int
     """Last 128 bits of the cell hash of the job's terms."""
     own_previous_code: bool
-    """In a claim: whether this stake runs what the escrow's owner accepted as the previous code."""
+    """Whether this stake runs what the escrow's owner accepted as the previous code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitWork(Struct):
-    """A submission without a claim.
+    """A submission without a claim, in a new lock: names the escrow as JobTarget does.
 
-    submit_work$_ target:JobTarget result_hash:uint256 = SubmitWork;
+    submit_work$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool collateral:uint53
+    job_hash:uint128 result_hash:uint256 = SubmitWork;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("target", StructCodec(JobTarget)),
+            ("escrow_owner", uint(256)),
+            ("escrow_index", uint(32)),
+            ("previous_code", BOOL),
+            ("collateral", uint(53)),
+            ("job_hash", uint(128)),
             ("result_hash", uint(256)),
         ),
     )
-    target: JobTarget
+    escrow_owner: int
+    escrow_index: int
+    previous_code: bool
+    collateral: int
+    """0 for window 0: nothing is locked."""
+    job_hash: int
+    result_hash: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitMore(Struct):
+    """The same in a lock that is there already: its escrow was derived when it was made (saves 700 and
+    115,000 nanoTON).
+
+    submit_more$_ lock:uint32 collateral:uint53 job_hash:uint128 result_hash:uint256 = SubmitMore;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("lock", uint(32)),
+            ("collateral", uint(53)),
+            ("job_hash", uint(128)),
+            ("result_hash", uint(256)),
+        ),
+    )
+    lock: int
+    collateral: int
+    job_hash: int
     result_hash: int
 
 
@@ -891,7 +922,7 @@ class JobWorker(Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict(Struct):
-    """A verdict of the arbiters, signed with the header whose counterparty is the worker.
+    """A verdict of the arbiters; the worker is the counterparty in what they sign.
 
     verdict$_ id:uint32 disputed_at:uint32 result_hash:uint256 pay:uint64 slash:uint64 = Verdict;
     """
@@ -1271,51 +1302,30 @@ class Lock(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header(Struct):
-    """Struct `Header`.
-
-    header$_ purpose:uint32 global_id:int32 contract:uint256 epoch:uint32 counterparty:uint256 = Header;
-    """
-
-    LAYOUT: ClassVar[Layout] = (
-        (
-            ("purpose", uint(32)),
-            ("global_id", sint(32)),
-            ("contract", uint(256)),
-            ("epoch", uint(32)),
-            ("counterparty", uint(256)),
-        ),
-    )
-    purpose: int
-    global_id: int
-    contract: int
-    epoch: int
-    counterparty: int
-    """Account id of the counterparty; 0 for none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StakeAuth(Struct):
     """What only the owner, the registry, slashes and announcements change.
 
-    stake_auth$_ header:Header operator_key:uint256 daily_lock:uint64 params:(Maybe ^Cell) peers:(Maybe
-    ^Cell) bond:^Cell = StakeAuth;
+    stake_auth$_ domain:uint256 operator_key:uint256 daily_lock:uint64 epoch:uint32 params:(Maybe ^Cell)
+    peers:(Maybe ^Cell) bond:^Cell = StakeAuth;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("header", StructCodec(Header)),
+            ("domain", uint(256)),
             ("operator_key", uint(256)),
             ("daily_lock", uint(64)),
+            ("epoch", uint(32)),
             ("params", MaybeCodec(CELL)),
             ("peers", MaybeCodec(CELL)),
             ("bond", CELL),
         ),
     )
-    header: Header
-    """Of externals, kept ready since activation; zeros while pending."""
+    domain: int
+    """Of externals; 0 while pending."""
     operator_key: int
     daily_lock: int
+    epoch: int
+    """When the account became active."""
     params: Cell | None
     """Null while pending."""
     peers: Cell | None
@@ -1434,8 +1444,8 @@ class Desk(Struct):
 class Submission(Struct):
     """A submission without a claim, as the operator signed it.
 
-    submission$_ escrow:int257 amount:int257 collateral:int257 ^[ existing:int257 binding:int257
-    result_hash:int257 ] = Submission;
+    submission$_ escrow:int257 amount:int257 collateral:int257 ^[ binding:int257 result_hash:int257 ] =
+    Submission;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1445,7 +1455,6 @@ class Submission(Struct):
             ("collateral", sint(257)),
         ),
         (
-            ("existing", sint(257)),
             ("binding", sint(257)),
             ("result_hash", sint(257)),
         ),
@@ -1453,7 +1462,6 @@ class Submission(Struct):
     escrow: int
     amount: int
     collateral: int
-    existing: int
     binding: int
     result_hash: int
 
@@ -1638,24 +1646,47 @@ class Book(Struct):
 class EscrowAuth(Struct):
     """What only the owner and the registry change.
 
-    escrow_auth$_ header:Header hot_key:uint256 daily_limit:uint64 params:(Maybe ^Cell) allowed:(Maybe
+    escrow_auth$_ domain:uint256 hot_key:uint256 daily_limit:uint64 fee_bps:uint16 announce_fee:uint64
+    max_phases:uint32 dispute_bond:uint64 min_window:uint24 max_window:uint24 min_collateral:uint64
+    collateral_bps:uint24 batch_collateral_bps:uint24 epoch:uint32 params:(Maybe ^Cell) allowed:(Maybe
     ^Cell) peers:(Maybe ^Cell) = EscrowAuth;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("header", StructCodec(Header)),
+            ("domain", uint(256)),
             ("hot_key", uint(256)),
             ("daily_limit", uint(64)),
+            ("fee_bps", uint(16)),
+            ("announce_fee", uint(64)),
+            ("max_phases", uint(32)),
+            ("dispute_bond", uint(64)),
+            ("min_window", uint(24)),
+            ("max_window", uint(24)),
+            ("min_collateral", uint(64)),
+            ("collateral_bps", uint(24)),
+            ("batch_collateral_bps", uint(24)),
+            ("epoch", uint(32)),
             ("params", MaybeCodec(CELL)),
             ("allowed", MaybeCodec(CELL)),
             ("peers", MaybeCodec(CELL)),
         ),
     )
-    header: Header
-    """Of externals, kept ready since activation; zeros while pending."""
+    domain: int
+    """Of externals; 0 while pending."""
     hot_key: int
     daily_limit: int
+    fee_bps: int
+    announce_fee: int
+    max_phases: int
+    dispute_bond: int
+    min_window: int
+    max_window: int
+    min_collateral: int
+    collateral_bps: int
+    batch_collateral_bps: int
+    epoch: int
+    """When the account became active."""
     params: Cell | None
     """Null while pending."""
     allowed: Cell | None
@@ -1699,25 +1730,19 @@ class Tombstone(Struct):
 class NewJob(Struct):
     """A job that is about to be opened.
 
-    new_job$_ leaf:^Cell hold:int257 spent:int257 worker:int257 terms:^Cell = NewJob;
+    new_job$_ leaf:^Cell hold:int257 announce_fee:int257 = NewJob;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("leaf", CELL),
             ("hold", sint(257)),
-            ("spent", sint(257)),
-            ("worker", sint(257)),
-            ("terms", CELL),
+            ("announce_fee", sint(257)),
         ),
     )
     leaf: Cell
     hold: int
-    spent: int
-    """What opening takes out of free funds and out of the bucket."""
-    worker: int
-    """0 for an open job."""
-    terms: Cell
+    announce_fee: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What is signed, and by which purpose: headers, externals, results, verdicts (docs/protocol.md 6.1).
+"""What is signed, and by which purpose: externals, results, verdicts (docs/protocol.md 6.1).
 
 Owns the digests and the layout of signed externals. Must not know wallets, chains or key storage. The same
 digests are computed by contracts/header.tact; the scenario tests hold both against each other.
@@ -15,7 +15,7 @@ from pytoniq_core import Address, Builder, Cell, begin_cell
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol import constants as c
-from cocoon_sdk.protocol.messages import JobTarget, SignedResult, SubmitWork, Verdict
+from cocoon_sdk.protocol.messages import JobTarget, SignedResult, SubmitMore, SubmitWork, Verdict
 from cocoon_sdk.types import Hash, Nano
 
 NOTHING = Nano(0)
@@ -32,19 +32,23 @@ class Domain:
     contract: Address
     epoch: int
 
-    def header(self, purpose: int, counterparty: int = 0) -> bytes:
-        """Return purpose, network id, contract, epoch and counterparty (account id, 0 for none): 76 bytes."""
+    def hash(self, purpose: int) -> Hash:
+        """Return SHA-256 of purpose, network id, contract and epoch: what the account's externals begin with."""
         if self.contract.wc != 0:
             raise MalformedError("cannot sign for this contract", why="it is not in workchain 0")
-        return b"".join(
+        content = b"".join(
             (
                 purpose.to_bytes(4, "big"),
                 self.global_id.to_bytes(4, "big", signed=True),
                 self.contract.hash_part,
                 self.epoch.to_bytes(4, "big"),
-                counterparty.to_bytes(32, "big"),
             )
         )
+        return Hash(hashlib.sha256(content).digest())
+
+    def header(self, purpose: int, counterparty: int) -> bytes:
+        """Return what others sign for an escrow begins with: purpose, domain, counterparty (account id)."""
+        return purpose.to_bytes(4, "big") + self.hash(c.PURPOSE_ESCROW_EXTERNAL) + counterparty.to_bytes(32, "big")
 
 
 def account_id(address: Address) -> int:
@@ -110,8 +114,12 @@ def _optional(data: Cell | None) -> tuple[Cell, ...]:
 
 
 def open_job(job_id: int, terms: Cell, data: Cell | None = None) -> Action:
-    """Client: open the job with the expected id; `data` (inline or a location) stays in the external."""
-    return _action(c.ACTION_OPEN_JOB, begin_cell().store_uint(job_id, 32), terms, *_optional(data))
+    """Client: open the job with the expected id; `data` (inline or a location) stays in the external.
+
+    Terms that name a worker make a directed job, others an open one.
+    """
+    op = c.ACTION_OPEN_JOB if terms.refs else c.ACTION_POST_JOB
+    return _action(op, begin_cell().store_uint(job_id, 32), terms, *_optional(data))
 
 
 def accept_result(job_id: int) -> Action:
@@ -149,9 +157,25 @@ def claim(job_id: int, target: JobTarget) -> Action:
     return _action(c.ACTION_CLAIM, begin_cell().store_uint(job_id, 32), target.to_cell())
 
 
-def submit(job_id: int, amount: Nano, work: SubmitWork, data: Cell | None = None) -> Action:
-    """Worker: submit without a claim."""
+def submit(
+    job_id: int, amount: Nano, target: JobTarget, result_hash: bytes, data: Cell | None = None
+) -> Action:
+    """Worker: submit without a claim; a target that names a lock needs no escrow, and costs less."""
     fields = begin_cell().store_uint(job_id, 32).store_uint(amount, 56)
+    result = int.from_bytes(result_hash, "big")
+    if target.lock:
+        more = SubmitMore(
+            lock=target.lock, collateral=target.collateral, job_hash=target.job_hash, result_hash=result
+        )
+        return _action(c.ACTION_SUBMIT_MORE, fields, more.to_cell(), *_optional(data))
+    work = SubmitWork(
+        escrow_owner=target.escrow_owner,
+        escrow_index=target.escrow_index,
+        previous_code=target.previous_code,
+        collateral=target.collateral,
+        job_hash=target.job_hash,
+        result_hash=result,
+    )
     return _action(c.ACTION_SUBMIT, fields, work.to_cell(), *_optional(data))
 
 
@@ -208,7 +232,7 @@ def external_body(
         head.store_uint(c.ACTION_BATCH, 8).store_uint(len(actions), 32).store_uint(max_spend, 64)
         signed = head.store_ref(link).end_cell()
     refs = b"".join(ref.hash for ref in signed.refs)
-    digest = hashlib.sha256(domain.header(purpose) + signed.bits.tobytes() + refs).digest()
+    digest = hashlib.sha256(domain.hash(purpose) + signed.bits.tobytes() + refs).digest()
     return begin_cell().store_bytes(key.sign(digest)).store_cell(signed).end_cell()
 
 

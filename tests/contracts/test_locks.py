@@ -103,7 +103,7 @@ def test_worker_cannot_lock_in_a_lock_that_is_not_the_jobs_escrows(
     action = (
         signing.claim(number, target)
         if step == "claim"
-        else signing.submit(number, Nano.ton(1), m.SubmitWork(target=target, result_hash=1))
+        else signing.submit(number, Nano.ton(1), target, hash_of("result"))
     )
     denied(worker, lambda: worker.act(action), ExitCode.NO_LOCK)
     assert worker.get_state().locked == COLLATERAL

@@ -135,11 +135,11 @@ class ScriptedWorker:
         """Submit a result on chain without a claim; the keyword arguments make wrong ones."""
         sealed = await self.make(client, job_id, text)
         cell = None if without_data else encode_data(data or InlineData(sealed.data))
-        work = m.SubmitWork(
-            target=self.target(client, job_id), result_hash=as_int(result_hash or sealed.result_hash)
-        )
         due = self.price() if amount is None else amount
-        self.account.act(signing.submit(job_id, due, work, cell), max_spend=self.account.work_spend())
+        action = signing.submit(
+            job_id, due, self.target(client, job_id), result_hash or sealed.result_hash, cell
+        )
+        self.account.act(action, max_spend=self.account.work_spend())
         return sealed
 
     def sign(self, client: AsyncCocoon, job_id: int, result_hash: bytes, amount: Nano) -> bytes:

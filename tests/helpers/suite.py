@@ -171,12 +171,9 @@ class Worker(Account):
         data: Cell | None = None,
         **options: Any,
     ) -> list[Transaction]:
-        work = m.SubmitWork(
-            target=target or self.target(client, job_id), result_hash=as_int(result or hash_of("result"))
-        )
-        return self.act(
-            signing.submit(job_id, Nano(amount), work, data), max_spend=self.work_spend(), **options
-        )
+        named = target or self.target(client, job_id)
+        action = signing.submit(job_id, Nano(amount), named, result or hash_of("result"), data)
+        return self.act(action, max_spend=self.work_spend(), **options)
 
     def submit_claimed(
         self, client: Client, job_id: int, amount: int, result: bytes = b"", **options: Any

@@ -352,8 +352,9 @@ async def test_reader_learns_why_signed_actions_were_skipped(suite: Suite, alice
     poor = suite.worker("poor", stake=Nano.ton(1))
     job_id, _ = alice.open(suite.directed_terms(poor))
     alice.act(signing.dispute_result(job_id), signing.accept_result(job_id))
-    work = m.SubmitWork(target=poor.target(alice, job_id), result_hash=7)
-    poor.act(signing.submit(job_id, Nano(5), work), signing.finalize(99, alice.address), max_spend=10**9)
+    target = poor.target(alice, job_id)
+    submit = signing.submit(job_id, Nano(5), target, hash_of("result"))
+    poor.act(submit, signing.finalize(99, alice.address), max_spend=10**9)
     told = await tell(suite, alice, job_id)
     skipped = [fact for fact in told.facts if isinstance(fact, ActionSkipped)]
     assert [(fact.account, fact.name) for fact in skipped] == [

@@ -85,9 +85,8 @@ async def submit_at(
 
     worker = town.suite.worker("worker", stake=0)
     target = worker.target(town.driver(cocoon), job_id)
-    work = m.SubmitWork(target=target, result_hash=int.from_bytes(result_hash, "big"))
     price = Nano.ton("0.001")
-    action = signing.submit(job_id, price, work, encode_data(where))
+    action = signing.submit(job_id, price, target, result_hash, encode_data(where))
     worker.act(action, max_spend=worker.work_spend())
 
 

@@ -123,10 +123,8 @@ class Agenda:
             signed = signing.submit_claimed(job.key.id, job.lock, result.amount, result.result_hash, cell)
         else:
             kind = ActionKind.SUBMIT
-            work = m.SubmitWork(
-                target=self._target(job), result_hash=int.from_bytes(result.result_hash, "big")
-            )
-            signed = signing.submit(job.key.id, result.amount, work, cell)
+            target = self._target(job)
+            signed = signing.submit(job.key.id, result.amount, target, result.result_hash, cell)
         return [Due(action=PlannedAction(kind, job.key), signed=signed, data_bytes=inline)]
 
     # -- claims and finalisations -------------------------------------------------------------------------

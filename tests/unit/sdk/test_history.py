@@ -88,10 +88,9 @@ def test_reader_can_decode_every_action_of_an_escrow() -> None:
 
 
 def test_reader_can_decode_every_action_of_a_stake() -> None:
-    work = m.SubmitWork(target=TARGET, result_hash=5)
     actions = (
         signing.claim(1, TARGET),
-        signing.submit(2, Nano(6), work),
+        signing.submit(2, Nano(6), TARGET, hash_of("r")),
         signing.submit_claimed(3, 5, Nano(7), hash_of("r")),
         signing.announce(hash_of("model"), hash_of("info")),
         signing.finalize(4, DOMAIN.contract),
