@@ -20,8 +20,8 @@ from cocoon_sdk.sandbox.node import Node
 class LiteServer(Listener):
     """Serves a node to lite clients over ADNL-TCP, with proofs: `async with LiteServer(node) as server`.
 
-    `host` is an IPv4 address, loopback unless told otherwise; `port` 0 takes a free one. `seed` (32 bytes) makes the server's key; the default
-    is the same for every sandbox.
+    `host` is an IPv4 address, loopback unless told otherwise; `port` 0 takes a free one. `seed` (32 bytes)
+    makes the server's key; the default is the same for every sandbox.
     """
 
     def __init__(
