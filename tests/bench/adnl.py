@@ -1,4 +1,4 @@
-"""How many `sendMessage` a second a sandbox takes over ADNL, sealed in blocks, from unmodified pytoniq clients.
+"""How many `sendMessage` a second a sandbox takes over ADNL, sealed, from unmodified pytoniq clients.
 
 The server runs in a process of its own; pre-signed wallet messages go over several connections. Every message
 is a transfer: the wallet's transaction and the receiver's. What was accepted is counted by the clients, what
@@ -87,7 +87,9 @@ async def _measure(wallets: int, messages_per_wallet: int, connections: int) -> 
         await server.wait()
     total = wallets * messages_per_wallet
     assert accepted == total, f"{accepted} of {total} messages were accepted"
-    assert counted["transactions"] == 2 * total, f"{counted['transactions']} transactions instead of {2 * total}"
+    assert counted["transactions"] == 2 * total, (
+        f"{counted['transactions']} transactions instead of {2 * total}"
+    )
     return SendRate(
         per_s=total / seconds,
         seconds=seconds,
@@ -135,7 +137,9 @@ def _signed(index: int, count: int) -> list[bytes]:
     transfer = WalletV4R2.create_wallet_internal_message(_SINK, value=_AMOUNT, bounce=False)
     messages = []
     for seqno in range(count):
-        body = WalletV4R2.raw_create_transfer_msg(private, seqno, _WALLET_ID, [transfer], valid_until=_VALID_UNTIL)
+        body = WalletV4R2.raw_create_transfer_msg(
+            private, seqno, _WALLET_ID, [transfer], valid_until=_VALID_UNTIL
+        )
         messages.append(Contract.create_external_msg(dest=address, body=body).serialize().to_boc())
     return messages
 
