@@ -30,6 +30,10 @@ from cocoon_sdk.sandbox.tvm import GETTER_GAS_LIMIT
 from cocoon_sdk.sandbox.vault import BASE, MemoryVault, Vault, check_name, unknown_snapshot
 
 DEFAULT_IDLE_S = 1.0
+MAX_IDLE_S = 20.0
+"""How old the newest block gets at most where nobody does anything: clients act on blocks of the last minute,
+and whoever leaves a sandbox running over night does not want tens of thousands of empty ones."""
+_PATIENCE = 30
 MAX_WAITING = 4096
 """Messages that may wait for the next block."""
 MAX_MINED = 10_000
@@ -41,8 +45,8 @@ _T = TypeVar("_T")
 class Node:
     """A chain that seals blocks. Use it with `async with`; leaving ends its clock and closes its vault.
 
-    `clock` makes the chain's time follow it, with an empty block every `idle_s` seconds; without one, time
-    stands still until `warp`. `block_time_s` makes a block every so many seconds, with what was sent in
+    `clock` makes the chain's time follow it, with an empty block every `idle_s` seconds, and more rarely after
+    a while without transactions; without a clock, time stands still until `warp`. `block_time_s` makes a block every so many seconds, with what was sent in
     between; without it whatever is sent is sealed at once, and sends that arrive together share a block.
     `vault` keeps the chain across restarts: when it holds one already, that is continued, and `blockchain`
     must not be given.
@@ -68,7 +72,9 @@ class Node:
         self._time = ChainTime(self.blockchain, clock, offset)
         instant = block_time_s is None
         self._sealer = Sealer(producer, self._vault, self._time, max_waiting=max_waiting, instant=instant)
+        self._sealer.subscribe(self._on_block)
         self._ticker: asyncio.Task[None] | None = None
+        self._active_at = 0 if clock is None else clock.now()
 
     def _open(self, given: Blockchain | None) -> tuple[BlockProducer, int]:
         kept = self._vault.load()
@@ -303,6 +309,16 @@ class Node:
             self._sealer.flush(force=True, take=False)
             self._sealer.check()
 
+    def _patience_s(self, clock: Clock) -> float:
+        """Return how old the newest block may get: the longer nobody did anything, the older."""
+        return min(
+            max(self.idle_s, (clock.now() - self._active_at) / _PATIENCE), max(self.idle_s, MAX_IDLE_S)
+        )
+
+    def _on_block(self, block: MasterBlock) -> None:
+        if self.clock is not None and (block.transactions or block.shard_block.transactions):
+            self._active_at = self.clock.now()
+
     def _start_ticking(self) -> None:
         if self.block_time_s is not None or self.clock is not None:
             self._ticker = asyncio.create_task(self._tick(), name="sandbox-node")
@@ -323,7 +339,7 @@ class Node:
                     self._sealer.flush(force=True)
                 else:
                     await clock.sleep(self.idle_s)
-                    if self.now > self.blockchain.now:
+                    if self.now - self.head.gen_utime >= self._patience_s(clock):
                         self._sealer.flush(force=True)
         except Exception as error:
             self._sealer.fail(error)

@@ -10,7 +10,7 @@ from cocoon_sdk.errors import ChainUnavailableError, ConfigError
 from cocoon_sdk.sandbox import DEFAULT_NOW, FAUCET
 from cocoon_sdk.sandbox.blocks import BlockNotFoundError, TransactionNotFoundError
 from cocoon_sdk.sandbox.cells import address_key
-from cocoon_sdk.sandbox.node import MAX_NOW, Node
+from cocoon_sdk.sandbox.node import MAX_IDLE_S, MAX_NOW, Node
 from cocoon_sdk.sandbox.vault import BASE, MAX_SNAPSHOTS, SnapshotNameError, UnknownSnapshotError
 from cocoon_sdk.types import Nano
 from tests.unit.sandbox.node.clocks import SteppedClock, turns
@@ -34,6 +34,20 @@ async def test_chain_follows_its_clock_with_an_empty_block_now_and_then() -> Non
         assert node.head.seqno == 1
         await clock.pass_by(1)
         assert (node.head.seqno, node.head.gen_utime) == (2, START + 2)
+
+
+async def test_empty_blocks_get_rarer_while_nothing_happens() -> None:
+    clock = SteppedClock(START)
+    async with Node(clock=clock, idle_s=1) as node:
+        for _ in range(900):
+            await clock.pass_by(1)
+        quiet = node.head.seqno
+        assert 100 < quiet < 200
+        assert node.now - node.head.gen_utime <= MAX_IDLE_S
+        await node.faucet(FAUCET, ONE)
+        for _ in range(10):
+            await clock.pass_by(1)
+        assert node.head.seqno == quiet + 11
 
 
 async def test_transaction_has_the_clocks_time_and_not_that_of_the_newest_block() -> None:
