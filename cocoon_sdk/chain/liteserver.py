@@ -25,7 +25,8 @@ from cocoon_sdk.chain.boc import decode_boc, decode_boc_roots, encode_boc, trans
 from cocoon_sdk.chain.history_pages import HistoryPages, Link
 from cocoon_sdk.chain.liteserver_blocks import LiteserverBlocks, Trust
 from cocoon_sdk.chain.liteserver_config import LiteserverConfig
-from cocoon_sdk.chain.liteserver_pool import Answer, LiteserverPool, PoolLimits, ServerRefusedError
+from cocoon_sdk.chain.liteserver_limits import PoolLimits
+from cocoon_sdk.chain.liteserver_pool import Answer, LiteserverPool, ServerRefusedError
 from cocoon_sdk.chain.proofs import BlockId, ProofError, ProvenAccount
 from cocoon_sdk.chain.rejections import rejection
 from cocoon_sdk.chain.vm_stack import decode_vm_stack, encode_vm_stack

@@ -1,32 +1,31 @@
 """A pool of liteservers: connections, limits, and asking until an answer holds.
 
 Owns what happens between a question and an answer that was checked: order of the servers, rate limits,
-failover, distrust of those that lie, agreement of several. Must not know what questions mean. Connections,
-encryption, TL, following blocks and reconnecting are pytoniq's `LiteBalancer` and `LiteClient`.
+failover, distrust of those that lie, agreement of several. Must not know what questions mean, or how a
+connection is made (`liteserver_client`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from pytoniq import LiteBalancer, LiteClient
 from pytoniq.liteclient.client import LiteServerError
 
+from cocoon_sdk.chain.liteserver_client import FollowingClient, ReconnectingBalancer
 from cocoon_sdk.chain.liteserver_config import Liteserver, LiteserverConfig
-from cocoon_sdk.chain.proofs import BlockId, ProofError
+from cocoon_sdk.chain.liteserver_limits import PoolLimits, TokenBucket
+from cocoon_sdk.chain.proofs import ProofError
 from cocoon_sdk.clock import Clock
 from cocoon_sdk.errors import (
     ChainError,
     ChainStaleError,
     ChainTimeoutError,
     ChainUnavailableError,
-    ConfigError,
 )
 
 T = TypeVar("T")
@@ -54,125 +53,10 @@ class ServersDisagreeError(ChainError):
     """Servers contradict each other, and no side has enough of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolLimits:
-    """Bounds on what a pool does: times in seconds, rates for each server on its own.
-
-    `requests_per_s` None sets no rate, and servers on this machine never have one. A request goes to
-    `attempts` servers at most, one after another; a server that lied is left alone for `distrust_s`; `wait_s`
-    is how long a server may take to catch up with a block that another one knows. `servers` of a longer list
-    are connected to, drawn by chance.
-    """
-
-    timeout_s: float = 10.0
-    connect_timeout_s: float = 5.0
-    wait_s: float = 5.0
-    requests_per_s: float | None = 10.0
-    burst: int = 20
-    concurrency: int = 16
-    attempts: int = 4
-    servers: int = 8
-    distrust_s: int = 600
-    max_answer_bytes: int = 1 << 24
-
-    def __post_init__(self) -> None:
-        numbers = [getattr(self, name) for name in self.__slots__]
-        if any(number is not None and number <= 0 for number in numbers):
-            raise ConfigError("liteserver settings make no sense", why="every limit must be positive")
-
-
-class TokenBucket:
-    """Spaces requests: `rate` a second on average, `burst` at once."""
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self._rate, self._burst, self._tokens = rate, burst, float(burst)
-        self._last: float | None = None
-
-    def reserve(self, now: float) -> float:
-        """Take the next place at time `now` (any steady seconds); return the seconds to wait for it."""
-        passed = 0.0 if self._last is None else max(0.0, now - self._last)
-        self._last = now
-        self._tokens = min(float(self._burst), self._tokens + passed * self._rate) - 1
-        return max(0.0, -self._tokens / self._rate)
-
-
-class _Client(LiteClient):  # type: ignore[misc]  # pytoniq comes without types
-    """pytoniq's client that follows one thing only: which masterchain block its server has."""
-
-    def __init__(self, server: Liteserver, limits: PoolLimits, changed: Callable[[], None]) -> None:
-        # Trust level 2: proofs are checked by us, to the end and in one place.
-        key = base64.b64encode(server.key).decode("ascii")
-        super().__init__(server.host, server.port, key, timeout=limits.timeout_s, trust_level=2)
-        self._limits, self._on_change = limits, changed
-        self.newest: BlockId | None = None
-        self._broken = False
-
-    @property
-    def usable(self) -> bool:
-        listens = self.inited and self.listener is not None and not self.listener.done()
-        return bool(listens and self.newest and not self._broken)
-
-    async def give_up(self) -> None:
-        """End this connection, so that the balancer makes a new one."""
-        self._broken = True  # at once: `close` returns early while another task is closing
-        await self.close()
-
-    async def connect(self) -> None:
-        try:
-            async with asyncio.timeout(self._limits.connect_timeout_s):
-                await super().connect()
-        except BaseException:
-            await self.close()  # or the half-open socket would stay
-            raise
-        self._broken = False
-        self._on_change()
-
-    async def receive(self, data_len: int) -> bytes:
-        if data_len > self._limits.max_answer_bytes:
-            await self.close()
-            raise ConnectionAbortedError(f"an answer of {data_len} bytes was announced")
-        return bytes(await super().receive(data_len))
-
-    async def update_last_blocks(self) -> None:
-        self._saw(await self.get_masterchain_info())
-
-    async def block_updater(self) -> None:
-        """Ask for the block after the newest, again and again: servers answer when they have it."""
-        wait_ms = int(self.timeout * 800)  # the server gives up before the client does
-        while self.newest is not None:
-            before = self.newest.seqno
-            try:
-                self._saw(
-                    await self.wait_masterchain_seqno(before + 1, wait_ms, "getMasterchainInfo", {}),
-                )
-            except (LiteServerError, TimeoutError):
-                pass  # no new block in that time: error 652, or an answer that comes later than we wait
-            except (
-                Exception
-            ) as error:  # whatever else: the balancer sees that this task ended, and reconnects
-                _LOG.debug("following %s ended: %s", self.server.host, error)
-                return
-            if self.newest.seqno <= before:
-                await asyncio.sleep(0.1)  # a server that answers at once and never moves
-
-    def _saw(self, answer: Answer) -> None:
-        self.newest = BlockId.from_tl(answer.get("last"))
-        self.last_mc_block = self.newest
-        self._on_change()
-
-
-class _Balancer(LiteBalancer):  # type: ignore[misc]
-    """pytoniq's balancer, which connects and reconnects; who is asked is the pool's business."""
-
-    @staticmethod
-    async def check_archive(peer: _Client) -> bool:
-        return False  # the library asks for random old blocks, and nothing here depends on the answer
-
-
 @dataclass
 class _Server:
     config: Liteserver
-    client: _Client
+    client: FollowingClient
     gate: asyncio.Semaphore
     bucket: TokenBucket | None
     latency: float = 0.0
@@ -220,7 +104,7 @@ class LiteserverPool:
         self._chance = chance or random.Random()  # noqa: S311  # which servers share the load is no secret
         self._starting = asyncio.Lock()
         self._servers: list[_Server] = []
-        self._balancer: _Balancer | None = None
+        self._balancer: ReconnectingBalancer | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._closed = False
 
@@ -341,7 +225,7 @@ class LiteserverPool:
             if len(chosen) > self.limits.servers:
                 chosen = self._chance.sample(chosen, self.limits.servers)
             self._servers = [self._server(server) for server in chosen]
-            balancer = _Balancer([server.client for server in self._servers])
+            balancer = ReconnectingBalancer([server.client for server in self._servers])
             await balancer.start_up()
             self._balancer = balancer
 
@@ -351,7 +235,7 @@ class LiteserverPool:
         rate = None if config.is_local else limits.requests_per_s
         return _Server(
             config,
-            _Client(config, limits, self._changed),
+            FollowingClient(config, limits, self._changed),
             asyncio.Semaphore(limits.concurrency),
             None if rate is None else TokenBucket(rate, limits.burst),
         )

@@ -11,7 +11,7 @@ from typing import Any
 from cocoon_sdk.chain.liteserver import LiteserverChain
 from cocoon_sdk.chain.liteserver_blocks import Trust
 from cocoon_sdk.chain.liteserver_config import LiteserverConfig
-from cocoon_sdk.chain.liteserver_pool import PoolLimits
+from cocoon_sdk.chain.liteserver_limits import PoolLimits
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.sandbox import Actor, Blockchain, SandboxChain
 from cocoon_sdk.sandbox.blockchain import DEFAULT_NOW

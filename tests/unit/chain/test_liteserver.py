@@ -12,7 +12,7 @@ from pytoniq_core import Address, Cell, begin_cell
 from cocoon_sdk.chain.base import AccountStatus, Chain
 from cocoon_sdk.chain.liteserver import LiteserverChain, method_id
 from cocoon_sdk.chain.liteserver_blocks import Trust
-from cocoon_sdk.chain.liteserver_pool import PoolLimits
+from cocoon_sdk.chain.liteserver_limits import PoolLimits
 from cocoon_sdk.errors import (
     AccountNotFoundError,
     ChainStaleError,

@@ -17,7 +17,8 @@ from cocoon_sdk.chain.boc import decode_boc, encode_boc
 from cocoon_sdk.chain.liteserver import LiteserverChain
 from cocoon_sdk.chain.liteserver_blocks import Trust
 from cocoon_sdk.chain.liteserver_config import Liteserver, LiteserverConfig
-from cocoon_sdk.chain.liteserver_pool import PoolLimits, ServersDisagreeError, TokenBucket
+from cocoon_sdk.chain.liteserver_limits import PoolLimits, TokenBucket
+from cocoon_sdk.chain.liteserver_pool import ServersDisagreeError
 from cocoon_sdk.chain.proofs import BlockId, ProofError
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.errors import ChainError, ChainTimeoutError, ChainUnavailableError, ConfigError
