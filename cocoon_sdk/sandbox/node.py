@@ -45,11 +45,11 @@ _T = TypeVar("_T")
 class Node:
     """A chain that seals blocks. Use it with `async with`; leaving ends its clock and closes its vault.
 
-    `clock` makes the chain's time follow it, with an empty block every `idle_s` seconds, and more rarely after
-    a while without transactions; without a clock, time stands still until `warp`. `block_time_s` makes a block every so many seconds, with what was sent in
-    between; without it whatever is sent is sealed at once, and sends that arrive together share a block.
-    `vault` keeps the chain across restarts: when it holds one already, that is continued, and `blockchain`
-    must not be given.
+    `clock` makes the chain's time follow it, with an empty block every `idle_s` seconds, and more rarely
+    after a while without transactions; without a clock, time stands still until `warp`. `block_time_s` makes
+    a block every so many seconds, with what was sent in between; without it whatever is sent is sealed at
+    once, and sends that arrive together share a block. `vault` keeps the chain across restarts: when it holds
+    one already, that is continued, and `blockchain` must not be given.
     """
 
     def __init__(
