@@ -81,11 +81,10 @@ def test_no_signed_external_can_be_reshaped(world: World, client: Client, worker
     data = begin_cell().store_bytes(b"\x00" * 120).end_cell()
     number, _ = client.open(world.suite.directed_terms(worker))
     target = worker.target(client, number)
-    work = m.SubmitWork(target=target, result_hash=1)
     signature = worker.sign_result(client, number, 1)
     cases: dict[str, tuple[Client | Worker, Action]] = {
         "open": (client, signing.open_job(2, world.suite.directed_terms(worker).to_cell(), data)),
-        "submit": (worker, signing.submit(number, Nano.ton(1), work, data)),
+        "submit": (worker, signing.submit(number, Nano.ton(1), target, hash_of("result"), data)),
         "announce": (worker, signing.announce(world.suite.model_id, hash_of("info"), data)),
         "accept signed": (client, signing.accept_signed(number, Nano(1), hash_of("result"), signature)),
     }
@@ -186,8 +185,8 @@ def test_operators_external_cannot_throw_after_it_was_accepted(
         good = signing.claim(number, worker.target(client, number))
         short = Action(good.bits, (truncated(good.refs[0], 8),))
     else:
-        work = m.SubmitWork(target=worker.target(client, directed), result_hash=1)
-        good = signing.submit(directed, Nano.ton(1), work)
+        target = worker.target(client, directed)
+        good = signing.submit(directed, Nano.ton(1), target, hash_of("result"))
         short = Action(good.bits, (truncated(good.refs[0], 8),))
     external = worker.external(short)
     seqno = worker.get_state().seqno

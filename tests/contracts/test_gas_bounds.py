@@ -15,7 +15,7 @@ from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.types import Nano
 from tests.contracts.test_full_tables import claim_all, fill
 from tests.helpers.audit import World
-from tests.helpers.suite import GAS, Client, Suite, Worker
+from tests.helpers.suite import GAS, Suite
 
 NANO_PER_GAS = 400
 WASTE = 2.3
@@ -38,11 +38,6 @@ class Measured:
         return transactions
 
 
-def work_for(worker: Worker, client: Client, number: int) -> m.SubmitWork:
-    """A submission in a lock of its own."""
-    return m.SubmitWork(target=dataclasses.replace(worker.target(client, number), lock=0), result_hash=1)
-
-
 @pytest.fixture(scope="module")
 def measured() -> Measured:
     """Drive a stake with 255 locks and an escrow with 128 jobs through all that the constants cover."""
@@ -63,7 +58,8 @@ def measured() -> Measured:
     late_claim = worker.target(first, 1)
     seen.see(worker.act(signing.claim(1, dataclasses.replace(late_claim, lock=0))))
     seen.see(worker.act(signing.claim(1, late_claim)))
-    seen.see(worker.act(signing.submit(directed, Nano.ton("0.05"), work_for(worker, first, directed))))
+    fresh = dataclasses.replace(worker.target(first, directed), lock=0)
+    seen.see(worker.submit(first, directed, Nano.ton("0.05"), target=fresh))
     assert worker.get_state().locks == c.MAX_LOCKS
     assert first.get_state().jobs == c.MAX_JOBS
     seen.see(late.act(signing.claim(5, late.target(first, 5))))

@@ -210,7 +210,7 @@ def test_gone_of_a_premature_message_frees_nothing_of_a_fresh_one(
     def send(lock: int) -> None:
         target = dataclasses.replace(right, lock=lock)
         if directed:
-            worker.act(signing.submit(2, Nano.ton(1), m.SubmitWork(target=target, result_hash=1)))
+            worker.act(signing.submit(2, Nano.ton(1), target, hash_of("result")))
         else:
             worker.act(signing.claim(2, target))
 
@@ -402,7 +402,7 @@ def test_lock_for_an_escrow_that_is_not_ready_comes_back(
         action = (
             signing.claim(1, target)
             if step == "claim"
-            else signing.submit(1, Nano.ton(1), m.SubmitWork(target=target, result_hash=1))
+            else signing.submit(1, Nano.ton(1), target, hash_of("result"))
         )
         worker.act(action)
         assert worker.get_state().locked == COLLATERAL

@@ -5,8 +5,11 @@ When one is closed, its test moves to the closed holes.
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from cocoon_sdk.errors import ExternalRejectedError
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.sandbox import Actor
@@ -17,14 +20,54 @@ from tests.helpers.suite import GAS, Client, Worker, hash_of
 
 SMALL = Nano.ton("0.001")
 OLD = 2**31 + 5
-# MEDIUM. Numbers have 32 bits, and a lock's path has as many forks as its number has bits in which some live lock
-# differs first: a stake that has made 2^k locks can have k forks, with k + 1 of them alive. GasStakeCredit holds up
-# to 10 forks (a thousand locks made), GasStakeSlash up to 17, what really is attached up to 20 (slash) and 22 (reward):
-# behind it the outcome runs out of gas and is neither credited nor kept. A worker with a million locks behind it (or
-# that makes them, for less than 0.01 TON each) and twenty kept alive cannot be slashed.
-# A way out: make the key a slot of 8 bits, which the operator names and which must be free, and keep the 32-bit
-# number in the leaf: at most 8 forks, for ever, and cheaper. Or let the constants cover 32 forks: 13,324 + 32 x 625
-# gas for a slash, 4,518 + 32 x 625 for a reward.
+
+
+def test_stranger_cannot_destroy_a_stake_with_a_reward_for_no_lock(
+    world: World, client: Client, worker: Worker, stranger: Actor
+) -> None:
+    """CRITICAL (since 217ecd0). `storeSlice(data.loadBits(80)).storeMaybeRef(data.loadMaybeRef())` reads
+    the table's bit before the 80 bits in front of it: a Reward with lock 0 writes a stake with locks back
+    shifted by a bit. No getter and no message reads it any more; stake and earnings are lost. Anybody can
+    do that for 0.02 TON, and every verdict of pay and slash does. (The same words in two statements read in
+    the right order.)
+    """
+    number, _ = client.open(world.suite.open_terms())
+    worker.claim(client, number)
+    held = locks(worker)
+    body = m.Reward(id=1, collateral=0, amount=1, fee=0, lock=0, unused=False)
+    stranger.send(worker.address, GAS, body.to_cell())
+    assert locks(worker) == held
+
+
+def test_external_of_a_stake_cannot_throw_after_it_was_accepted(
+    world: World, client: Client, worker: Worker
+) -> None:
+    """HIGH (since 217ecd0). `claim` compares the lock's escrow after `lockMore` has accepted: it throws
+    there, the seqno stays, and anybody repeats the external until it is 255 seconds old. Whoever has the
+    operator key (or makes the operator's software name a wrong lock) burns the owner's stake as gas, with
+    no limit.
+    """
+    other = world.client("other")
+    other.open(world.suite.open_terms())
+    worker.claim(other, 1)
+    client.open(world.suite.open_terms())
+    target = dataclasses.replace(worker.target(client, 1), lock=1)
+    external, before = worker.external(signing.claim(1, target)), worker.get_state()
+    for _ in range(3):
+        with pytest.raises(ExternalRejectedError):
+            world.chain.send_external(external)
+    assert worker.get_state() == before
+
+
+# MEDIUM. Numbers have 32 bits, and a lock's path has as many forks as its number has bits in which some
+# live lock differs first: a stake that has made 2^k locks can have k forks, with k + 1 of them alive.
+# GasStakeCredit holds up to 10 forks (a thousand locks made), GasStakeSlash up to 17, what really is
+# attached up to 20 (slash) and 22 (reward): behind it the outcome runs out of gas and is neither credited
+# nor kept. A worker with a million locks behind it (or that makes them, for less than 0.01 TON each) and
+# twenty kept alive cannot be slashed.
+# A way out: make the key a slot of 8 bits, which the operator names and which must be free, and keep the
+# 32-bit number in the leaf: at most 8 forks, for ever, and cheaper. Or let the constants cover 32 forks:
+# 13,324 + 32 x 625 gas for a slash, 4,518 + 32 x 625 for a reward.
 
 
 def deep_lock(world: World, client: Client, worker: Worker) -> None:
