@@ -1646,10 +1646,10 @@ class Book(Struct):
 class EscrowAuth(Struct):
     """What only the owner and the registry change.
 
-    escrow_auth$_ domain:uint256 hot_key:uint256 daily_limit:uint64 fee_bps:uint16 announce_fee:uint64
-    max_phases:uint32 dispute_bond:uint64 min_window:uint24 max_window:uint24 min_collateral:uint64
-    collateral_bps:uint24 batch_collateral_bps:uint24 epoch:uint32 params:(Maybe ^Cell) allowed:(Maybe
-    ^Cell) peers:(Maybe ^Cell) = EscrowAuth;
+    escrow_auth$_ domain:uint256 hot_key:uint256 daily_limit:uint64 params:(Maybe ^Cell) allowed:(Maybe
+    ^Cell) fee_bps:uint16 announce_fee:uint64 max_phases:uint32 dispute_bond:uint64 min_window:uint24
+    max_window:uint24 min_collateral:uint64 collateral_bps:uint24 batch_collateral_bps:uint24
+    epoch:uint32 peers:(Maybe ^Cell) = EscrowAuth;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1657,6 +1657,8 @@ class EscrowAuth(Struct):
             ("domain", uint(256)),
             ("hot_key", uint(256)),
             ("daily_limit", uint(64)),
+            ("params", MaybeCodec(CELL)),
+            ("allowed", MaybeCodec(CELL)),
             ("fee_bps", uint(16)),
             ("announce_fee", uint(64)),
             ("max_phases", uint(32)),
@@ -1667,8 +1669,6 @@ class EscrowAuth(Struct):
             ("collateral_bps", uint(24)),
             ("batch_collateral_bps", uint(24)),
             ("epoch", uint(32)),
-            ("params", MaybeCodec(CELL)),
-            ("allowed", MaybeCodec(CELL)),
             ("peers", MaybeCodec(CELL)),
         ),
     )
@@ -1676,6 +1676,9 @@ class EscrowAuth(Struct):
     """Of externals; 0 while pending."""
     hot_key: int
     daily_limit: int
+    params: Cell | None
+    """Null while pending."""
+    allowed: Cell | None
     fee_bps: int
     announce_fee: int
     max_phases: int
@@ -1687,9 +1690,6 @@ class EscrowAuth(Struct):
     batch_collateral_bps: int
     epoch: int
     """When the account became active."""
-    params: Cell | None
-    """Null while pending."""
-    allowed: Cell | None
     peers: Cell | None
     """Codes of worker stakes that the owner deals with; the last reference."""
 
