@@ -164,8 +164,8 @@ async def _worker(
     escrow = found.state.address
     async for transaction in walk(chain, worker, after_lt=opened_lt, limit=MAX_WORKER_WALK):
         actions = actions_of(transaction, AccountKind.STAKE)
-        lock = story.locks.get(worker.hash_part, 0)
-        mine = [(action, code) for action, code in actions if _is_about(action, found, story.job_id, lock)]
+        locks = {lock for account, lock in story.locks if account == worker.hash_part}
+        mine = [(action, code) for action, code in actions if _is_about(action, found, story.job_id, locks)]
         facts += [_skipped(transaction, action, code) for action, code in mine[::-1] if code is not None]
         if mine or _touches(transaction, escrow, story.job_id):
             fees += transaction.total_fees + transaction.forward_fees
@@ -173,19 +173,22 @@ async def _worker(
     return _WorkerSide(tuple(facts[::-1]), fees, shared)
 
 
-def _is_about(action: SignedAction, found: Recognised, job_id: int, lock: int) -> bool:
-    """Tell whether an operator's action names this job; one on a claim names the lock of that claim."""
-    if isinstance(action, SubmitClaimedAction):
-        return action.job_id == job_id and action.lock == lock
-    if isinstance(action, FinalizeAction):
-        return action.job_id == job_id and action.escrow == found.state.address
-    if not isinstance(action, ClaimAction | SubmitAction) or found.identity is None:
+def _is_about(action: SignedAction, found: Recognised, job_id: int, locks: set[int]) -> bool:
+    """Tell whether an operator's action names this job.
+
+    It names the escrow by its address, by what that derives from, or by one of the stake's `locks` for it.
+    """
+    if getattr(action, "job_id", None) != job_id or found.identity is None:
         return False
-    target = action.target if isinstance(action, ClaimAction) else action.work
-    if isinstance(target, m.SubmitMore):
-        return action.job_id == job_id and target.lock == lock
-    same_owner = account_address(target.escrow_owner) == found.identity.owner
-    return action.job_id == job_id and same_owner and target.escrow_index == found.identity.index
+    match action:
+        case FinalizeAction(escrow=address):
+            return bool(address == found.state.address)
+        case SubmitClaimedAction(lock=lock) | SubmitAction(work=m.SubmitMore(lock=lock)):
+            return lock in locks
+        case ClaimAction(target=named) | SubmitAction(work=m.SubmitWork() as named):
+            same_owner = account_address(named.escrow_owner) == found.identity.owner
+            return bool(same_owner and named.escrow_index == found.identity.index)
+    return False
 
 
 def _touches(transaction: DecodedTransaction, escrow: Address, job_id: int) -> bool:

@@ -5,6 +5,7 @@ Owns the escrow's checks seen from the outside, in the contract's order. Must no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +14,7 @@ from pytoniq_core import Address, Cell
 from cocoon_sdk.data.location import InlineData, LocationRefusedError, decode_data
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.explain.job_facts import JobStatus, OutcomeKind, PayloadPlace, Refusal
-from cocoon_sdk.history import ChainMessage
+from cocoon_sdk.history import ChainMessage, DecodedTransaction
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.types import Nano
@@ -144,3 +145,14 @@ def bounced_amount(message: ChainMessage) -> Nano:
         return Nano(0)
     amount = Nano(bits.skip_bits(skipped).load_uint(53))
     return min(amount, message.value) if message.op == m.Reward.OPCODE else amount
+
+
+def locks_named(transaction: DecodedTransaction) -> Iterator[tuple[bytes, int]]:
+    """Yield the locks of workers' stakes, by account and number, that a transaction of an escrow names."""
+    incoming = transaction.in_message
+    sides = [] if incoming is None else [(incoming.src, incoming.content)]
+    sides += [(message.dst, message.content) for message in transaction.out_messages]
+    for worker, content in sides:
+        lock = getattr(content, "lock", 0)
+        if worker is not None and lock:
+            yield worker.hash_part, lock

@@ -42,6 +42,7 @@ from cocoon_sdk.explain.job_rules import (
     Position,
     Rules,
     bounced_amount,
+    locks_named,
     payload_place,
     why_ignored,
     why_refused,
@@ -74,8 +75,8 @@ class JobStory:
         self.terms: m.JobTerms | None = None
         self.worker: Address | None = None
         self.workers: dict[bytes, Address] = {}
-        self.locks: dict[bytes, int] = {}
-        """Of claims, by the account of the worker's stake."""
+        self.locks: set[tuple[bytes, int]] = set()
+        """Those for this escrow that were seen: account of the worker's stake, and number."""
         self.deadline = 0
         self.amount = Nano(0)
         self.shared = False
@@ -85,6 +86,7 @@ class JobStory:
         """Add what one transaction of the escrow did to the job."""
         before = len(self.facts)
         incoming = transaction.in_message
+        self.locks |= set(locks_named(transaction))
         if incoming is None:
             return
         if incoming.kind is MessageKind.EXTERNAL_IN:
@@ -210,7 +212,6 @@ class JobStory:
             return
         self.status, self.worker = JobStatus.CLAIMED, message.src
         self._met(message.src)
-        self.locks[message.src.hash_part] = message.content.lock
         self.deadline = step.transaction.now + (self.terms.work_period if self.terms else 0)
         self.facts.append(
             JobClaimed(

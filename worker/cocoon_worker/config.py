@@ -189,7 +189,7 @@ class Policy(_Section):
     """Longest time from sending a message to its effect at the escrow."""
     safety_s: Annotated[int, Field(ge=0, le=3600)] = 30
     """Added to every estimate before a deadline."""
-    message_validity_s: Annotated[int, Field(ge=30, le=290)] = 120
+    message_validity_s: Annotated[int, Field(ge=30, le=240)] = 120
     resend_s: Annotated[int, Field(ge=1, le=120)] = 10
     engine_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     send_attempts: Annotated[int, Field(ge=1, le=50)] = 8

@@ -156,7 +156,9 @@ def _accepted(transaction: DecodedTransaction, message: ChainMessage) -> Externa
     skipped = {skip.position: skip.exit_code for skip in transaction.skipped}
     # Messages leave in the order of the actions that sent them.
     locks = tuple(
-        each.content.lock for each in transaction.out_messages if isinstance(each.content, m.Claim | m.Submit)
+        each.content.lock if each.content.collateral else 0
+        for each in transaction.out_messages
+        if isinstance(each.content, m.Claim | m.Submit)
     )
     return ExternalAccepted(bytes(message.body.hash), external.seqno, skipped, locks)
 

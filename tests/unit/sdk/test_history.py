@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -88,17 +90,22 @@ def test_reader_can_decode_every_action_of_an_escrow() -> None:
 
 
 def test_reader_can_decode_every_action_of_a_stake() -> None:
+    named: dict[str, Any] = {"collateral": 9, "job_hash": 77, "result_hash": int.from_bytes(RESULT, "big")}
     actions = (
         signing.claim(1, TARGET),
-        signing.submit(2, Nano(6), TARGET, hash_of("r")),
-        signing.submit_claimed(3, 5, Nano(7), hash_of("r")),
+        signing.submit(2, Nano(6), TARGET, RESULT),
+        signing.submit(2, Nano(6), replace(TARGET, lock=0), RESULT),
+        signing.submit_claimed(3, 5, Nano(7), RESULT),
         signing.announce(hash_of("model"), hash_of("info")),
         signing.finalize(4, DOMAIN.contract),
     )
     decoded = decode_external(body_of(*actions), AccountKind.STAKE)
     assert decoded.actions == (
         ClaimAction(1, TARGET),
-        SubmitAction(2, Nano(6), work, None),
+        SubmitAction(2, Nano(6), m.SubmitMore(lock=4, **named), None),
+        SubmitAction(
+            2, Nano(6), m.SubmitWork(escrow_owner=5, escrow_index=0, previous_code=False, **named), None
+        ),
         SubmitClaimedAction(3, 5, Nano(7), RESULT, None),
         AnnounceAction(Hash(hash_of("model")), Hash(hash_of("info")), None),
         FinalizeAction(4, DOMAIN.contract),
