@@ -17,6 +17,7 @@ from cocoon_sdk.history import payload_of
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.job_states import JobState
 from cocoon_sdk.sandbox import Blockchain, SandboxChain
+from cocoon_sdk.sandbox.liteserver.server import LiteServer
 from cocoon_sdk.sandbox.node import Node
 from cocoon_sdk.sandbox.toncenter import ToncenterServer
 from cocoon_sdk.types import Nano
@@ -168,12 +169,16 @@ async def test_client_cannot_use_a_worker_under_other_parameters(town: Town) -> 
     assert (await cocoon.jobs.create(model=MODEL_NAME, messages=chat())).id == 1
 
 
-async def test_client_can_do_everything_over_http(blockchain: Blockchain) -> None:
-    async with Node(blockchain) as node, ToncenterServer(node) as server:
+@pytest.mark.parametrize("way", ["an HTTP API", "liteservers in a file"])
+async def test_client_can_do_everything_by_the_name_of_its_endpoint(
+    blockchain: Blockchain, tmp_path: Path, way: str
+) -> None:
+    async with Node(blockchain) as node, ToncenterServer(node) as api, LiteServer(node) as liteserver:
+        liteserver.write_global_config(tmp_path / "global.config.json")
         town = Town(blockchain, SandboxChain(blockchain))
         worker = town.worker()
         cocoon = AsyncCocoon.connect(
-            f"{server.url}/api/v2",
+            f"{api.url}/api/v2" if way == "an HTTP API" else str(tmp_path / "global.config.json"),
             town.suite.network.registry,
             key_of("client"),
             owner=lambda chain: SignerWallet(chain, town.chain.actor("client", Nano.ton(10_000))),
