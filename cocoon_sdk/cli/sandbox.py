@@ -71,6 +71,10 @@ def up(
 
         if ephemeral and folder is not None:
             raise ConfigError("--ephemeral and --folder exclude each other")
+        if still and suite:
+            raise ConfigError(
+                "--still needs --no-suite", why="Cocoon's clients and workers do not act on old blocks"
+            )
         amount = parse_amount(funds)
         options = UpOptions(
             folder=ephemeral_folder() if ephemeral else own_folder(folder),

@@ -49,7 +49,7 @@ def names_of(document: dict[str, Any]) -> Names:
         ops = {
             int(kind["header"]): _name(kind["name"])
             for kind in document["types"]
-            if kind.get("header") is not None
+            if kind["header"] is not None
         }
         errors = {int(code): _name(error["message"]) for code, error in document.get("errors", {}).items()}
     else:

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cocoon_sdk.errors import ChainError, ConfigError
+from cocoon_sdk.errors import ChainError, ConfigError, MalformedError
 
 if TYPE_CHECKING:
     from pytoniq_core import Address, Cell
 
-    from cocoon_sdk.chain.base import Chain
     from cocoon_sdk.cli.session import Session
     from cocoon_sdk.sandbox.control import ControlClient
     from cocoon_sdk.sandbox.storage.account_set import AccountSet
@@ -83,19 +82,29 @@ async def from_chain(session: Session, source: str, texts: Sequence[str]) -> Sav
     saved, absent = await save_accounts(chain, parse_addresses(texts), source)
     missing = saved.missing_libraries()
     if missing:
-        saved = replace(saved, libraries=await _libraries(chain, missing))
+        saved = replace(saved, libraries=await _libraries(source, missing))
     return Saved(saved, [address.to_str(is_user_friendly=False) for address in absent])
 
 
-async def _libraries(chain: Chain, hashes: set[bytes]) -> tuple[Cell, ...]:
-    """Fetch libraries where the adapter can; what it cannot is reported as missing, not an error."""
-    fetch = getattr(chain, "libraries", None)
-    if fetch is None:
+async def _libraries(source: str, hashes: set[bytes]) -> tuple[Cell, ...]:
+    """Fetch libraries where the source has a method for it; what is not there is reported, not an error."""
+    from cocoon_sdk.chain.boc import decode_boc_base64
+    from cocoon_sdk.chain.http_transport import JsonRpcTransport, TransportLimits
+    from cocoon_sdk.clock import SystemClock
+
+    if "://" not in source:
         return ()
+    transport = JsonRpcTransport(source, api_key=None, clock=SystemClock(), limits=TransportLimits())
+    found: list[Cell] = []
     try:
-        found = await fetch(sorted(hashes))
-    except ChainError:
-        return ()
+        for wanted in sorted(hashes):
+            answer = await transport.call("getLibraries", {"libraries": [wanted.hex()]})
+            found += [decode_boc_base64(entry["data"]) for entry in answer["result"]]
+    except (ChainError, MalformedError, KeyError, TypeError):
+        return tuple(cell for cell in found if cell.hash in hashes)
+    finally:
+        await transport.close()
+    # A library is named by its hash: whoever gave it, it is the right one or it is not taken.
     return tuple(cell for cell in found if cell.hash in hashes)
 
 

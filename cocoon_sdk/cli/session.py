@@ -96,10 +96,14 @@ class Session:
         from cocoon_sdk.chain.liteserver import LiteserverChain
         from cocoon_sdk.chain.liteserver_blocks import Trust
         from cocoon_sdk.chain.liteserver_config import LiteserverConfig
+        from cocoon_sdk.cli.settings import config_file
 
         settings = self.settings
         config = LiteserverConfig.load(settings.network or "")
-        return LiteserverChain(config, trust=Trust(settings.trust), max_lag_s=settings.max_lag_s)
+        anchor = config_file().with_name(f"proven-{config.init_block.root_hash.hex()[:16]}.json")
+        return LiteserverChain(
+            config, trust=Trust(settings.trust), anchor=anchor, max_lag_s=settings.max_lag_s
+        )
 
     @property
     def network(self) -> Network:

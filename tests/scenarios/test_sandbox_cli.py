@@ -103,6 +103,8 @@ def test_tester_is_told_what_is_wrong(tester: Person) -> None:
     assert tester.reads("faucet", "nowhere", "1", code=1)["error"]["why"] == "address is not an address"
     assert tester.reads("reset", code=1)["error"]["hint"] == "Pass --yes"
     assert tester.reads("logs", "--abi", "/nothing.json", code=1)["error"]["type"] == "ConfigError"
+    assert tester.reads("up", "--still", code=1)["error"]["what"] == "--still needs --no-suite"
+    assert tester.reads("up", "--ephemeral", "--folder", "x", code=1)["error"]["type"] == "ConfigError"
     away = tester.home / "away"
     assert tester.reads("mine", "--folder", str(away), code=1)["error"]["type"] == "NotRunningError"
 

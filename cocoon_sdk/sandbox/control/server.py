@@ -80,10 +80,10 @@ class ControlServer:
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
         app.router.add_post("/{method}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, "127.0.0.1", 0, shutdown_timeout=0.2).start()
+            await web.TCPSite(self._runner, "127.0.0.1", 0).start()
             port = self._runner.addresses[0][1]
             document = {"url": f"http://127.0.0.1:{port}", "secret": self._secret, "pid": os.getpid()}
             write_document(self._folder / CONTROL_FILE, document)
