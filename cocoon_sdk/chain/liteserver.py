@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from pytoniq_core import Address, Cell
@@ -55,9 +56,11 @@ class LiteserverChain:
     """A `Chain` over the liteservers of a configuration: `LiteserverConfig.load("mainnet")`, or a file.
 
     `trust` says why the newest block is believed; under `Trust.AGREED`, `quorum` servers must name the same
-    (2, or 1 where the configuration has only one server). `confirm_getters` has two servers run every
-    get-method. `send_to` servers get each message at once. `max_lag_s` is the oldest newest block that `head`
-    accepts (None: any). Connects at the first call. Raises `ConfigError` for settings that make no sense.
+    (2, or 1 where the configuration has only one server). Under `Trust.PROVEN`, `anchor` is a file that keeps
+    the newest key block proven: without it every start proves all since the configuration's again.
+    `confirm_getters` has two servers run every get-method. `send_to` servers get each message at once.
+    `max_lag_s` is the oldest newest block that `head` accepts (None: any). Connects at the first call. Raises
+    `ConfigError` for settings that make no sense.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class LiteserverChain:
         *,
         trust: Trust = Trust.AGREED,
         quorum: int | None = None,
+        anchor: Path | None = None,
         confirm_getters: bool = True,
         send_to: int = 2,
         clock: Clock | None = None,
@@ -83,7 +87,7 @@ class LiteserverChain:
             )
         self._clock = clock or SystemClock()
         self._pool = LiteserverPool(config, limits=limits, clock=self._clock, chance=chance)
-        self._blocks = LiteserverBlocks(self._pool, trust=trust, quorum=quorum)
+        self._blocks = LiteserverBlocks(self._pool, trust=trust, quorum=quorum, anchor=anchor)
         self._getter_quorum = min(2, count) if confirm_getters else 1
         self._send_to, self._max_lag_s = send_to, max_lag_s
         self._history = HistoryPages(self._page, size=_PAGE, unknown=ServerRefusedError)

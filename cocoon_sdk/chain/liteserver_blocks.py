@@ -7,16 +7,20 @@ against such a block (`proofs`), so this is the only place where a server may be
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from cocoon_sdk.chain.block_links import follow
+from cocoon_sdk.chain.liteserver_anchor import Anchor
 from cocoon_sdk.chain.liteserver_pool import Answer, LiteserverPool
 from cocoon_sdk.chain.proofs import MASTERCHAIN, WHOLE_SHARD, BlockHeader, BlockId, ProofError, header_proof
 from cocoon_sdk.errors import ChainStaleError
 
+_LOG = logging.getLogger(__name__)
 _REMEMBERED: Final = 64
 _MAX_LINKS: Final = 4096
 """Most answers with links that one proof may need: sixteen key blocks each, many years of them."""
@@ -35,13 +39,19 @@ class Trust(StrEnum):
 
 
 class LiteserverBlocks:
-    """The blocks of one pool, under one degree of trust; `quorum` servers must agree under `AGREED`."""
+    """The blocks of one pool, under one degree of trust.
 
-    def __init__(self, pool: LiteserverPool, *, trust: Trust, quorum: int) -> None:
+    Under `AGREED`, `quorum` servers must agree; under `PROVEN`, `anchor` keeps the newest key block.
+    """
+
+    def __init__(
+        self, pool: LiteserverPool, *, trust: Trust, quorum: int, anchor: Path | None = None
+    ) -> None:
         self._pool, self._trust = pool, trust
         self._quorum = quorum if trust is Trust.AGREED else 1
         self._believed: OrderedDict[BlockId, BlockHeader | None] = OrderedDict()
-        self._key_block = pool.config.init_block
+        self._anchor = Anchor(anchor, pool.config.init_block)
+        self._key_block = self._anchor.load()
         self._checking = asyncio.Lock()
         self._seen = 0
 
@@ -116,12 +126,20 @@ class LiteserverBlocks:
             known = self._key_block
             question = {"mode": 1, "known_block": known.to_tl(), "target_block": block.to_tl()}
             reached, key = await self._pool.ask("getBlockProof", question, partial(_follow, known))
-            self._key_block = key
+            if key != known:
+                self._key_block = key
+                self._keep(key)
             if reached == block:
                 return
             if reached.seqno > block.seqno or key == known:
                 break
         raise ProofError(f"block {block}", why="the links from the known key block do not lead to it")
+
+    def _keep(self, block: BlockId) -> None:
+        try:
+            self._anchor.keep(block)
+        except OSError as error:  # the next start proves it again
+            _LOG.warning("the proven key block %s cannot be kept: %s", block, error)
 
     def _remember(self, block: BlockId, found: BlockHeader | None) -> None:
         self._believed[block] = found

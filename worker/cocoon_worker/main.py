@@ -37,7 +37,11 @@ EXIT_FAILED: Final = 1
 def make_chain(config: WorkerConfig) -> Chain:
     """Return the chain adapter that the settings name. Raises `ConfigError`."""
     if config.chain.network is not None:
-        return LiteserverChain(LiteserverConfig.load(config.chain.network), trust=Trust(config.chain.trust))
+        return LiteserverChain(
+            LiteserverConfig.load(config.chain.network),
+            trust=Trust(config.chain.trust),
+            anchor=config.data_dir / "proven-key-block.json",
+        )
     key = config.chain.api_key
     return ToncenterChain(config.chain.url, api_key=None if key is None else key.get_secret_value())
 

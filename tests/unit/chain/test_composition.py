@@ -38,8 +38,10 @@ def test_client_can_connect_to_liteservers_or_an_api(network: str) -> None:
         connect_chain("no such file")
 
 
-def test_worker_can_use_liteservers_when_its_settings_name_them(network: str) -> None:
-    settings = WorkerConfig.model_construct(chain=ChainConfig(network=network, trust="proven"))
+def test_worker_can_use_liteservers_when_its_settings_name_them(network: str, tmp_path: Path) -> None:
+    settings = WorkerConfig.model_construct(
+        chain=ChainConfig(network=network, trust="proven"), data_dir=tmp_path
+    )
     assert repr(make_chain(settings)) == f"LiteserverChain({network})"
     api = WorkerConfig.model_construct(chain=ChainConfig())
     assert isinstance(make_chain(api), ToncenterChain)

@@ -24,6 +24,7 @@ from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.errors import ChainError, ChainTimeoutError, ChainUnavailableError, ConfigError
 from cocoon_sdk.sandbox.actors import Outgoing
 from cocoon_sdk.sandbox.blockchain import DEFAULT_NOW
+from cocoon_sdk.sandbox.liteserver.errors import QueryError
 from cocoon_sdk.types import Nano
 from tests.unit.chain.liteserver_world import Change, World, world
 
@@ -375,6 +376,27 @@ async def test_chain_can_tell_when_a_server_does_not_answer() -> None:
             await other.send(town.alice.request([]))
         assert "may still take effect" in lost.value.hint
         server.answer = honest  # type: ignore[method-assign]
+
+
+async def test_chain_can_follow_blocks_when_the_server_gave_up_waiting_once() -> None:
+    async with world() as town:
+        chain = town.connect(trust=Trust.SERVER)
+        head = await chain.head()
+        handlers = town.servers[0].answers.handlers
+        honest = handlers["getMasterchainInfo"]
+        gave_up = asyncio.Event()
+
+        def give_up(_: Any, asked: Any) -> Any:
+            gave_up.set()
+            raise QueryError("timeout", QueryError.TIMEOUT)
+
+        handlers["getMasterchainInfo"] = give_up
+        await town.node.mine()
+        await gave_up.wait()
+        handlers["getMasterchainInfo"] = honest
+        await town.node.mine()
+        assert (await chain.wait_head(head.seqno + 1, 30)).seqno == head.seqno + 2
+        assert town.servers[0].connections == 1
 
 
 async def test_server_cannot_send_more_than_the_bound() -> None:
