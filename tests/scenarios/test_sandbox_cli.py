@@ -199,3 +199,30 @@ def test_nobody_is_served_when_nothing_runs(tmp_path: Path) -> None:
     error = Person(tmp_path).reads("status", code=1)["error"]
     assert error["type"] == "NotRunningError"
     assert "cocoon sandbox up" in error["hint"]
+
+
+def test_suite_and_its_worker_go_on_after_the_chain_went_back_and_after_a_restart(tmp_path: Path) -> None:
+    """The worker forgets what did not happen, and serves again."""
+    folder = tmp_path / "sandbox"
+
+    def buys(client: dict[str, str]) -> None:
+        tester = Person(tmp_path)
+        env = {**tester.env, "COCOON_CONFIG": client["config"]}
+
+        def types(*arguments: str) -> Any:
+            done = runner.invoke(app, [*arguments, "--json"], env=env)
+            assert done.exit_code == 0, done.output
+            return json.loads(done.stdout)
+
+        types("escrow", "open", "20", "--daily-limit", "20", "--yes")
+        job = ("--model", "echo", "--prompt", "one two", "--max-output-tokens", "9")
+        number = types("job", "create", *job, "--yes")["id"]
+        assert types("job", "accept", str(number), "--wait", "60", "--yes")["state"] == "paid"
+
+    for _ in range(2):
+        with sandbox_up(tmp_path, "--folder", str(folder)) as document:
+            client = document["actors"][0]
+            buys(client)
+            Person(tmp_path).types("reset", "--yes", "--folder", str(folder))
+            buys(client)
+            Person(tmp_path).types("reset", "--yes", "--folder", str(folder))
