@@ -1,13 +1,18 @@
-"""Random lives of one escrow and two workers: whatever they do, money, reserves, locks and seqnos stay right.
+"""Random lives of two escrows and two workers: whatever they do, money, reserves, locks and seqnos stay
+right.
 
-The short run is the same every time. `COCOON_FUZZ_EXAMPLES=2000 pytest tests/contracts/test_machine.py` takes
-new paths and as long as that takes; a failure prints the steps.
+The model of locks is exact: whenever nothing is on its way, each lock holds what the live jobs and the
+undelivered outcomes of its escrow that name it have locked, and there is no other. The short run is the
+same every time. `COCOON_FUZZ_EXAMPLES=2000 pytest tests/contracts/test_machine.py` takes new paths and as
+long as that takes; a failure prints the steps.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,18 +24,22 @@ from pytoniq_core import begin_cell
 from cocoon_sdk.errors import ExternalRejectedError
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.job_states import EntryStatus
 from cocoon_sdk.sandbox import Actor, OutOfOrderError, Snapshot, Transaction
 from cocoon_sdk.sandbox.ledger import Ledger
 from cocoon_sdk.types import Nano
 from tests.helpers.audit import (
     ALL,
+    TOMBSTONE_REWARD,
     World,
     absent,
     check_escrow,
     check_stake,
+    entries,
     extended,
     locks,
     new_world,
+    set_aside,
     tombstones,
     tree,
 )
@@ -38,35 +47,44 @@ from tests.helpers.suite import GAS, Client, Worker, hash_of
 
 EXAMPLES = int(os.environ.get("COCOON_FUZZ_EXAMPLES", "0"))
 RESOLVE_GAS = Nano.ton("0.2")
+NEWEST = -1
+"""A worker's choice of the lock that it made last for that escrow."""
+NEVER_FAIL = {
+    kind.OPCODE for kind in (m.Claim, m.Submit, m.SubmitClaimed, m.Reward, m.Release, m.Slash, m.Gone)
+}
 
 amounts = st.one_of(
-    st.sampled_from([0, 1, 10**6, 10**9, 10**9 + 1, 2**55, 2**56 - 1]), st.integers(0, 3 * 10**9)
+    st.sampled_from([0, 1, 10**6, 10**9, 10**9 + 1, 2**53 - 1, 2**53, 2**56 - 1]), st.integers(0, 3 * 10**9)
 )
 prices = st.one_of(st.sampled_from([1, 10**9, 30 * 10**9]), st.integers(1, 5 * 10**9))
-ids = st.integers(0, 12)
-nonces = st.integers(0, 12)
+picks = st.integers(0, 11)
+"""Mostly one of those that are there: see `Lives.job` and `Lives.lock`."""
+chosen_locks = st.one_of(st.sampled_from([NEWEST, NEWEST, 0]), picks)
 who = st.integers(0, 1)
 jumps = st.sampled_from([1, 599, 600, 3599, 3601, 43_200, 216_001, 3 * 86_400, 40 * 86_400])
 
 
 @cache
-def template() -> tuple[World, Client, Client, list[Worker], Actor, Snapshot]:
+def template() -> tuple[World, list[Client], Client, list[Worker], Actor, Snapshot]:
     """Deploy everything once; each example starts from the snapshot."""
     world = new_world()
-    client, other = world.client("client", deposit=Nano.ton(60)), world.client("other")
+    clients = [world.client(name, deposit=Nano.ton(60)) for name in ("client", "other")]
     workers = [world.worker(f"worker {i}", stake=Nano.ton(40), gas=Nano.ton(1)) for i in range(2)]
     stranger = world.chain.actor("stranger", Nano.ton(100_000))
-    return world, client, other, workers, stranger, world.chain.snapshot()
+    return world, clients, world.client("rival"), workers, stranger, world.chain.snapshot()
 
 
 class Lives(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world, self.client, self.other, self.workers, self.stranger, start = template()
+        self.world, self.clients, self.rival, self.workers, self.stranger, start = template()
         self.chain = self.world.chain
         self.chain.restore(start)
         self.seen_lt = self.chain.lt
-        self.seqnos = [0, 0, 0]
+        self.seqnos = [0] * 4
+        self.released: list[set[int]] = [set(), set()]
+        self.forgotten = [0, 0]
+        """Claims whose lock expired: nobody tells the stake that they are over."""
 
     # -- helpers ---------------------------------------------------------------------------------------
 
@@ -79,106 +97,161 @@ class Lives(RuleBasedStateMachine):
     def send(self, body: Any, to: Client | Worker, value: int = GAS) -> Sequence[Transaction]:
         return self.stranger.send(to.address, value, body.to_cell())
 
-    # -- the client ------------------------------------------------------------------------------------
+    def job(self, client: int, pick: int) -> int:
+        """Return the id of a live job, or one that may be anything."""
+        live = sorted(entries(self.clients[client]))
+        return live[pick % len(live)] if live and pick < 10 else pick - 8
 
-    @initialize(price=prices)
-    def first(self, price: int) -> None:
-        self.client.open(self.world.suite.open_terms(price))
+    def lock(self, worker: int, pick: int) -> int:
+        """Return the number of a live lock, none, or one that may be anything."""
+        live = sorted(locks(self.workers[worker]))
+        return live[pick % len(live)] if live and 2 < pick < 10 else (0, 1, 2**32 - 1)[pick % 3]
+
+    def target(self, worker: int, client: int, number: int, lock: int) -> m.JobTarget | None:
+        if self.clients[client].job(number) is None:
+            return None
+        target = self.workers[worker].target(self.clients[client], number)
+        return target if lock == NEWEST else dataclasses.replace(target, lock=self.lock(worker, lock))
+
+    def entries_naming(self, worker: int) -> Iterator[tuple[int, m.Job]]:
+        """Live jobs of a worker that locked for them, with their escrow."""
+        own = signing.account_id(self.workers[worker].address)
+        for client in self.clients:
+            for job in entries(client).values():
+                if job.worker == own and job.lock:
+                    yield signing.account_id(client.address), job
+
+    # -- the clients -----------------------------------------------------------------------------------
+
+    @initialize(price=prices, lock=st.sampled_from([NEWEST, 0]))
+    def first(self, price: int, lock: int) -> None:
+        """Two jobs of each client, claimed and submitted by one worker, and one that nobody has taken yet."""
+        suite = self.world.suite
+        for client, escrow in enumerate(self.clients):
+            escrow.open(suite.open_terms(price))
+            escrow.open(suite.directed_terms(self.workers[0], price=price))
+            escrow.open(suite.directed_terms(self.workers[1], price=price))
+            self.claim(client, 0, 0, lock)
+            self.submit(client, 1, 0, price, lock, False)
 
     @rule(
+        client=who,
         price=prices,
         directed=st.sampled_from([None, 0, 1]),
         window=st.sampled_from([0, 600, 3600, 86_400, 86_401]),
         spend=st.sampled_from([0, Nano.ton(1), Nano.ton(40)]),
         wrong_id=st.sampled_from([0, 0, 0, 1]),
     )
-    def open(self, price: int, directed: int | None, window: int, spend: int, wrong_id: int) -> None:
+    def open(
+        self, client: int, price: int, directed: int | None, window: int, spend: int, wrong_id: int
+    ) -> None:
         suite = self.world.suite
         terms = (
             suite.open_terms(price, window=window)
             if directed is None
             else suite.directed_terms(self.workers[directed], price=price, window=window)
         )
-        number = self.client.get_state().next_id + wrong_id
-        self.act(self.client, signing.open_job(number, terms.to_cell()), spend=spend)
+        number = self.clients[client].get_state().next_id + wrong_id
+        self.act(self.clients[client], signing.open_job(number, terms.to_cell()), spend=spend)
 
     @rule(
-        number=ids, kind=st.sampled_from([signing.accept_result, signing.dispute_result, signing.cancel_job])
+        client=who,
+        number=picks,
+        kind=st.sampled_from(
+            [signing.accept_result, signing.dispute_result, signing.cancel_job, signing.reclaim_late]
+        ),
     )
-    def step_on(self, number: int, kind: Any) -> None:
-        self.act(self.client, kind(number))
+    def step_on(self, client: int, number: int, kind: Any) -> None:
+        self.act(self.clients[client], kind(self.job(client, number)))
 
-    @rule(number=ids)
-    def reclaim(self, number: int) -> None:
-        self.act(self.client, signing.reclaim_late(number))
-
-    @rule(numbers=st.lists(ids, min_size=1, max_size=8), spend=st.sampled_from([0, Nano.ton(5)]))
-    def batch(self, numbers: list[int], spend: int) -> None:
+    @rule(
+        client=who, numbers=st.lists(picks, min_size=1, max_size=8), spend=st.sampled_from([0, Nano.ton(5)])
+    )
+    def batch(self, client: int, numbers: list[int], spend: int) -> None:
         kinds = [signing.accept_result, signing.dispute_result, signing.cancel_job, signing.reclaim_late]
-        self.act(self.client, *[kinds[n % 4](n) for n in numbers], spend=spend)
+        self.act(self.clients[client], *[kinds[n % 4](self.job(client, n)) for n in numbers], spend=spend)
 
-    @rule(number=ids, worker=who, amount=amounts, genuine=st.booleans())
-    def accept_signed(self, number: int, worker: int, amount: int, genuine: bool) -> None:
-        signature = self.workers[worker].sign_result(self.client, number, amount)
-        result = hash_of("result" if genuine else "another")
-        self.act(self.client, signing.accept_signed(number, Nano(amount), result, signature))
+    @rule(client=who, number=picks, amount=amounts, wrong=st.sampled_from([None, None, "worker", "result"]))
+    def accept_signed(self, client: int, number: int, amount: int, wrong: str | None) -> None:
+        number = self.job(client, number)
+        job = self.clients[client].job(number)
+        first = job is None or job.worker == signing.account_id(self.workers[0].address)
+        worker = self.workers[first is (wrong == "worker")]
+        amount = amount if job is None or wrong else min(amount, job.price)
+        signature = worker.sign_result(self.clients[client], number, amount)
+        result = hash_of("another" if wrong == "result" else "result")
+        self.act(self.clients[client], signing.accept_signed(number, Nano(amount), result, signature))
 
-    @rule(number=ids, leaves=st.integers(1, 30))
+    @rule(number=picks, leaves=st.integers(1, 30))
     def malformed(self, number: int, leaves: int) -> None:
         good = signing.accept_result(number)
-        self.act(self.client, signing.Action(extended(good.bits), (tree(leaves),)), good)
+        self.act(self.clients[0], signing.Action(extended(good.bits), (tree(leaves),)), good)
 
-    @rule(limit=st.sampled_from([0, Nano.ton(1), Nano.ton(1000)]))
-    def limit(self, limit: int) -> None:
-        self.client.from_owner(m.SetEscrowLimits(query_id=0, daily_limit=Nano(limit), allowed=None))
+    @rule(client=who, limit=st.sampled_from([0, Nano.ton(1), Nano.ton(1000)]))
+    def limit(self, client: int, limit: int) -> None:
+        self.clients[client].from_owner(m.SetEscrowLimits(query_id=0, daily_limit=Nano(limit), allowed=None))
 
-    @rule(less=st.sampled_from([0, 1, -1, 10**9, 20 * 10**9]))
-    def withdraw(self, less: int) -> None:
-        amount = max(0, self.client.get_state().free - less)
-        self.client.from_owner(m.Withdraw(query_id=0, amount=Nano(amount)))
+    @rule(client=who, less=st.sampled_from([0, 1, -1, 10**9, 20 * 10**9]))
+    def withdraw(self, client: int, less: int) -> None:
+        amount = max(0, self.clients[client].get_state().free - less)
+        self.clients[client].from_owner(m.Withdraw(query_id=0, amount=Nano(amount)))
 
-    @rule(number=ids)
-    def owner_cancels(self, number: int) -> None:
-        self.client.from_owner(m.CancelJob(query_id=0, id=number))
+    @rule(client=who, number=picks)
+    def owner_cancels(self, client: int, number: int) -> None:
+        self.clients[client].from_owner(m.CancelJob(query_id=0, id=self.job(client, number)))
 
-    @rule()
-    def deposit(self) -> None:
-        self.client.owner.send(self.client.address, Nano.ton(20))
+    @rule(client=who)
+    def deposit(self, client: int) -> None:
+        self.clients[client].owner.send(self.clients[client].address, Nano.ton(20))
 
     # -- the workers -----------------------------------------------------------------------------------
 
-    @rule(number=ids, worker=who)
-    def claim(self, number: int, worker: int) -> None:
-        if self.client.job(number) is not None:
-            action = signing.claim(number, self.workers[worker].target(self.client, number))
-            self.act(self.workers[worker], action, spend=self.workers[worker].work_spend())
+    @rule(client=who, number=picks, worker=who, lock=chosen_locks)
+    def claim(self, client: int, number: int, worker: int, lock: int) -> None:
+        number = self.job(client, number)
+        target = self.target(worker, client, number, lock)
+        if target is not None:
+            self.act(self.workers[worker], signing.claim(number, target))
 
-    @rule(number=ids, worker=who, amount=amounts, bare=st.booleans())
-    def submit(self, number: int, worker: int, amount: int, bare: bool) -> None:
-        if self.client.job(number) is not None:
-            target = self.workers[worker].target(self.client, number)
+    @rule(client=who, number=picks, worker=who, amount=amounts, lock=chosen_locks, bare=st.booleans())
+    def submit(self, client: int, number: int, worker: int, amount: int, lock: int, bare: bool) -> None:
+        number = self.job(client, number)
+        target = self.target(worker, client, number, lock)
+        if target is not None:
             if bare:
-                target = m.JobTarget(
-                    escrow_owner=target.escrow_owner,
-                    escrow_index=0,
-                    previous_code=False,
-                    collateral=Nano(0),
-                    job_hash=target.job_hash,
-                    own_previous_code=False,
-                )
-            work = m.SubmitWork(target=target, result_hash=1)
-            action = signing.submit(number, Nano(amount), work)
-            self.act(self.workers[worker], action, spend=self.workers[worker].work_spend())
+                target = dataclasses.replace(target, collateral=Nano(0))
+            self.act(self.workers[worker], signing.submit(number, Nano(amount), target, hash_of("result")))
 
-    @rule(nonce=nonces, worker=who, amount=amounts)
-    def submit_claimed(self, nonce: int, worker: int, amount: int) -> None:
-        action = signing.submit_claimed(nonce, Nano(amount), hash_of("result"))
-        self.act(self.workers[worker], action, spend=self.workers[worker].work_spend())
+    @rule(client=who, numbers=st.lists(picks, min_size=2, max_size=8), worker=who, lock=chosen_locks)
+    def worker_batch(self, client: int, numbers: list[int], worker: int, lock: int) -> None:
+        """Claims and submissions, of the same job more than once, for jobs that are there and that come
+        later.
+        """
+        target = self.target(worker, client, max(entries(self.clients[client]), default=0), lock)
+        if target is None:
+            return
+        made = [
+            signing.claim(self.job(client, number), target)
+            if place % 2
+            else signing.submit_claimed(self.job(client, number), target.lock, Nano.ton(1), hash_of("result"))
+            for place, number in enumerate(numbers)
+        ]
+        self.act(self.workers[worker], *made, spend=Nano.ton("0.2"))
 
-    @rule(worker=who, actions=st.lists(st.tuples(nonces, amounts), min_size=1, max_size=8))
-    def worker_batch(self, worker: int, actions: list[tuple[int, int]]) -> None:
-        made = [signing.submit_claimed(n, Nano(a), hash_of("result")) for n, a in actions]
-        self.act(self.workers[worker], *made, spend=Nano.ton("0.1"))
+    @rule(client=who, number=picks, lock=picks, worker=who, amount=amounts)
+    def submit_claimed(self, client: int, number: int, lock: int, worker: int, amount: int) -> None:
+        number, lock = self.job(client, number), self.lock(worker, lock)
+        action = signing.submit_claimed(number, lock, Nano(amount), hash_of("result"))
+        self.act(self.workers[worker], action)
+
+    @rule(worker=who, client=who)
+    def submit_on_a_claim(self, worker: int, client: int) -> None:
+        own = signing.account_id(self.workers[worker].address)
+        for number, job in entries(self.clients[client]).items():
+            if job.status == EntryStatus.CLAIMED and job.worker == own:
+                action = signing.submit_claimed(number, job.lock, Nano(job.price), hash_of("result"))
+                self.act(self.workers[worker], action)
+                return
 
     @rule(worker=who, bucket=st.integers(0, 2), share=st.sampled_from([1, 2]))
     def worker_withdraws(self, worker: int, bucket: int, share: int) -> None:
@@ -200,53 +273,68 @@ class Lives(RuleBasedStateMachine):
 
     # -- anyone ----------------------------------------------------------------------------------------
 
-    @rule(number=ids, late=st.booleans())
-    def poke(self, number: int, late: bool) -> None:
-        self.send(m.ReclaimLate(id=number) if late else m.Finalize(id=number), self.client)
+    @rule(client=who, number=picks, late=st.booleans())
+    def poke(self, client: int, number: int, late: bool) -> None:
+        number = self.job(client, number)
+        self.send(m.ReclaimLate(id=number) if late else m.Finalize(id=number), self.clients[client])
 
     @rule(
-        number=ids, pay=st.integers(0, 2 * 10**9), slash=st.integers(0, 6 * 10**9), signers=st.integers(2, 5)
+        client=who,
+        number=picks,
+        pay=st.integers(0, 2 * 10**9),
+        slash=st.integers(0, 6 * 10**9),
+        signers=st.integers(2, 5),
     )
-    def resolve(self, number: int, pay: int, slash: int, signers: int) -> None:
-        job = self.client.job(number)
+    def resolve(self, client: int, number: int, pay: int, slash: int, signers: int) -> None:
+        number = self.job(client, number)
+        job = self.clients[client].job(number)
         if job is None:
             return
         worker = next(
             (w for w in self.workers if signing.account_id(w.address) == job.worker), self.workers[0]
         )
-        verdict = self.world.suite.verdict(
-            self.client, worker, number, min(pay, job.amount), min(slash, job.collateral), range(signers)
-        )
-        self.send(verdict, self.client, RESOLVE_GAS)
+        pay, slash = min(pay, job.amount), min(slash, job.collateral)
+        verdict = self.world.suite.verdict(self.clients[client], worker, number, pay, slash, range(signers))
+        self.send(verdict, self.clients[client], RESOLVE_GAS)
 
-    @precondition(lambda self: tombstones(self.client))
+    @precondition(lambda self: any(tombstones(client) for client in self.clients))
     @rule(data=st.data())
     def deliver(self, data: st.DataObject) -> None:
-        number, kind = data.draw(st.sampled_from(sorted(tombstones(self.client))))
-        self.send(m.Deliver(id=number, kind=kind), self.client)
+        client = next(client for client in self.clients if tombstones(client))
+        number, kind = data.draw(st.sampled_from(sorted(tombstones(client))))
+        self.send(m.Deliver(id=number, kind=kind), client)
 
-    @rule(number=ids, nonce=nonces, worker=who, from_other=st.booleans())
-    def forge(self, number: int, nonce: int, worker: int, from_other: bool) -> None:
-        source = self.other.address if from_other else self.stranger.address
+    @rule(lock=picks, collateral=amounts, worker=who, from_rival=st.booleans(), unused=st.booleans())
+    def forge(self, lock: int, collateral: int, worker: int, from_rival: bool, unused: bool) -> None:
+        source = self.rival.address if from_rival else self.stranger.address
+        freed = {"id": 1, "collateral": min(collateral, 2**53 - 1), "lock": self.lock(worker, lock)}
         for body in (
-            m.Slash(id=number, nonce=nonce, amount=10**9, back=10**9),
-            m.Release(id=number, nonce=nonce),
-            m.Gone(id=number, nonce=nonce),
-            m.Reward(id=number, nonce=nonce, amount=2**64 - 1, fee=1),
+            m.Slash(**freed, amount=10**9, back=10**9, unused=unused),
+            m.Release(**freed),
+            m.Gone(**freed, unused=unused),
+            m.Reward(**freed, amount=2**53 - 1, fee=1, unused=unused),
         ):
             before = locks(self.workers[worker])
             self.chain.send_internal(self.workers[worker].address, GAS, body.to_cell(), src=source)
             if not self.chain.held:
                 assert locks(self.workers[worker]) == before
 
-    @rule(nonce=nonces, worker=who)
-    def release_expired(self, nonce: int, worker: int) -> None:
-        self.send(m.ReleaseExpired(nonce=nonce), self.workers[worker])
+    @rule(lock=picks, worker=who)
+    def release_expired(self, lock: int, worker: int) -> None:
+        before, lock = locks(self.workers[worker]), self.lock(worker, lock)
+        claims = sum(
+            job.lock == lock and job.status == EntryStatus.CLAIMED for _, job in self.entries_naming(worker)
+        )
+        self.send(m.ReleaseExpired(lock=lock), self.workers[worker])
+        if lock in before and before[lock].end < self.chain.now:
+            # Even if that message still waits: nothing but a later claim or submission keeps the lock alive.
+            self.released[worker].add(lock)
+            self.forgotten[worker] += claims
 
     @rule(to_worker=st.booleans(), op=st.integers(0, 2**32 - 1))
     def junk(self, to_worker: bool, op: int) -> None:
         body = begin_cell().store_uint(op, 32).store_uint(1, 200).end_cell()
-        self.stranger.send((self.workers[0] if to_worker else self.client).address, GAS, body)
+        self.stranger.send((self.workers[0] if to_worker else self.clients[0]).address, GAS, body)
 
     # -- time and order --------------------------------------------------------------------------------
 
@@ -271,9 +359,9 @@ class Lives(RuleBasedStateMachine):
         self.chain.release()
 
     @precondition(lambda self: self.chain.pending)
-    @rule(worker=who)
-    def release_while_a_worker_is_away(self, worker: int) -> None:
-        account = self.workers[worker].address
+    @rule(away=st.integers(0, 3))
+    def release_while_somebody_is_away(self, away: int) -> None:
+        account = (*self.workers, *self.clients)[away].address
         if any(message.dst == account and not message.bounce for message in self.chain.pending):
             return
         with absent(self.chain, account):
@@ -284,28 +372,55 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def everything_adds_up(self) -> None:
         Ledger.of(self.chain).assert_balanced()
-        check_escrow(self.client)
+        for client in self.clients:
+            check_escrow(client)
         for worker in self.workers:
             check_stake(worker)
 
     @invariant()
-    def no_action_phase_fails(self) -> None:
+    def locks_are_what_jobs_and_undelivered_outcomes_say(self) -> None:
+        if self.chain.pending:
+            return
+        for worker, stake in enumerate(self.workers):
+            expected: Counter[tuple[int, int]] = Counter()
+            claims = self.forgotten[worker]
+            for escrow, job in self.entries_naming(worker):
+                expected[escrow, job.lock] += int(job.collateral)
+                claims += job.status == EntryStatus.CLAIMED
+            for client in self.clients:
+                for (_, kind), one in tombstones(client).items():
+                    if one.worker == signing.account_id(stake.address) and one.lock:
+                        expected[signing.account_id(client.address), one.lock] += int(one.collateral)
+                        claims += one.unused
+                        assert kind == TOMBSTONE_REWARD or one.collateral > 0
+            held = locks(stake)
+            found = {(lock.escrow, number): int(lock.collateral) for number, lock in held.items()}
+            gone = self.released[worker] - set(held)
+            assert found == {key: value for key, value in expected.items() if key[1] not in gone}
+            assert 0 <= set_aside(stake) <= claims
+
+    @invariant()
+    def nothing_fails_that_must_not(self) -> None:
+        suite = {account.address for account in (*self.workers, *self.clients)}
         for transaction in self.chain.transactions(limit=ALL, after_lt=self.seen_lt):
             assert transaction.action_result_code in (None, 0), transaction
             if transaction.in_msg.is_external_in:
                 assert transaction.success, transaction
+            if {transaction.address, transaction.in_msg.src} <= suite and transaction.op in NEVER_FAIL:
+                assert transaction.success or transaction.skipped == "no_state", transaction
         self.seen_lt = self.chain.lt
 
     @invariant()
     def seqnos_never_go_back(self) -> None:
-        now = [account.get_state().seqno for account in (self.client, *self.workers)]
+        now = [account.get_state().seqno for account in (*self.clients, *self.workers)]
         assert all(a >= b for a, b in zip(now, self.seqnos, strict=True))
         self.seqnos = now
 
     def teardown(self) -> None:
         self.chain.release()
         self.everything_adds_up()
-        self.no_action_phase_fails()
+        self.locks_are_what_jobs_and_undelivered_outcomes_say()
+        self.nothing_fails_that_must_not()
 
 
 TestLives = Lives.TestCase
