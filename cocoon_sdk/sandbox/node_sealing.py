@@ -15,7 +15,7 @@ from typing import TypeVar
 from cocoon_sdk.clock import Clock
 from cocoon_sdk.errors import ChainUnavailableError, CocoonError
 from cocoon_sdk.sandbox.blockchain import Blockchain
-from cocoon_sdk.sandbox.blocks import BlockProducer, MasterBlock
+from cocoon_sdk.sandbox.blocks import BlockProducer, MasterBlock, SealError
 from cocoon_sdk.sandbox.cells import NativeCell
 from cocoon_sdk.sandbox.errors import EmulationError, MessageLimitError, SandboxError
 from cocoon_sdk.sandbox.node_work import Job, Waiting
@@ -70,6 +70,7 @@ class Sealer:
         self._busy = False
         self._unsealed: list[Transaction] = []
         self._time_passed = False
+        self._last_sealed = self._newest()
         self._flushing: asyncio.Handle | None = None
         self._waiters: dict[asyncio.Future[None], int] = {}
         self._listeners: list[Callable[[MasterBlock], None]] = []
@@ -150,6 +151,7 @@ class Sealer:
                 self._drain()
                 for job in jobs:
                     job.perform(self._blockchain)
+                self._forget_undone()
                 if self._something or force:
                     self._seal()
             except Exception as error:
@@ -166,7 +168,7 @@ class Sealer:
         self.settle()
         self.waiting.drop()
         result = self.guarded(work)
-        self._unsealed, self._time_passed = [], False
+        self._unsealed, self._time_passed, self._last_sealed = [], False, self._newest()
         self._wake()  # clients that follow the chain would wait for a block far ahead now
         return result
 
@@ -230,9 +232,28 @@ class Sealer:
             except EmulationError as error:
                 _log.error("%r was thrown away: %s", self._blockchain.discard(), error)
 
+    def _forget_undone(self) -> None:
+        """Forget transactions that did not stay: somebody tried something out with `Blockchain.isolated`.
+
+        Raises `SealError` when what was sealed did not stay either.
+        """
+        newest = self._blockchain.transactions(limit=len(self._unsealed) + 1)
+        stayed = {id(transaction) for transaction in newest}
+        self._unsealed = [each for each in self._unsealed if id(each) in stayed]
+        if next(iter(newest[len(self._unsealed) :]), None) is not self._last_sealed:
+            raise SealError(
+                "the chain cannot go on",
+                why="the blockchain was brought back without its blocks",
+                hint="use Node.snapshot and Node.restore instead of the blockchain's",
+            )
+
+    def _newest(self) -> Transaction | None:
+        return next(iter(self._blockchain.transactions(limit=1)), None)
+
     def _seal(self) -> None:
         done, self._unsealed, self._time_passed = self._unsealed, [], False
         block = self.producer.seal(done)
+        self._last_sealed = done[-1] if done else self._last_sealed
         self.vault.append(block, self.producer, self.time.offset)
         self._wake(block.seqno)
         for listener in tuple(self._listeners):

@@ -141,6 +141,19 @@ def test_tester_reads_traces_with_names(tester: Person, document: dict[str, Any]
     assert "Hello" in tree
 
 
+def test_tester_can_follow_what_happens_until_ctrl_c(tester: Person, document: dict[str, Any]) -> None:
+    arguments = ("sandbox", "logs", NOBODY, "-f", "--json", "--folder", document["folder"])
+    with cocoon(*arguments, err=subprocess.DEVNULL) as process:
+        try:
+            gift = tester.reads("faucet", NOBODY, "4")["hash"]
+            assert process.stdout is not None
+            assert any(json.loads(line)["message"] == gift for line in iter(process.stdout.readline, ""))
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 128 + signal.SIGINT
+        finally:
+            process.kill()
+
+
 def test_tester_can_save_accounts_and_fork_them(
     tester: Person, document: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from pytoniq_core import Address
 
 from cocoon_sdk.chain.boc import encode_boc_base64
 from cocoon_sdk.errors import CocoonError, MalformedError
-from cocoon_sdk.sandbox.blocks import MasterBlock
+from cocoon_sdk.sandbox.blocks import MasterBlock, TransactionNotFoundError
 from cocoon_sdk.sandbox.cells import address_key
 from cocoon_sdk.sandbox.control.client import CONTROL_FILE
 from cocoon_sdk.sandbox.control.traces import related, whole_trace
@@ -189,16 +189,13 @@ class ControlServer:
 
     async def _trace(self, call: _Call) -> Any:
         """Return everything that belongs to a transaction, named by its hash or that of its message."""
-        wanted = call.hash("hash")
-        newest = self._node.blockchain.transactions(limit=self._node.blockchain.transaction_count or 1)
-        for transaction in newest:
-            if wanted in (transaction.hash, transaction.in_msg.hash):
-                return {"transactions": [_packed(one) for one in whole_trace(transaction, newest[::-1])]}
-        raise BadCallError(
-            f"there is no transaction {wanted.hex()}",
-            why="neither a transaction nor an incoming message has that hash",
-            hint="after a restore, later transactions are gone",
-        )
+        wanted, chain = call.hash("hash"), self._node.blockchain
+        history = chain.transactions(limit=chain.transaction_count or 1)[::-1]
+        try:
+            found = self._node.archive.transaction(wanted)[0]
+        except TransactionNotFoundError:
+            found = _caused_by(wanted, history)
+        return {"transactions": [_packed(one) for one in whole_trace(found, history)]}
 
     async def _accounts(self, call: _Call) -> Any:
         """Return raw states of accounts, and all public libraries, for a saved set."""
@@ -272,6 +269,18 @@ class _Call:
         if len(data) != 32:
             raise BadCallError("the sandbox refuses", why=f"{name} is neither 64 hex digits nor base64")
         return data
+
+
+def _caused_by(message: bytes, history: Sequence[Transaction]) -> Transaction:
+    """Return the newest transaction that a message caused. Raises `BadCallError`."""
+    for transaction in reversed(history):
+        if transaction.in_msg.hash == message:
+            return transaction
+    raise BadCallError(
+        f"there is no transaction {message.hex()}",
+        why="neither a transaction nor an incoming message has that hash",
+        hint="after a restore, later transactions are gone",
+    )
 
 
 def _standard(text: str) -> str:

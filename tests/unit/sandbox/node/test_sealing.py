@@ -73,6 +73,22 @@ async def test_what_is_done_directly_on_the_blockchain_is_sealed_in_the_next_tur
         assert len(node.head.shard_block.transactions) == 1
 
 
+async def test_what_was_only_tried_out_is_not_sealed() -> None:
+    async with Node() as node:
+        node.blockchain.faucet(FAUCET, ONE)
+        with node.blockchain.isolated() as chain:
+            chain.faucet(FAUCET, 5 * ONE)
+        node.blockchain.faucet(FAUCET, ONE)
+        await turns()
+        assert [each.in_msg.value for each in node.head.shard_block.transactions] == [ONE, ONE]
+        before = node.head
+        with node.blockchain.isolated() as chain:
+            chain.faucet(FAUCET, ONE)
+        await turns()
+        assert node.head is before
+        await node.mine()
+
+
 async def test_accounts_and_getters_can_be_asked_at_older_blocks() -> None:
     async with Node() as node:
         start = node.head
@@ -210,10 +226,9 @@ async def test_nobody_can_use_a_node_that_does_not_run() -> None:
 
 async def test_node_takes_nothing_more_after_a_block_that_could_not_be_made() -> None:
     async with Node() as node:
-        node.blockchain.faucet(FAUCET, ONE)
         snapshot = node.blockchain.snapshot()
-        await turns()
         node.blockchain.faucet(FAUCET, ONE)
+        await turns()
         node.blockchain.restore(snapshot)  # behind the node's back
         node.blockchain.warp(1)
         await turns()
