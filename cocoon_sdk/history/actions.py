@@ -18,7 +18,14 @@ from cocoon_sdk.crypto.keys import SIGNATURE_BYTES
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol.abi_cells import Reader
-from cocoon_sdk.protocol.messages import JobTarget, JobTerms, SignedResult, SubmitMore, SubmitWork
+from cocoon_sdk.protocol.messages import (
+    JobTarget,
+    JobTerms,
+    SignedResult,
+    SubmitInstant,
+    SubmitMore,
+    SubmitWork,
+)
 from cocoon_sdk.types import Hash, Nano
 
 
@@ -97,7 +104,7 @@ class SubmitAction:
 
     job_id: int
     amount: Nano
-    work: SubmitWork | SubmitMore
+    work: SubmitWork | SubmitMore | SubmitInstant
     data: Cell | None = field(repr=False)
 
     @property
@@ -253,6 +260,11 @@ def _submit_more(source: Reader) -> SubmitAction:
     return SubmitAction(job_id, amount, SubmitMore.read(Reader.of_cell(source.ref())), _data(source))
 
 
+def _submit_instant(source: Reader) -> SubmitAction:
+    job_id, amount = source.uint(32), Nano(source.uint(56))
+    return SubmitAction(job_id, amount, SubmitInstant.read(Reader.of_cell(source.ref())), _data(source))
+
+
 def _submit_claimed(source: Reader) -> SubmitClaimedAction:
     job_id, lock, amount = source.uint(32), source.uint(32), Nano(source.uint(56))
     (result_hash,) = _hashes(source.ref(), 1)
@@ -288,6 +300,7 @@ def _hash(value: int) -> Hash:
 _ESCROW: Final[dict[int, Callable[[Reader], EscrowAction]]] = {
     c.ACTION_OPEN_JOB: _open_job,
     c.ACTION_POST_JOB: _open_job,
+    c.ACTION_OPEN_INSTANT: _open_job,
     c.ACTION_ACCEPT_RESULT: lambda source: AcceptResultAction(source.uint(32)),
     c.ACTION_ACCEPT_SIGNED: _accept_signed,
     c.ACTION_DISPUTE_RESULT: lambda source: DisputeResultAction(source.uint(32)),
@@ -298,6 +311,7 @@ _STAKE: Final[dict[int, Callable[[Reader], StakeAction]]] = {
     c.ACTION_CLAIM: _claim,
     c.ACTION_SUBMIT: _submit,
     c.ACTION_SUBMIT_MORE: _submit_more,
+    c.ACTION_SUBMIT_INSTANT: _submit_instant,
     c.ACTION_SUBMIT_CLAIMED: _submit_claimed,
     c.ACTION_ANNOUNCE: _announce,
     c.ACTION_FINALIZE: _finalize,

@@ -7,6 +7,7 @@ from typing import Final
 
 MAX_JOBS: Final = 128
 MAX_LOCKS: Final = 255
+"""Slots for locks of a stake."""
 MAX_ACTIONS: Final = 8
 MAX_PARAMS_CELLS: Final = 40
 """Parameters with nine arbiters have 26 cells; what hangs beside them could not be sent to any
@@ -86,6 +87,8 @@ ACTION_RECLAIM_LATE: Final = 6
 """Client: take a job back whose claimer is late."""
 ACTION_POST_JOB: Final = 7
 """Client: open a job that any worker may claim."""
+ACTION_OPEN_INSTANT: Final = 8
+"""Client: open a job for one worker with window 0, which is paid when it is submitted."""
 ACTION_CLAIM: Final = 1
 """Worker: claim a job."""
 ACTION_SUBMIT: Final = 2
@@ -98,3 +101,5 @@ ACTION_FINALIZE: Final = 5
 """Worker: ask an escrow to pay after the window."""
 ACTION_SUBMIT_MORE: Final = 6
 """Worker: submit without a claim, in a lock that it has for that escrow."""
+ACTION_SUBMIT_INSTANT: Final = 7
+"""Worker: submit for window 0."""

@@ -72,12 +72,13 @@ class ExitCode(IntEnum):
     TIMELOCK = 1102
     NOT_PENDING_OWNER = 1103
     INSUFFICIENT_STAKE = 1200
-    TOO_MANY_LOCKS = 1202
+    SLOT_TAKEN = 1202
     NO_LOCK = 1203
     LOCK_ALIVE = 1204
     UNBONDING = 1205
     NOT_UNBONDED = 1206
     BAD_BUCKET = 1207
+    TOO_MANY_CLAIMS = 1208
     UNEXPECTED_ID = 1300
     TOO_MANY_JOBS = 1301
     NO_JOB = 1302
@@ -574,13 +575,13 @@ class InsufficientStakeError(ContractError):
     HINT = "Add stake, raise max_locked, or wait until locks end"
 
 
-class TooManyLocksError(ContractError):
-    """Exit code 1202: 255 locks are open, the most that an account holds."""
+class SlotTakenError(ContractError):
+    """Exit code 1202: That slot holds a lock, or is not one of 1 to 255."""
 
-    CODE = ExitCode.TOO_MANY_LOCKS
-    NAME = "TOO_MANY_LOCKS"
-    WHY = "255 locks are open, the most that an account holds"
-    HINT = "Wait until some end"
+    CODE = ExitCode.SLOT_TAKEN
+    NAME = "SLOT_TAKEN"
+    WHY = "That slot holds a lock, or is not one of 1 to 255"
+    HINT = "Choose a free one, or wait until a lock ends"
 
 
 class NoLockError(ContractError):
@@ -626,6 +627,15 @@ class BadBucketError(ContractError):
     NAME = "BAD_BUCKET"
     WHY = "No such bucket"
     HINT = "0 is what was earned, 1 is spare gas"
+
+
+class TooManyClaimsError(ContractError):
+    """Exit code 1208: 255 claims wait for their submission, the most that an account holds."""
+
+    CODE = ExitCode.TOO_MANY_CLAIMS
+    NAME = "TOO_MANY_CLAIMS"
+    WHY = "255 claims wait for their submission, the most that an account holds"
+    HINT = "Submit on some first"
 
 
 class UnexpectedIdError(ContractError):
@@ -806,12 +816,13 @@ ERRORS: Final[dict[int, type[ContractError]]] = {
     ExitCode.TIMELOCK: TimelockError,
     ExitCode.NOT_PENDING_OWNER: NotPendingOwnerError,
     ExitCode.INSUFFICIENT_STAKE: InsufficientStakeError,
-    ExitCode.TOO_MANY_LOCKS: TooManyLocksError,
+    ExitCode.SLOT_TAKEN: SlotTakenError,
     ExitCode.NO_LOCK: NoLockError,
     ExitCode.LOCK_ALIVE: LockAliveError,
     ExitCode.UNBONDING: UnbondingError,
     ExitCode.NOT_UNBONDED: NotUnbondedError,
     ExitCode.BAD_BUCKET: BadBucketError,
+    ExitCode.TOO_MANY_CLAIMS: TooManyClaimsError,
     ExitCode.UNEXPECTED_ID: UnexpectedIdError,
     ExitCode.TOO_MANY_JOBS: TooManyJobsError,
     ExitCode.NO_JOB: NoJobError,

@@ -810,7 +810,9 @@ class JobTarget(Struct):
     """Whether the escrow runs what this stake's owner accepted as the previous code."""
     collateral: int
     lock: int
-    """A lock for this escrow that is there already, and takes the collateral in; 0 makes a new one."""
+    """Number of a lock for this escrow that is there already, and takes the collateral in; or 1 to 255, a
+    free slot for a new one.
+    """
     job_hash: int
     """Last 128 bits of the cell hash of the job's terms."""
     own_previous_code: bool
@@ -821,8 +823,8 @@ class JobTarget(Struct):
 class SubmitWork(Struct):
     """A submission without a claim, in a new lock: names the escrow as JobTarget does.
 
-    submit_work$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool collateral:uint53
-    job_hash:uint128 result_hash:uint256 = SubmitWork;
+    submit_work$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool slot:uint8
+    collateral:uint53 job_hash:uint128 result_hash:uint256 = SubmitWork;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -830,6 +832,7 @@ class SubmitWork(Struct):
             ("escrow_owner", uint(256)),
             ("escrow_index", uint(32)),
             ("previous_code", BOOL),
+            ("slot", uint(8)),
             ("collateral", uint(53)),
             ("job_hash", uint(128)),
             ("result_hash", uint(256)),
@@ -838,8 +841,33 @@ class SubmitWork(Struct):
     escrow_owner: int
     escrow_index: int
     previous_code: bool
+    slot: int
+    """A free slot, 1 to 255."""
     collateral: int
-    """0 for window 0: nothing is locked."""
+    job_hash: int
+    result_hash: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitInstant(Struct):
+    """The same for window 0: nothing is locked.
+
+    submit_instant$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool job_hash:uint128
+    result_hash:uint256 = SubmitInstant;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("escrow_owner", uint(256)),
+            ("escrow_index", uint(32)),
+            ("previous_code", BOOL),
+            ("job_hash", uint(128)),
+            ("result_hash", uint(256)),
+        ),
+    )
+    escrow_owner: int
+    escrow_index: int
+    previous_code: bool
     job_hash: int
     result_hash: int
 
@@ -1162,6 +1190,25 @@ class Found(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnLock(Struct):
+    """A lock behind its tag, if it is the sender's. Key: the last 8 bits of its number. Tag: escrow XOR
+    number, one comparison for both; two accounts whose ids differ in 32 bits only are out of reach.
+    (Saves 150.)
+
+    own_lock$_ rest:(Maybe ^Cell) mine:Bool = OwnLock;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("rest", MaybeCodec(SLICE)),
+            ("mine", BOOL),
+        ),
+    )
+    rest: Cell | None
+    mine: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TakenJob(Struct):
     """A job taken out of the entries.
 
@@ -1279,26 +1326,31 @@ class Lock(Struct):
     """What is locked for one escrow, by any number of its jobs. An escrow is derived before anything is
     locked for it, so it runs code that answers every claim and submission exactly once and names lock
     and collateral: a sum says as much as one lock per job, and costs the same with one job as with
-    fifty. Key: its number, 32 bits, never used again, so that an outcome that comes after its lock was
-    released finds nothing. Numbers count upwards, so live ones share long prefixes [account ids as keys
-    were ground, and the table made so deep that a slash ran out of gas].
+    fifty.  A lock has a number: a counter of 23 bits, a one, and a slot of 8 bits, 1 to 255, which the
+    operator chooses. Its key is the slot, so that the table has at most 8 levels [account ids as keys
+    were ground, and counted numbers grow too: in a deep table a slash ran out of gas]. The number
+    changes with every use of a slot, so that an outcome that comes after its lock was released finds
+    nothing.
 
-    lock$_ escrow:uint256 collateral:uint64 end:uint32 = Lock;
+    lock$_ tag:uint256 collateral:uint64 end:uint32 number:uint32 = Lock;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("escrow", uint(256)),
+            ("tag", uint(256)),
             ("collateral", uint(64)),
             ("end", uint(32)),
+            ("number", uint(32)),
         ),
     )
-    escrow: int
+    tag: int
+    """Account id of the escrow XOR number."""
     collateral: int
     end: int
     """After this the stake frees it by itself: longest life and delivery grace, from the newest claim or
     submission on.
     """
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1358,20 +1410,17 @@ class Bond(Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockTable(Struct):
-    """The locks and what follows from them.
+    """The locks and their sum.
 
-    lock_table$_ counts:uint16 locked:uint64 locks:(Maybe ^Cell) = LockTable;
+    lock_table$_ locked:uint64 locks:(Maybe ^Cell) = LockTable;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("counts", uint(16)),
             ("locked", uint(64)),
             ("locks", MaybeCodec(CELL)),
         ),
     )
-    counts: int
-    """Locks x 256 + claims whose submission's gas is set aside."""
     locked: int
     locks: Cell | None
 
@@ -1381,16 +1430,17 @@ class StakeState(Struct):
     """All of a stake's data in front of its identity. Hot paths read and write only the parts they need,
     in this order.
 
-    stake_state$_ seqno:uint32 next_lock:uint32 bucket_at:uint32 bucket:uint64 table:LockTable
-    fee_due:uint64 promised:uint64 ceiling:uint64 auth:^Cell = StakeState;
+    stake_state$_ seqno:uint32 lock_count:uint32 bucket_at:uint32 bucket:uint64 pending:uint8
+    table:LockTable fee_due:uint64 promised:uint64 ceiling:uint64 auth:^Cell = StakeState;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("seqno", uint(32)),
-            ("next_lock", uint(32)),
+            ("lock_count", uint(32)),
             ("bucket_at", uint(32)),
             ("bucket", uint(64)),
+            ("pending", uint(8)),
             ("table", StructCodec(LockTable)),
             ("fee_due", uint(64)),
             ("promised", uint(64)),
@@ -1399,9 +1449,12 @@ class StakeState(Struct):
         ),
     )
     seqno: int
-    next_lock: int
+    lock_count: int
+    """Counter of locks x 512 + 256."""
     bucket_at: int
     bucket: int
+    pending: int
+    """Claims whose submission's gas is set aside."""
     table: LockTable
     fee_due: int
     promised: int
@@ -1418,52 +1471,26 @@ class StakeState(Struct):
 class Desk(Struct):
     """What the operator's actions change.
 
-    desk$_ next_lock:int257 level:int257 counts:int257 ^[ locked:int257 locks:(Maybe ^Cell) ] = Desk;
+    desk$_ lock_count:int257 level:int257 pending:int257 ^[ locked:int257 locks:(Maybe ^Cell) ] = Desk;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("next_lock", sint(257)),
+            ("lock_count", sint(257)),
             ("level", sint(257)),
-            ("counts", sint(257)),
+            ("pending", sint(257)),
         ),
         (
             ("locked", sint(257)),
             ("locks", MaybeCodec(CELL)),
         ),
     )
-    next_lock: int
+    lock_count: int
     level: int
     """Collateral that may still be locked today."""
-    counts: int
+    pending: int
     locked: int
     locks: Cell | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission(Struct):
-    """A submission without a claim, as the operator signed it.
-
-    submission$_ escrow:int257 amount:int257 collateral:int257 ^[ binding:int257 result_hash:int257 ] =
-    Submission;
-    """
-
-    LAYOUT: ClassVar[Layout] = (
-        (
-            ("escrow", sint(257)),
-            ("amount", sint(257)),
-            ("collateral", sint(257)),
-        ),
-        (
-            ("binding", sint(257)),
-            ("result_hash", sint(257)),
-        ),
-    )
-    escrow: int
-    amount: int
-    collateral: int
-    binding: int
-    result_hash: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1491,8 +1518,9 @@ class StakeView(Struct):
 
     stake_view$_ active:Bool epoch:int257 seqno:int257 operator_key:int257 ^[ info_hash:int257
     balance:int257 stake:int257 ^[ locked:int257 lockable:int257 earned:int257 ^[ fee_due:int257
-    unbonding:int257 unbonds_at:int257 ^[ gas:int257 locks:int257 next_lock:int257 ^[ max_locked:int257
-    daily_lock:int257 bucket:int257 params:(Maybe ^Cell) peers:(Maybe ^Cell) ] ] ] ] ] = StakeView;
+    unbonding:int257 unbonds_at:int257 ^[ gas:int257 lock_count:int257 pending:int257 ^[
+    max_locked:int257 daily_lock:int257 bucket:int257 params:(Maybe ^Cell) peers:(Maybe ^Cell) ] ] ] ] ]
+    = StakeView;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1519,8 +1547,8 @@ class StakeView(Struct):
         ),
         (
             ("gas", sint(257)),
-            ("locks", sint(257)),
-            ("next_lock", sint(257)),
+            ("lock_count", sint(257)),
+            ("pending", sint(257)),
         ),
         (
             ("max_locked", sint(257)),
@@ -1545,8 +1573,10 @@ class StakeView(Struct):
     unbonds_at: int
     gas: int
     """Spare gas: what the operator may spend now."""
-    locks: int
-    next_lock: int
+    lock_count: int
+    """Counter of locks x 512 + 256."""
+    pending: int
+    """Claims whose submission's gas is set aside."""
     max_locked: int
     daily_lock: int
     bucket: int
@@ -1647,9 +1677,9 @@ class EscrowAuth(Struct):
     """What only the owner and the registry change.
 
     escrow_auth$_ domain:uint256 hot_key:uint256 daily_limit:uint64 params:(Maybe ^Cell) allowed:(Maybe
-    ^Cell) fee_bps:uint16 announce_fee:uint64 max_phases:uint32 dispute_bond:uint64 min_window:uint24
-    max_window:uint24 min_collateral:uint64 collateral_bps:uint24 batch_collateral_bps:uint24
-    epoch:uint32 peers:(Maybe ^Cell) = EscrowAuth;
+    ^Cell) fee_bps:uint16 max_phases:uint32 for_dispute:uint64 min_window:uint24 windows:uint24
+    min_collateral:uint64 collateral_bps:uint24 batch_collateral_bps:uint24 epoch:uint32 peers:(Maybe
+    ^Cell) = EscrowAuth;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1660,11 +1690,10 @@ class EscrowAuth(Struct):
             ("params", MaybeCodec(CELL)),
             ("allowed", MaybeCodec(CELL)),
             ("fee_bps", uint(16)),
-            ("announce_fee", uint(64)),
             ("max_phases", uint(32)),
-            ("dispute_bond", uint(64)),
+            ("for_dispute", uint(64)),
             ("min_window", uint(24)),
-            ("max_window", uint(24)),
+            ("windows", uint(24)),
             ("min_collateral", uint(64)),
             ("collateral_bps", uint(24)),
             ("batch_collateral_bps", uint(24)),
@@ -1680,11 +1709,12 @@ class EscrowAuth(Struct):
     """Null while pending."""
     allowed: Cell | None
     fee_bps: int
-    announce_fee: int
     max_phases: int
-    dispute_bond: int
+    for_dispute: int
+    """Dispute bond and announcement."""
     min_window: int
-    max_window: int
+    windows: int
+    """Windows from the shortest to the longest, in seconds: one division checks both."""
     min_collateral: int
     collateral_bps: int
     batch_collateral_bps: int
@@ -1730,19 +1760,17 @@ class Tombstone(Struct):
 class NewJob(Struct):
     """A job that is about to be opened.
 
-    new_job$_ leaf:^Cell hold:int257 announce_fee:int257 = NewJob;
+    new_job$_ leaf:^Cell hold:int257 = NewJob;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("leaf", CELL),
             ("hold", sint(257)),
-            ("announce_fee", sint(257)),
         ),
     )
     leaf: Cell
     hold: int
-    announce_fee: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

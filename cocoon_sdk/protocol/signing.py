@@ -15,7 +15,15 @@ from pytoniq_core import Address, Builder, Cell, begin_cell
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol import constants as c
-from cocoon_sdk.protocol.messages import JobTarget, SignedResult, SubmitMore, SubmitWork, Verdict
+from cocoon_sdk.protocol.messages import (
+    JobTarget,
+    JobTerms,
+    SignedResult,
+    SubmitInstant,
+    SubmitMore,
+    SubmitWork,
+    Verdict,
+)
 from cocoon_sdk.types import Hash, Nano
 
 NOTHING = Nano(0)
@@ -116,9 +124,12 @@ def _optional(data: Cell | None) -> tuple[Cell, ...]:
 def open_job(job_id: int, terms: Cell, data: Cell | None = None) -> Action:
     """Client: open the job with the expected id; `data` (inline or a location) stays in the external.
 
-    Terms that name a worker make a directed job, others an open one.
+    Terms that name a worker make a directed job (window 0: one that is paid at once), others an open one.
     """
-    op = c.ACTION_OPEN_JOB if terms.refs else c.ACTION_POST_JOB
+    if not terms.refs:
+        op = c.ACTION_POST_JOB
+    else:
+        op = c.ACTION_OPEN_JOB if JobTerms.from_cell(terms).window else c.ACTION_OPEN_INSTANT
     return _action(op, begin_cell().store_uint(job_id, 32), terms, *_optional(data))
 
 
@@ -160,18 +171,28 @@ def claim(job_id: int, target: JobTarget) -> Action:
 def submit(
     job_id: int, amount: Nano, target: JobTarget, result_hash: bytes, data: Cell | None = None
 ) -> Action:
-    """Worker: submit without a claim; a target that names a lock needs no escrow, and costs less."""
+    """Worker: submit without a claim. A target whose lock is there needs no escrow, and costs less."""
     fields = begin_cell().store_uint(job_id, 32).store_uint(amount, 56)
     result = int.from_bytes(result_hash, "big")
-    if target.lock:
+    if target.collateral and target.lock > c.MAX_LOCKS:
         more = SubmitMore(
             lock=target.lock, collateral=target.collateral, job_hash=target.job_hash, result_hash=result
         )
         return _action(c.ACTION_SUBMIT_MORE, fields, more.to_cell(), *_optional(data))
+    if not target.collateral:
+        instant = SubmitInstant(
+            escrow_owner=target.escrow_owner,
+            escrow_index=target.escrow_index,
+            previous_code=target.previous_code,
+            job_hash=target.job_hash,
+            result_hash=result,
+        )
+        return _action(c.ACTION_SUBMIT_INSTANT, fields, instant.to_cell(), *_optional(data))
     work = SubmitWork(
         escrow_owner=target.escrow_owner,
         escrow_index=target.escrow_index,
         previous_code=target.previous_code,
+        slot=target.lock,
         collateral=target.collateral,
         job_hash=target.job_hash,
         result_hash=result,

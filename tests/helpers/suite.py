@@ -131,13 +131,18 @@ class Worker(Account):
         return self.get(WorkerStakeGetters.state())
 
     def locks(self) -> dict[int, m.Lock]:
+        """Every lock by its number."""
         cell = self.get(WorkerStakeGetters.locks())
-        return {} if cell is None else {number: m.Lock.read(leaf) for number, leaf in parse_dict(cell, 32)}
+        leaves = () if cell is None else (m.Lock.read(leaf) for _, leaf in parse_dict(cell, 8))
+        return {lock.number: lock for lock in leaves}
 
     def lock_number(self, client: Client) -> int:
-        """Number of the newest lock for that client, 0 when there is none."""
+        """Number of a lock for that client, or the first free slot when there is none."""
         escrow = signing.account_id(client.address)
-        return max((number for number, lock in self.locks().items() if lock.escrow == escrow), default=0)
+        locks = self.locks()
+        taken = {number & 255 for number in locks}
+        free = min(set(range(1, 256)) - taken, default=255)
+        return max((number for number, lock in locks.items() if lock.tag ^ number == escrow), default=free)
 
     def lock(self, client: Client) -> m.Lock | None:
         return self.locks().get(self.lock_number(client))
