@@ -265,12 +265,6 @@ _TOO_EARLY: Final = frozenset(
         (_S.DISPUTED, _A.FINALIZE),
     }
 )
-# The signature is checked before the status, under what stands in the key's place: nothing, or the result hash.
-_KEY_REFUSALS: Final = {
-    _S.OPEN: ExitCode.WEAK_KEY,
-    _S.SUBMITTED: ExitCode.BAD_SIGNATURE,
-    _S.DISPUTED: ExitCode.BAD_SIGNATURE,
-}
 _TOO_LATE: Final = frozenset(
     {(_S.SUBMITTED, _A.DISPUTE), *((_S.DISPUTED, resolution) for resolution in _RESOLUTIONS)}
 )
@@ -289,8 +283,8 @@ def refusal(state: JobState, action: JobAction, timing: Timing) -> Refusal | Non
     answer = Answer.REFUSED if action.actor is Actor.CLIENT else Answer.THROWN
     if state not in _WITH_ENTRY:
         return Refusal(answer, ExitCode.NO_JOB)
-    if action is _A.ACCEPT_SIGNED:
-        return Refusal(answer, _KEY_REFUSALS[state])
+    if state is _S.OPEN and action is _A.ACCEPT_SIGNED:
+        return Refusal(answer, ExitCode.WEAK_KEY)  # nobody is named who could sign
     if (state, action) in _TOO_EARLY:
         return Refusal(answer, ExitCode.TOO_EARLY)
     if (state, action) in _TOO_LATE:
