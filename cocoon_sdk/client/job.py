@@ -34,7 +34,6 @@ from cocoon_sdk.history import (
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.exit_codes import (
-    BadSignatureError,
     NoJobError,
     WrongStateError,
     error_for_exit_code,
@@ -226,9 +225,8 @@ class AsyncJob:
             try:
                 await self._escrow.send_external(self._context.hot_key, action)
                 return await self.status()
-            except (BadSignatureError, WrongStateError, NoJobError):
-                # The worker submitted meanwhile, and the result's hash took its key's place; or it all ended.
-                status = await self.status()
+            except (WrongStateError, NoJobError):
+                status = await self.status()  # the worker submitted in the meantime
                 if status.state in RUNNING:
                     raise
                 if status.state is JobState.SUBMITTED and (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pytoniq_core import Address
 
 from cocoon_sdk.contracts.accounts import OwnedContract
@@ -18,6 +20,30 @@ from cocoon_sdk.types import Nano
 
 BUCKET_EARNED = 0
 BUCKET_GAS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StakeLock:
+    """Collateral of one escrow's jobs, in nanoTON.
+
+    `number` counts upwards (it comes back after 8 million locks) and ends with the slot of the table.
+    `escrow` is an account id. After `end` (unix seconds) anyone can free it.
+    """
+
+    number: int
+    escrow: int
+    collateral: Nano
+    end: int
+
+    @classmethod
+    def of(cls, lock: m.Lock) -> StakeLock:
+        """Return what a leaf of the table says."""
+        return cls(lock.number, lock.tag ^ lock.number, Nano(lock.collateral), lock.end)
+
+    @property
+    def slot(self) -> int:
+        """Where it stands in the table, from 1 to 255."""
+        return self.number & 0xFF
 
 
 class WorkerStake(OwnedContract[m.StakeView]):
@@ -39,14 +65,16 @@ class WorkerStake(OwnedContract[m.StakeView]):
         """Return the whole state; amounts in nanoTON."""
         return await self.get(WorkerStakeGetters.state())
 
-    async def lock(self, number: int) -> m.Lock | None:
+    async def lock(self, number: int) -> StakeLock | None:
         """Return a lock, None when it was emptied or never was."""
-        return await self.get(WorkerStakeGetters.lock(number))
+        found = await self.get(WorkerStakeGetters.lock(number))
+        return None if found is None else StakeLock.of(found)
 
-    async def locks(self) -> dict[int, m.Lock]:
-        """Return all locks by number; each holds collateral of one escrow's jobs. Raises `MalformedError`."""
+    async def locks(self) -> dict[int, StakeLock]:
+        """Return all locks by number. Raises `MalformedError`."""
         cell = await self.get(WorkerStakeGetters.locks())
-        return {} if cell is None else {number: m.Lock.read(leaf) for number, leaf in parse_dict(cell, 32)}
+        leaves = () if cell is None else (leaf for _, leaf in parse_dict(cell, 8))
+        return {lock.number: lock for lock in (StakeLock.of(m.Lock.read(leaf)) for leaf in leaves)}
 
     async def work_cost(self) -> Nano:
         """Return what one claim or submission takes out of gas, at the chain's current prices."""

@@ -157,7 +157,8 @@ async def _details(chain: Chain, found: Recognised) -> AsyncIterator[Fact]:
             for fact in _escrow(await Escrow.at(chain, address).state()):
                 yield fact
         case AccountKindName.STAKE:
-            for fact in _stake(await WorkerStake.at(chain, address).state()):
+            stake = WorkerStake.at(chain, address)
+            for fact in _stake(await stake.state(), len(await stake.locks())):
                 yield fact
         case AccountKindName.MARKET:
             yield Property(name="model", value=await Market.at(chain, address).model_id())
@@ -189,10 +190,10 @@ def _escrow(view: m.EscrowView) -> Iterator[Property]:
         yield Property(name="undelivered outcomes", value=count, note="anyone can deliver them")
 
 
-def _stake(view: m.StakeView) -> Iterator[Property]:
+def _stake(view: m.StakeView, locks: int) -> Iterator[Property]:
     yield Property(name="active", value=view.active, note="" if view.active else _PENDING)
     yield Property(name="stake", value=Nano(view.stake))
-    yield Property(name="locked", value=Nano(view.locked), note=f"in {view.locks} locks")
+    yield Property(name="locked", value=Nano(view.locked), note=f"in {locks} locks")
     yield Property(name="lockable", value=Nano(view.lockable), note="collateral for new jobs")
     yield Property(name="earned", value=Nano(view.earned), note="the owner can withdraw it")
     yield Property(name="protocol fee due", value=Nano(view.fee_due))

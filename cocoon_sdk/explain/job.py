@@ -185,7 +185,7 @@ def _is_about(action: SignedAction, found: Recognised, job_id: int, locks: set[i
             return bool(address == found.state.address)
         case SubmitClaimedAction(lock=lock) | SubmitAction(work=m.SubmitMore(lock=lock)):
             return lock in locks
-        case ClaimAction(target=named) | SubmitAction(work=m.SubmitWork() as named):
+        case ClaimAction(target=named) | SubmitAction(work=m.SubmitWork() | m.SubmitInstant() as named):
             same_owner = account_address(named.escrow_owner) == found.identity.owner
             return bool(same_owner and named.escrow_index == found.identity.index)
     return False

@@ -69,7 +69,7 @@ def test_client_can_accept_a_submitted_result_of_a_directed_job(world: World, am
     assert reward.value == job.payout
     state = worker.get_state()
     fee = -(-amount * 100 // 10_000)
-    assert (state.earned, state.fee_due, state.locks, state.stake) == (
+    assert (state.earned, state.fee_due, len(worker.locks()), state.stake) == (
         amount - fee,
         fee,
         0,
@@ -91,12 +91,12 @@ def test_client_can_end_a_job_with_the_workers_signature(world: World, claimed: 
     number, _ = client.open(world.suite.directed_terms(worker, price=PRICE))
     if claimed:
         worker.claim(client, number)
-        assert worker.get_state().locks == 1
+        assert len(worker.locks()) == 1
     signature = worker.sign_result(client, number, amount)
     ended = client.act(signing.accept_signed(number, Nano(amount), hash_of("result"), signature))
     skipped(client, ended)
     state = worker.get_state()
-    assert (state.earned + state.fee_due, state.locks, state.locked) == (amount, 0, 0)
+    assert (state.earned + state.fee_due, len(worker.locks()), state.locked) == (amount, 0, 0)
     # The gas that the claim had set aside is free again.
     assert state.gas == state.balance - state.stake - amount - c.STAKE_RENT
     books.close()
@@ -119,7 +119,7 @@ def test_window_zero_pays_at_once(world: World) -> None:
     submitted = worker.submit(client, number, Nano.ton("0.25"))
     assert [t.op for t in submitted[1:]] == [m.Submit.OPCODE, m.Reward.OPCODE]
     state = worker.get_state()
-    assert (state.earned, state.fee_due, state.locks) == (Nano.ton("0.2475"), Nano.ton("0.0025"), 0)
+    assert (state.earned, state.fee_due, len(worker.locks())) == (Nano.ton("0.2475"), Nano.ton("0.0025"), 0)
     books.close()
     idle(client)
 
@@ -143,7 +143,7 @@ def test_anyone_can_finalize_after_the_window(world: World, caller: str) -> None
         done = worker.act(signing.finalize(number, client.address), max_spend=Nano.ton("0.02"))
     assert the_payment(done, m.Reward).value > job.payout
     state = worker.get_state()
-    assert (state.earned, state.fee_due, state.locks) == (PRICE - FEE, FEE, 0)
+    assert (state.earned, state.fee_due, len(worker.locks())) == (PRICE - FEE, FEE, 0)
     books.close()
     idle(client)
     assert books.spent_by(client) - at(done, client.address)[0].storage_fee == job.payout
@@ -178,7 +178,7 @@ def test_client_can_take_back_a_job_that_nobody_serves(world: World, who: str, d
     (cancelled,) = at(done, client.address)
     attached = GAS if who == "owner" else 0
     assert books.spent_by(client) == cancelled.total_fees - attached
-    assert worker.get_state().locks == 0
+    assert worker.locks() == {}
 
 
 def test_client_cannot_cancel_a_claimed_job(world: World) -> None:
@@ -213,7 +213,7 @@ def test_three_workers_can_race_and_one_wins(world: World) -> None:
     assert job is not None
     winner = rivals[1]
     assert signing.account_address(job.worker) == winner.address
-    assert [rival.get_state().locks for rival in rivals] == [0, 1, 0]
+    assert [len(rival.locks()) for rival in rivals] == [0, 1, 0]
     assert [rival.get_state().locked for rival in rivals] == [0, Nano.ton(4), 0]
     for loser in (rivals[0], rivals[2]):
         state = loser.get_state()
@@ -251,7 +251,7 @@ def test_worker_pays_the_late_penalty_when_it_does_not_deliver(world: World, cal
         id=number, collateral=job.collateral, amount=penalty, back=back, lock=job.lock, unused=True
     )
     state = worker.get_state()
-    assert (state.stake, state.locked, state.locks, state.earned) == (
+    assert (state.stake, state.locked, len(worker.locks()), state.earned) == (
         Nano.ton(200) - penalty,
         0,
         0,
@@ -284,7 +284,7 @@ def test_submission_that_crosses_a_signed_end_frees_its_lock(world: World) -> No
     world.chain.step(index)
     world.chain.release()
     state = worker.get_state()
-    assert (state.locks, state.locked, state.earned + state.fee_due) == (0, 0, Nano.ton("0.4"))
+    assert (len(worker.locks()), state.locked, state.earned + state.fee_due) == (0, 0, Nano.ton("0.4"))
     idle(client)
 
 
@@ -295,7 +295,7 @@ def test_claim_that_crosses_a_cancellation_frees_its_lock(world: World) -> None:
     worker.claim(client, number)
     client.act(signing.cancel_job(number))
     world.chain.release()
-    assert (worker.get_state().locks, worker.get_state().stake) == (0, Nano.ton(100))
+    assert (len(worker.locks()), worker.get_state().stake) == (0, Nano.ton(100))
     idle(client)
 
 
@@ -317,7 +317,7 @@ def test_late_gone_cannot_free_what_a_younger_claim_locked(world: World) -> None
     assert worker.get_state().locked == Nano.ton(4)
     worker.submit_claimed(client, number, PRICE)
     client.act(signing.accept_result(number))
-    assert worker.get_state().locks == 0
+    assert worker.locks() == {}
     idle(client)
 
 
@@ -328,7 +328,7 @@ def test_jobs_of_one_client_can_share_a_lock_and_end_in_any_order(world: World) 
     numbers = [client.open(world.suite.directed_terms(worker, price=price))[0] for price in prices]
     for number in numbers:
         worker.claim(client, number)
-    assert (worker.get_state().locks, worker.get_state().locked) == (1, 4 * sum(prices))
+    assert (len(worker.locks()), worker.get_state().locked) == (1, 4 * sum(prices))
     worker.submit_claimed(client, numbers[1], prices[1])
     client.act(signing.accept_result(numbers[1]))
     lock = worker.lock(client)
@@ -342,7 +342,7 @@ def test_jobs_of_one_client_can_share_a_lock_and_end_in_any_order(world: World) 
     client.act(signing.reclaim_late(numbers[0]))
     assert worker.lock(client) is None
     state = worker.get_state()
-    assert (state.locks, state.locked) == (0, 0)
+    assert (len(worker.locks()), state.locked) == (0, 0)
     # Nothing is set aside any more: all that is not promised is spare.
     promised = state.stake + state.earned + state.fee_due
     assert state.gas == state.balance - promised - c.STAKE_RENT
@@ -369,7 +369,7 @@ def test_expired_lock_of_one_client_cannot_touch_anothers(world: World) -> None:
     assert worker.lock(old) is None
     kept = worker.lock(young)
     assert kept is not None
-    assert (worker.get_state().locks, worker.get_state().locked) == (1, kept.collateral)
+    assert (len(worker.locks()), worker.get_state().locked) == (1, kept.collateral)
     refused(world.chain, worker.address, lambda: stranger.send(worker.address, GAS, body), ExitCode.NO_LOCK)
 
 

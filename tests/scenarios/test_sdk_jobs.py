@@ -114,7 +114,9 @@ async def test_client_can_let_any_worker_claim_a_job(town: Town, client: AsyncCo
     from cocoon_sdk.protocol import signing
 
     data = encode_data(InlineData(sealed.data))
-    action = signing.submit_claimed(job.id, 1, worker.price(), sealed.result_hash, data)
+    action = signing.submit_claimed(
+        job.id, worker.account.lock_number(town.driver(client)), worker.price(), sealed.result_hash, data
+    )
     worker.account.act(action, max_spend=worker.account.work_spend())
     assert (await job.result(timeout=30)).text == "Paris."
 

@@ -77,7 +77,7 @@ async def test_worker_can_give_up_without_loss_when_nothing_was_locked(
         await service.settle()
         assert state(service, job) is JobState.FAILED
         assert str(error) in record(service, job).reason
-        assert rig.account("bob").get_state().locks == 0
+        assert rig.account("bob").locks() == {}
         rig.warp(400)
         alice.act(signing.cancel_job(job.id))
         assert alice.get_state().reserved == 0
@@ -179,7 +179,7 @@ async def test_submission_that_arrives_late_cannot_leave_a_lock(rig: Rig, alice:
         rig.blockchain.release()
         await service.settle()
         assert state(service, job) is JobState.LOST
-        assert rig.account("bob").get_state().locks == 0
+        assert rig.account("bob").locks() == {}
         assert service.journal.locked_jobs() == []
 
 
@@ -230,7 +230,7 @@ async def test_worker_can_note_every_verdict(
         found = record(service, job)
         assert (found.state, found.paid, found.slashed) == (end, pay, slash)
         assert service.journal.locked_jobs() == []
-        assert rig.account("bob").get_state().locks == 0
+        assert rig.account("bob").locks() == {}
 
 
 # -- endpoint --------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ async def test_worker_can_be_paid_at_once_when_the_window_is_zero(rig: Rig, alic
         job = rig.open_job(alice, service, "bob", window=0)
         await service.settle()
         assert state(service, job) is JobState.PAID
-        assert rig.account("bob").get_state().locks == 0
+        assert rig.account("bob").locks() == {}
 
 
 async def test_worker_can_claim_first_when_the_claim_deadline_is_near(rig: Rig, alice: Client) -> None:
@@ -188,7 +188,7 @@ async def test_client_accepting_while_the_submission_is_under_way_pays_once(rig:
         assert state(service, job) is JobState.PAID
         assert record(service, job).paid == MINIMUM
         stake = rig.account("bob").get_state()
-        assert (stake.locked, stake.locks) == (0, 0)
+        assert (stake.locked, rig.account("bob").locks()) == (0, {})
         assert service.journal.locked_jobs() == []
     Ledger.of(rig.blockchain).assert_balanced()
 
@@ -223,7 +223,7 @@ async def test_three_workers_can_compete_for_an_open_job_and_only_one_is_paid(
         winner = next(name for name, end in ends.items() if end is JobState.SUBMITTED)
         for name, service in zip(names, services, strict=True):
             stake = rig.account(name).get_state()
-            assert (stake.locked, stake.locks) == (0, 0)
+            assert (stake.locked, rig.account(name).locks()) == (0, {})
             assert stake.stake == before[name].stake
             earned = MINIMUM if name == winner else 0
             assert stake.earned + stake.fee_due == earned

@@ -81,7 +81,7 @@ async def play(
     job.open(submission[0], submission[1])
     stake = rig.account("bob").get_state()
     assert stake.earned + stake.fee_due == MINIMUM
-    assert (stake.locked, stake.locks) == (0, 0)
+    assert (stake.locked, rig.account("bob").locks()) == (0, {})
     assert service.journal.locked_jobs() == []
     assert service.journal.pending_external() is None
     Ledger.of(rig.blockchain).assert_balanced()

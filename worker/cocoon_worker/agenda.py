@@ -13,6 +13,7 @@ from typing import Final
 from cocoon_sdk.data import InlineData, encode_data
 from cocoon_sdk.errors import MalformedError, ResultUnavailableError
 from cocoon_sdk.protocol import WorkerInfo, encode_info, signing
+from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.job_states import EntryStatus
 from cocoon_sdk.protocol.signing import Action
@@ -24,6 +25,7 @@ from cocoon_worker.delivery import Delivery
 from cocoon_worker.errors import WorkerError
 from cocoon_worker.lifecycle import lose, move, on_view, retry_later
 from cocoon_worker.records import JobFacts, JobRecord, PlannedAction
+from cocoon_worker.slots import Slots
 from cocoon_worker.states import ActionKind, JobState
 
 FINALIZE_UNITS: Final = 2
@@ -52,10 +54,12 @@ class Agenda:
         self._context, self._books, self._delivery = context, books, delivery
         self._journal, self._policy = context.journal, context.config.policy
         self._announce_after = 0
+        self._slots: Slots | None = None
 
     async def due(self) -> list[Due]:
         """Return what is due, submissions on claims first: those have the hardest deadlines."""
         found: list[Due] = []
+        self._slots = None  # read again when it is needed
         ready = self._waiting(JobState.READY)
         for job in sorted(ready, key=lambda job: (not job.claimed, job.deadline)):
             if self._submit_at(job) <= self._context.time.maybe():
@@ -123,7 +127,9 @@ class Agenda:
             signed = signing.submit_claimed(job.key.id, job.lock, result.amount, result.result_hash, cell)
         else:
             kind = ActionKind.SUBMIT
-            target = self._target(job)
+            target = await self._target(job)
+            if target is None:
+                return []
             signed = signing.submit(job.key.id, result.amount, target, result.result_hash, cell)
         return [Due(action=PlannedAction(kind, job.key), signed=signed, data_bytes=inline)]
 
@@ -138,7 +144,10 @@ class Agenda:
         if view is None or view.status != EntryStatus.OPEN:
             self._keep(job, move(job, JobState.LOST, now, "it was taken, or taken back, before our claim"))
             return []
-        signed = signing.claim(job.key.id, self._target(job))
+        target = await self._target(job)
+        if target is None:
+            return []
+        signed = signing.claim(job.key.id, target)
         return [Due(action=PlannedAction(ActionKind.CLAIM, job.key), signed=signed)]
 
     async def _finalization(self, job: JobRecord) -> list[Due]:
@@ -155,19 +164,25 @@ class Agenda:
             Due(action=PlannedAction(ActionKind.FINALIZE, job.key), signed=signed, work_units=FINALIZE_UNITS)
         ]
 
-    def _target(self, job: JobRecord) -> m.JobTarget:
-        """Name the job, and a lock of its escrow to put its collateral into: that is cheaper than a new one.
-
-        It may be emptied meanwhile; the next try asks for a new one.
-        """
-        facts = _facts(job)
-        shared = [other.lock for other in self._journal.locked_jobs() if other.key.escrow == job.key.escrow]
+    async def _target(self, job: JobRecord) -> m.JobTarget | None:
+        """Name the job and the lock for its collateral; None, and noted, when all slots are taken."""
+        facts, lock = _facts(job), 0
+        if job.collateral:
+            if self._slots is None:
+                self._slots = Slots((await self._context.stake.locks()).values())
+            # A lock that was there may be emptied before the external arrives: the next try takes a new one.
+            found = self._slots.choose(job.key.escrow, afresh=job.tries > 0)
+            if found is None:
+                now = self._context.time.maybe()
+                self._keep(job, retry_later(job, now, f"all {c.MAX_LOCKS} slots for locks are taken"))
+                return None
+            lock = found
         return m.JobTarget(
             escrow_owner=facts.escrow_owner,
             escrow_index=facts.escrow_index,
             previous_code=facts.escrow_previous_code,
             collateral=job.collateral,
-            lock=0 if job.tries else max(shared, default=0),
+            lock=lock,
             job_hash=facts.job_hash,
             own_previous_code=facts.own_previous_code,
         )

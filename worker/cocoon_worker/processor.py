@@ -80,6 +80,7 @@ class Processor:
             facts = stake_facts(
                 stake,
                 self._context.survey.account,
+                len({j.lock for j in self._journal.locked_jobs()}),
                 Nano(sum(j.collateral for j in committed)),
                 len(committed),
             )

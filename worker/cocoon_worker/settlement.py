@@ -137,7 +137,8 @@ class Settlement:
         """
         reserve = costs[0] + work_cost
         claims = sum(each.action.kind is ActionKind.CLAIM for each in chosen)
-        freed = sum(each.action.kind is ActionKind.SUBMIT_CLAIMED for each in chosen)
+        # Another end of a job may have freed a part already: then it has to be there like any other gas.
+        freed = min(view.pending, sum(each.action.kind is ActionKind.SUBMIT_CLAIMED for each in chosen))
         spent = self._spend(work_cost, chosen)
         return view.gas + freed * reserve >= costs[len(chosen) - 1] + spent + claims * reserve
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from cocoon_sdk.contracts.sender import OwnerMessage
-from cocoon_sdk.contracts.worker_stake import WorkerStake
+from cocoon_sdk.contracts.worker_stake import StakeLock, WorkerStake
 from cocoon_sdk.crypto import VerifyKey
 from cocoon_sdk.errors import ConfigError, InsufficientStakeError
 from cocoon_sdk.protocol import messages as m
@@ -95,6 +95,6 @@ def collect(stake: WorkerStake, view: m.StakeView, *, now: int, keep_gas: Nano) 
     return messages
 
 
-def free_expired_locks(stake: WorkerStake, locks: dict[int, m.Lock], now: int) -> list[OwnerMessage]:
+def free_expired_locks(stake: WorkerStake, locks: dict[int, StakeLock], now: int) -> list[OwnerMessage]:
     """Return the messages that free locks which outlived every job (`now` in unix seconds)."""
     return [stake.release_expired(number) for number, lock in sorted(locks.items()) if now > lock.end]

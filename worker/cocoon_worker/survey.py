@@ -87,7 +87,9 @@ def job_view(view: m.Job, terms: m.JobTerms) -> JobView:
     )
 
 
-def stake_facts(view: m.StakeView, account: int, committed: Nano, committed_locks: int) -> StakeFacts:
+def stake_facts(
+    view: m.StakeView, account: int, locks: int, committed: Nano, committed_locks: int
+) -> StakeFacts:
     """Return our stake as admission sees it."""
     return StakeFacts(
         account=account,
@@ -98,7 +100,7 @@ def stake_facts(view: m.StakeView, account: int, committed: Nano, committed_lock
         locked=Nano(view.locked),
         max_locked=Nano(view.max_locked),
         bucket=Nano(view.bucket),
-        locks=view.locks,
+        locks=locks,
         gas=Nano(view.gas),
         committed=committed,
         committed_locks=committed_locks,

@@ -53,7 +53,7 @@ TARGET = m.JobTarget(
     escrow_index=0,
     previous_code=False,
     collateral=9,
-    lock=4,
+    lock=0x304,
     job_hash=77,
     own_previous_code=True,
 )
@@ -90,11 +90,13 @@ def test_reader_can_decode_every_action_of_an_escrow() -> None:
 
 
 def test_reader_can_decode_every_action_of_a_stake() -> None:
-    named: dict[str, Any] = {"collateral": 9, "job_hash": 77, "result_hash": int.from_bytes(RESULT, "big")}
+    hashes: dict[str, Any] = {"job_hash": 77, "result_hash": int.from_bytes(RESULT, "big")}
+    escrow: dict[str, Any] = {"escrow_owner": 5, "escrow_index": 0, "previous_code": False}
     actions = (
         signing.claim(1, TARGET),
         signing.submit(2, Nano(6), TARGET, RESULT),
-        signing.submit(2, Nano(6), replace(TARGET, lock=0), RESULT),
+        signing.submit(2, Nano(6), replace(TARGET, lock=4), RESULT),
+        signing.submit(2, Nano(6), replace(TARGET, collateral=0), RESULT),
         signing.submit_claimed(3, 5, Nano(7), RESULT),
         signing.announce(hash_of("model"), hash_of("info")),
         signing.finalize(4, DOMAIN.contract),
@@ -102,10 +104,9 @@ def test_reader_can_decode_every_action_of_a_stake() -> None:
     decoded = decode_external(body_of(*actions), AccountKind.STAKE)
     assert decoded.actions == (
         ClaimAction(1, TARGET),
-        SubmitAction(2, Nano(6), m.SubmitMore(lock=4, **named), None),
-        SubmitAction(
-            2, Nano(6), m.SubmitWork(escrow_owner=5, escrow_index=0, previous_code=False, **named), None
-        ),
+        SubmitAction(2, Nano(6), m.SubmitMore(lock=0x304, collateral=9, **hashes), None),
+        SubmitAction(2, Nano(6), m.SubmitWork(slot=4, collateral=9, **escrow, **hashes), None),
+        SubmitAction(2, Nano(6), m.SubmitInstant(**escrow, **hashes), None),
         SubmitClaimedAction(3, 5, Nano(7), RESULT, None),
         AnnounceAction(Hash(hash_of("model")), Hash(hash_of("info")), None),
         FinalizeAction(4, DOMAIN.contract),
@@ -181,7 +182,7 @@ async def test_client_can_find_the_result_when_it_was_submitted(suite: Suite, cl
     data, result = encode_data(InlineData(b"the result")), hash_of("its hash")
     if claimed:
         worker.claim(client, job)
-        action = signing.submit_claimed(job, 1, Nano(7), result, data)
+        action = signing.submit_claimed(job, worker.lock_number(client), Nano(7), result, data)
         worker.act(action, max_spend=worker.work_spend())
     else:
         worker.submit(client, job, 7, result, data=data)

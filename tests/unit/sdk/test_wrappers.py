@@ -72,12 +72,12 @@ async def test_reader_can_see_the_locks_of_a_stake(suite: Suite, chain: SandboxC
         worker.claim(client, job)
     stake = WorkerStake.at(chain, worker.address)
     locks = await stake.locks()
-    assert list(locks) == [1]
-    assert (locks[1].escrow, locks[1].collateral) == (
-        account_id(client.address),
-        (await stake.state()).locked,
-    )
-    assert locks[1] == await stake.lock(1)
+    (number,) = locks
+    lock = locks[number]
+    assert (lock.number, lock.slot, number > 0xFF) == (number, 1, True)
+    assert (lock.escrow, lock.collateral) == (account_id(client.address), (await stake.state()).locked)
+    assert lock == await stake.lock(number)
+    assert await stake.lock(number + 512) is None
 
 
 async def test_anyone_can_finalize_reclaim_and_deliver_through_the_wrapper(
