@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cocoon_sdk.demo.engines import ReadyEngine
     from cocoon_sdk.demo.localnet import LocalNetwork
     from cocoon_sdk.sandbox.blockchain import Blockchain
+    from cocoon_sdk.sandbox.host import SandboxHost
     from cocoon_sdk.sandbox.node import Node
 
 ACTORS: Final = ("client", "worker")
@@ -60,9 +61,9 @@ async def up(session: Session, options: UpOptions) -> None:
         closing.callback(_remove, folder)
     kept = {} if options.ephemeral else read_document(folder / _SETUP_FILE) or {}
     running = _Running(session, options, kept)
-    local = await running.start()
+    host = await running.start()
     document = {
-        **local.host.endpoints(),
+        **host.endpoints(),
         "folder": str(folder),
         "registry": kept.get("registry"),
         "models": kept.get("models", []),
@@ -71,13 +72,13 @@ async def up(session: Session, options: UpOptions) -> None:
         "worker": running.stake,
     }
     if running.is_new:
-        await local.node.set_base()
-    await local.node.set_block_time(options.block_time_s)
+        await host.node.set_base()
+    await host.node.set_block_time(options.block_time_s)
     about = {**document, "names": running.names()}
     if not options.ephemeral:
         write_document(folder / _SETUP_FILE, kept)
     control = ControlServer(
-        local.node, folder, about, kept=not options.ephemeral, rewound=running.restart_worker
+        host.node, folder, about, kept=not options.ephemeral, rewound=running.restart_worker
     )
     await closing.enter_async_context(control)
     session.out.result(document, shown(document))
@@ -97,34 +98,24 @@ class _Running:
         self._ready: ReadyEngine | None = None
         self._working = AsyncExitStack()
 
-    async def start(self) -> LocalNetwork:
-        from cocoon_sdk.demo.engines import EngineChoice, prepare
-        from cocoon_sdk.demo.localnet import LocalNetwork
+    async def start(self) -> SandboxHost:
+        """Start everything; it ends with the session."""
         from cocoon_sdk.sandbox.host import SandboxHost
 
-        session, options = self._session, self._options
-        node = self._node()
         ports = self._kept.get("ports", [0, 0])
         host = SandboxHost(
-            node,
-            port=options.port or _free_again(ports[0]),
-            adnl_port=options.adnl_port or _free_again(ports[1]),
+            self._node(),
+            port=self._options.port or _free_again(ports[0]),
+            adnl_port=self._options.adnl_port or _free_again(ports[1]),
             folder=self._folder,
         )
-        if options.suite:
-            from cocoon_sdk.cli.logs import log_to_file
-
-            log_to_file(self._folder / "worker.log")
-            self._ready = await prepare(EngineChoice.ECHO, self._folder, session.out.note)
-        models = [self._ready.model] if self._ready is not None else []
-        local = await session.closing.enter_async_context(LocalNetwork(models, clock=node.clock, host=host))
-        session.closing.push_async_callback(self._working.aclose)
-        self._local = local
+        if self._options.suite:
+            await self._suite(host)
+        else:
+            await self._session.closing.enter_async_context(host)
         self._kept["ports"] = [host.port, host.adnl_port]
-        if self._ready is not None:
-            await self._suite(self._ready)
-        await self._accounts()
-        return local
+        await self._accounts(host)
+        return host
 
     def _node(self) -> Node:
         from cocoon_sdk.clock import SystemClock
@@ -152,11 +143,19 @@ class _Running:
 
     # -- the suite ----------------------------------------------------------------------------------------
 
-    async def _suite(self, ready: ReadyEngine) -> None:
+    async def _suite(self, host: SandboxHost) -> None:
         from pytoniq_core import Address
 
-        local, kept, session = self._local, self._kept, self._session
-        assert local is not None
+        from cocoon_sdk.cli.logs import log_to_file
+        from cocoon_sdk.demo.engines import EngineChoice, prepare
+        from cocoon_sdk.demo.localnet import LocalNetwork
+
+        kept, session = self._kept, self._session
+        log_to_file(self._folder / "worker.log")
+        self._ready = ready = await prepare(EngineChoice.ECHO, self._folder, session.out.note)
+        network = LocalNetwork([ready.model], clock=host.node.clock, host=host)
+        self._local = local = await session.closing.enter_async_context(network)
+        session.closing.push_async_callback(self._working.aclose)
         if kept.get("registry"):
             local.resume(Address(kept["registry"]))
         else:
@@ -249,25 +248,27 @@ class _Running:
 
     # -- plain accounts -----------------------------------------------------------------------------------
 
-    async def _accounts(self) -> None:
+    async def _accounts(self, host: SandboxHost) -> None:
         """Make funded wallets for any client: 24 words in a private file each."""
         from cocoon_sdk.cli.files import write_private
-        from cocoon_sdk.client.wallets import KeyWallet
         from cocoon_sdk.crypto import new_mnemonic
+        from cocoon_sdk.crypto.mnemonics import signing_key_from_mnemonic
+        from cocoon_sdk.sandbox.actors import wallet_state_init
+        from cocoon_sdk.sandbox.messages import contract_address
 
-        local, accounts = self._local, self._kept.setdefault("accounts", [])
-        assert local is not None
+        accounts = self._kept.setdefault("accounts", [])
         for number in range(len(accounts) + 1, self._options.accounts + 1):
             words = await asyncio.to_thread(new_mnemonic)
             file = self._folder / f"account-{number}.words"
             write_private(file, " ".join(words) + "\n")
-            wallet = KeyWallet.from_mnemonic(local.connect(), words)
-            await local.node.faucet(wallet.address, self._options.funds)
+            key = signing_key_from_mnemonic(words).verify_key
+            address = contract_address(wallet_state_init(bytes.fromhex(key.hex)))
+            await host.node.faucet(address, self._options.funds)
             accounts.append(
                 {
                     "name": f"account {number}",
-                    "wallet": wallet.address.to_str(is_bounceable=False),
-                    "version": wallet.version.value,
+                    "wallet": address.to_str(is_bounceable=False),
+                    "version": "v4r2",
                     "balance": str(self._options.funds),
                     "mnemonic_file": str(file),
                 }
@@ -275,8 +276,8 @@ class _Running:
 
     def names(self) -> dict[str, str]:
         """Return what accounts are called, for traces."""
-        assert self._local is not None
-        found = {name: address.to_str() for address, name in self._local.names.items()}
+        known = {} if self._local is None else self._local.names
+        found = {name: address.to_str() for address, name in known.items()}
         for each in (*self._kept.get("actors", []), *self._kept.get("accounts", [])):
             found[each["name"]] = each["wallet"]
         return found

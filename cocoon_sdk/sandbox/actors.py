@@ -152,6 +152,12 @@ class Actor:
         return f"<Actor {self.name} {self.address.to_str()}>"
 
 
+def wallet_state_init(public_key: bytes) -> Cell:
+    """Return the StateInit of the V4R2 wallet of an Ed25519 public key, with the usual wallet id."""
+    data = begin_cell().store_uint(0, 32).store_uint(WALLET_ID, 32).store_bytes(public_key).store_bit(0)
+    return state_init(WALLET_V4_R2_CODE, data.end_cell())
+
+
 @dataclass(frozen=True, slots=True)
 class _Identity:
     seed: bytes
@@ -167,15 +173,7 @@ def _identity(name: str) -> _Identity:
         raise ValueError(f"an actor's name has 1 to {_MAX_NAME_BYTES} bytes, not {len(encoded)}")
     seed = hashlib.sha256(b"sandbox actor: " + encoded).digest()
     public_key = bytes(SigningKey(seed).verify_key)
-    data = (
-        begin_cell()
-        .store_uint(0, 32)
-        .store_uint(WALLET_ID, 32)
-        .store_bytes(public_key)
-        .store_bit(0)
-        .end_cell()
-    )
-    init = state_init(WALLET_V4_R2_CODE, data)
+    init = wallet_state_init(public_key)
     return _Identity(seed, public_key, init, contract_address(init))
 
 

@@ -165,7 +165,9 @@ class Trace:
 
     def _op(self, message: Message) -> str:
         if not message.bounced:
-            return self.names.op(message.op)
+            name = self.names.op(message.op)
+            # What comes from outside mostly begins with a signature.
+            return "external" if message.is_external_in and name.startswith("0x") else name
         rest = message.body.begin_parse()
         if message.op != BOUNCED_OP or len(rest.bits) < 64:
             return "bounced"
