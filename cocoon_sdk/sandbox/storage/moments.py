@@ -92,7 +92,7 @@ def state_of(row: Row, accounts: Mapping[int, NativeCell], transactions: Sequenc
         by_lt[transaction.lt] = transaction
     for key, history in state.histories.items():
         if key not in state.accounts:
-            # It does not exist (any more), so no block's state has it; its next transaction names its last one.
+            # It does not exist (any more), so no state has it; its next transaction names its last one.
             state.accounts[key] = _vanished(history.newest_first(limit=1)[0])
     state.queue = deque(
         QueuedMessage(_cell(boc), int(dst), None if src is None else int(src), int(fee), by_lt.get(parent))
