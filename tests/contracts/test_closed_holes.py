@@ -18,7 +18,17 @@ from cocoon_sdk.types import Nano
 from tests.contracts.test_parameters import TIMELOCK, changed, govern, propose, sync
 from tests.contracts.test_undelivered import reward_to_nobody
 from tests.contracts.weak_keys import WEAK_KEYS
-from tests.helpers.audit import TOMBSTONE_REWARD, World, denied, extended, refused, tombstones, tree
+from tests.helpers.audit import (
+    TOMBSTONE_REWARD,
+    World,
+    denied,
+    extended,
+    open_with,
+    refused,
+    tombstones,
+    tree,
+    truncated,
+)
 from tests.helpers.suite import GAS, Client, Worker
 
 
@@ -122,10 +132,14 @@ def test_oversized_payload_in_a_batch_is_refused_by_name(
 
 def test_malformed_terms_are_refused(world: World, client: Client, worker: Worker) -> None:
     """Before the acceptance, with the TVM's own code 9: a name would cost every job 130 gas."""
-    terms = extended(world.suite.directed_terms(worker).to_cell())
-    denied(
-        client, lambda: client.act(signing.open_job(1, terms), max_spend=Nano.ton(2)), ExitCode.CELL_UNDERFLOW
-    )
+    for op, terms in (
+        (c.ACTION_OPEN_JOB, world.suite.directed_terms(worker)),
+        (c.ACTION_OPEN_INSTANT, world.suite.directed_terms(worker, window=0)),
+        (c.ACTION_POST_JOB, world.suite.open_terms()),
+    ):
+        for wrong in (extended(terms.to_cell()), truncated(terms.to_cell())):
+            action = open_with(1, wrong, op=op)
+            denied(client, lambda action=action: client.act(action), ExitCode.CELL_UNDERFLOW)
 
 
 def test_failed_delivery_does_not_postpone_the_end_of_a_tombstone(

@@ -10,12 +10,25 @@ from cocoon_sdk.errors import ExternalRejectedError
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.getters import WorkerStakeGetters
 from cocoon_sdk.protocol.signing import Action
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
 from tests.contracts.test_full_tables import claim_all, fill
-from tests.helpers.audit import World, check_escrow, extended, skips, tombstones, tree, truncated
+from tests.helpers.audit import (
+    World,
+    check_escrow,
+    denied,
+    extended,
+    locks,
+    numbered,
+    open_with,
+    skips,
+    tombstones,
+    tree,
+    truncated,
+)
 from tests.helpers.suite import GAS, Client, Worker, as_int, hash_of, key_of
 from tests.unit.sandbox.contracts import contract
 
@@ -55,7 +68,9 @@ def test_stranger_cannot_change_the_result_of_a_signed_submission(
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
     data = begin_cell().store_bytes(b"\x66" * 100).end_cell()
-    body = signed_body(worker, signing.submit_claimed(number, 1, Nano.ton(1), hash_of("result"), data))
+    body = signed_body(
+        worker, signing.submit_claimed(number, numbered(1), Nano.ton(1), hash_of("result"), data)
+    )
     with pytest.raises(ExternalRejectedError):
         world.chain.send_external(signing.external_message(worker.address, reshaped(body)))
     world.chain.send_external(signing.external_message(worker.address, body))
@@ -143,7 +158,7 @@ def test_hot_key_cannot_store_cells_without_bound(
         bloated = begin_cell().store_bits(terms.to_cell().begin_parse().load_bits(len(terms.to_cell().bits)))
         bloated = bloated.store_ref(named).end_cell()
     try:
-        client.act(signing.open_job(1, bloated))
+        client.act(open_with(1, bloated))
     except ExternalRejectedError:
         return
     assert client.job(1) is None
@@ -157,7 +172,7 @@ def test_dispute_cannot_throw_after_it_was_accepted(world: World, client: Client
     """
     terms = extended(world.suite.directed_terms(worker).to_cell())
     try:
-        client.act(signing.open_job(1, terms))
+        client.act(open_with(1, terms))
     except ExternalRejectedError:
         return
     worker.submit(client, 1, Nano.ton(1))
@@ -179,7 +194,7 @@ def test_operators_external_cannot_throw_after_it_was_accepted(
     directed, _ = client.open(world.suite.directed_terms(worker))
     if kind == "submit claimed":
         worker.claim(client, number)
-        good = signing.submit_claimed(number, 1, Nano.ton(1), hash_of("result"))
+        good = signing.submit_claimed(number, numbered(1), Nano.ton(1), hash_of("result"))
         short = Action(truncated(good.bits, 8), good.refs)
     elif kind == "claim":
         good = signing.claim(number, worker.target(client, number))
@@ -217,13 +232,13 @@ def test_slash_is_never_lost_at_a_stake_with_255_locks(world: World, stranger: A
     for client in clients:
         fill(world, client, c.MAX_JOBS)
         claim_all(worker, client, range(1, c.MAX_JOBS + 1))
-    assert worker.get_state().locks == c.MAX_LOCKS
+    assert len(locks(worker)) == c.MAX_LOCKS
     world.chain.warp(3601)
     for client in clients:
         for number in (1, 50, 127):
             stranger.send(client.address, GAS, m.ReclaimLate(id=number).to_cell())
             assert tombstones(client) == {}
-    assert worker.get_state().locks == c.MAX_LOCKS - 6
+    assert len(locks(worker)) == c.MAX_LOCKS - 6
     assert worker.get_state().stake == Nano.ton(200) - 6 * Nano.ton("0.002")
 
 
@@ -231,7 +246,7 @@ def test_stranger_cannot_spoil_a_stake_before_its_owner_configures_it(world: Wor
     """A newborn account holds its identity alone; a Reward must not read, or write, that as state."""
     owner = world.chain.actor("late owner", Nano.ton(100))
     born = world.suite.network.stake(owner.address)
-    body = m.Reward(id=1, collateral=1, amount=Nano.ton(1000), fee=0, lock=1, unused=True).to_cell()
+    body = m.Reward(id=1, collateral=1, amount=Nano.ton(1000), fee=0, lock=numbered(1), unused=True).to_cell()
     stranger.send(born.address, Nano.ton("0.05"), body, state_init=born.state_init)
     configure = m.ConfigureStake(
         query_id=0, operator_key=key_of("late").verify_key.to_int(), info_hash=0, max_locked=1, daily_lock=1
@@ -250,8 +265,10 @@ def test_client_cannot_open_a_job_whose_terms_can_vanish(
     bits = bitarray()
     bits.frombytes(b"\x02" + terms.hash)
     world.chain.set_libraries([terms])
-    with pytest.raises(ExternalRejectedError):
-        client.act(signing.open_job(1, Cell(bits, [], 2)))
+    for op in (c.ACTION_OPEN_JOB, c.ACTION_OPEN_INSTANT, c.ACTION_POST_JOB):
+        denied(
+            client, lambda op=op: client.act(open_with(1, Cell(bits, [], 2), op=op)), ExitCode.CELL_UNDERFLOW
+        )
 
 
 def test_client_can_dispute_every_job_when_nothing_is_free(

@@ -13,7 +13,7 @@ from cocoon_sdk.protocol import signing
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
 from tests.contracts.test_parameters import next_version
-from tests.helpers.audit import World, entries, locks, set_aside, state_of
+from tests.helpers.audit import World, entries, locks, numbered, set_aside, state_of
 from tests.helpers.suite import GAS, Client, Worker, key_of
 
 PRICE = Nano.ton(1)
@@ -25,7 +25,7 @@ def forged_claim(world: World, client: Client, number: int, owner: Address, **ch
     binding = signing.binding_hash(world.suite.params_cell, job.terms)
     fields: dict[str, object] = {
         "id": number,
-        "lock": 1,
+        "lock": numbered(1),
         "collateral": job.collateral,
         "binding": binding,
         "operator_key": key_of("forger").verify_key.to_int(),
@@ -89,7 +89,7 @@ def test_escrow_with_other_code_cannot_lock_or_slash(world: World, worker: Worke
         escrow_index=0,
         previous_code=False,
         collateral=Nano.ton(10),
-        lock=0,
+        lock=1,
         job_hash=1,
         own_previous_code=False,
     )
@@ -100,7 +100,7 @@ def test_escrow_with_other_code_cannot_lock_or_slash(world: World, worker: Worke
     assert claim.dst != fake.address
     data, _ = state_of(world.chain, worker.address)
     for source in (fake.address, Address((-1, claim.dst.hash_part))):
-        body = m.Slash(id=1, collateral=10**10, amount=10**10, back=10**10, lock=1, unused=True)
+        body = m.Slash(id=1, collateral=10**10, amount=10**10, back=10**10, lock=numbered(1), unused=True)
         world.chain.send_internal(worker.address, GAS, body.to_cell(), src=source)
     assert state_of(world.chain, worker.address)[0] == data
     world.chain.release()
@@ -110,14 +110,14 @@ def test_escrow_with_other_code_cannot_lock_or_slash(world: World, worker: Worke
 def test_escrow_of_another_network_is_another_account(world: World, client: Client, worker: Worker) -> None:
     foreign = Network(world.suite.governor.address)
     assert foreign.escrow(client.owner.address).address != client.address
-    body = m.Slash(id=1, collateral=10**9, amount=10**9, back=0, lock=1, unused=False)
+    body = m.Slash(id=1, collateral=10**9, amount=10**9, back=0, lock=numbered(1), unused=False)
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
     world.chain.send_internal(
         worker.address, GAS, body.to_cell(), src=foreign.escrow(client.owner.address).address
     )
     assert worker.get_state().stake == Nano.ton(100)
-    assert worker.get_state().locks == 1
+    assert len(locks(worker)) == 1
 
 
 def test_genuine_escrow_cannot_slash_beyond_its_own_job(world: World, client: Client, worker: Worker) -> None:
@@ -130,10 +130,10 @@ def test_genuine_escrow_cannot_slash_beyond_its_own_job(world: World, client: Cl
     assert lock is not None
     collateral, held = int(lock.collateral), locks(worker)
     for body in (
-        m.Slash(id=number, collateral=collateral, amount=10**9, back=10**9, lock=1, unused=True),
-        m.Release(id=number, collateral=collateral, lock=1),
-        m.Reward(id=number, collateral=collateral, amount=0, fee=0, lock=1, unused=True),
-        m.Gone(id=number, collateral=collateral, lock=1, unused=True),
+        m.Slash(id=number, collateral=collateral, amount=10**9, back=10**9, lock=numbered(1), unused=True),
+        m.Release(id=number, collateral=collateral, lock=numbered(1)),
+        m.Reward(id=number, collateral=collateral, amount=0, fee=0, lock=numbered(1), unused=True),
+        m.Gone(id=number, collateral=collateral, lock=numbered(1), unused=True),
     ):
         world.chain.send_internal(worker.address, GAS, body.to_cell(), src=rival.address)
     assert (locks(worker), set_aside(worker)) == (held, 1)

@@ -13,11 +13,13 @@ from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
 from tests.helpers.audit import (
+    SLOTS,
     World,
     at,
     denied,
     locked_for,
     locks,
+    numbered,
     refused,
     rejected,
     set_aside,
@@ -42,12 +44,16 @@ def fill(world: World, client: Client, jobs: int, **terms: int) -> None:
         opened += batch
 
 
-def claim_all(worker: Worker, client: Client, numbers: range, lock: int = 0) -> None:
+def claim_all(worker: Worker, client: Client, numbers: range, lock: int | None = None) -> None:
     """Claim jobs, eight at a time, each in a lock of its own or all in one that is there."""
-    target = dataclasses.replace(worker.target(client, numbers[0]), lock=lock)
+    target = worker.target(client, numbers[0])
+    free = iter(sorted(set(range(1, SLOTS)) - {number % SLOTS for number in locks(worker)}))
     for start in range(numbers.start, numbers.stop, 8):
         batch = range(start, min(start + 8, numbers.stop))
-        actions = [signing.claim(number, target) for number in batch]
+        actions = [
+            signing.claim(number, dataclasses.replace(target, lock=next(free, 0) if lock is None else lock))
+            for number in batch
+        ]
         # The maximum covers what earlier claims set aside as well.
         worker.act(*actions, max_spend=worker.get_state().gas // 2)
 
@@ -60,14 +66,14 @@ def test_escrow_takes_128_jobs_and_ends_each_of_them(world: World, stranger: Act
     denied(client, lambda: client.open(world.suite.open_terms()), ExitCode.TOO_MANY_JOBS)
     world.check()
     worker.claim(client, 1)
-    claim_all(worker, client, range(2, 129), lock=1)
+    claim_all(worker, client, range(2, 129), lock=numbered(1))
     # A client that opens 128 jobs for one worker takes one place of its table.
     assert locked_for(worker, client) == worker.get_state().locked == c.MAX_JOBS * Nano.ton("0.2")
-    assert (worker.get_state().locks, set_aside(worker)) == (1, c.MAX_JOBS)
+    assert (len(locks(worker)), set_aside(worker)) == (1, c.MAX_JOBS)
     held = locks(worker)
     for start in range(1, 129, 8):
         actions = [
-            signing.submit_claimed(number, 1, Nano.ton("0.05"), hash_of("result"))
+            signing.submit_claimed(number, numbered(1), Nano.ton("0.05"), hash_of("result"))
             for number in range(start, start + 8)
         ]
         skipped(worker, worker.act(*actions, max_spend=worker.get_state().gas // 2))
@@ -92,7 +98,7 @@ def test_escrow_takes_128_jobs_and_ends_each_of_them(world: World, stranger: Act
     for number in left[120:]:
         stranger.send(client.address, GAS, m.Finalize(id=number).to_cell())
     assert (client.get_state().jobs, client.get_state().reserved) == (0, 0)
-    assert (worker.get_state().locks, worker.get_state().locked) == (0, 0)
+    assert (len(locks(worker)), worker.get_state().locked) == (0, 0)
     assert worker.get_state().stake == Nano.ton(200) - 3 * Nano.ton("0.2")
 
 
@@ -102,31 +108,29 @@ def test_stake_takes_255_locks_and_frees_each_of_them(world: World, stranger: Ac
     for client in clients:
         fill(world, client, c.MAX_JOBS)
         claim_all(worker, client, range(1, 129))
-    assert (worker.get_state().locks, set_aside(worker)) == (c.MAX_LOCKS, c.MAX_LOCKS)
+    assert (len(locks(worker)), set_aside(worker)) == (c.MAX_LOCKS, c.MAX_LOCKS)
     assert worker.get_state().locked == c.MAX_LOCKS * Nano.ton("0.2")
     (last,) = entries_open(clients[1])
-    # No new lock, nor the gas of one more submission within one that is there.
-    for lock in (0, 1):
-        target = dataclasses.replace(worker.target(clients[lock - 1], last if lock == 0 else 1), lock=lock)
-        claim = signing.claim(last, target)
-        denied(worker, lambda claim=claim: worker.act(claim), ExitCode.TOO_MANY_LOCKS)
-    # A submission makes room for another claim, but only in a lock that is there.
-    lock = worker.lock_number(clients[1])
-    worker.submit_claimed(clients[1], 1, Nano.ton("0.05"))
     target = worker.target(clients[1], last)
-    fresh = signing.claim(last, dataclasses.replace(target, lock=0))
-    denied(worker, lambda: worker.act(fresh), ExitCode.TOO_MANY_LOCKS)
-    skipped(worker, worker.act(signing.claim(last, dataclasses.replace(target, lock=lock))))
-    assert (worker.get_state().locks, set_aside(worker)) == (c.MAX_LOCKS, c.MAX_LOCKS)
-    assert locks(worker)[lock].collateral == 2 * Nano.ton("0.2")
+    # No more claims, neither in a new lock nor in one that is there.
+    for lock in (0, 1, 255, target.lock):
+        claim = signing.claim(last, dataclasses.replace(target, lock=lock))
+        denied(worker, lambda claim=claim: worker.act(claim), ExitCode.TOO_MANY_CLAIMS)
+    # A submission makes room for another claim, but only in a lock that is there.
+    worker.submit_claimed(clients[1], 1, Nano.ton("0.05"))
+    for lock in (0, 1, 255):
+        claim = signing.claim(last, dataclasses.replace(target, lock=lock))
+        denied(worker, lambda claim=claim: worker.act(claim), ExitCode.SLOT_TAKEN)
+    skipped(worker, worker.act(signing.claim(last, target)))
+    assert (len(locks(worker)), set_aside(worker)) == (c.MAX_LOCKS, c.MAX_LOCKS)
+    assert locks(worker)[target.lock].collateral == 2 * Nano.ton("0.2")
     world.check()
     # Nobody ever comes back: after the longest life and the grace anybody frees what is left.
     world.chain.warp(c.HARD_MAX_JOB_LIFE + c.DELIVERY_GRACE + 1)
-    assert sorted(locks(worker)) == list(range(1, c.MAX_LOCKS + 1))
-    for lock in range(1, c.MAX_LOCKS + 1):
+    for lock in locks(worker):
         stranger.send(worker.address, GAS, m.ReleaseExpired(lock=lock).to_cell())
     state = worker.get_state()
-    assert (state.locks, state.locked, set_aside(worker)) == (0, 0, 0)
+    assert (locks(worker), state.locked, set_aside(worker)) == ({}, 0, 0)
 
 
 def entries_open(client: Client) -> list[int]:
@@ -185,7 +189,7 @@ def test_open_job_can_be_taken_back_after_years(world: World, client: Client, wo
     stranger = world.chain.actor("stranger")
     stranger.send(client.address, GAS, m.ReclaimLate(id=claimed).to_cell())
     assert (client.get_state().jobs, client.get_state().reserved) == (0, 0)
-    assert (worker.get_state().locks, worker.get_state().stake) == (0, Nano.ton("99.96"))
+    assert (len(locks(worker)), worker.get_state().stake) == (0, Nano.ton("99.96"))
     client.from_owner(m.Withdraw(query_id=0, amount=Nano(client.get_state().free)))
 
 

@@ -14,7 +14,7 @@ from cocoon_sdk.protocol.opcodes import OP_NAMES
 from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.types import Nano
 from tests.contracts.test_full_tables import claim_all, fill
-from tests.helpers.audit import World
+from tests.helpers.audit import World, free_slot, locks
 from tests.helpers.suite import GAS, Suite
 
 NANO_PER_GAS = 400
@@ -56,11 +56,11 @@ def measured() -> Measured:
     claim_all(worker, second, range(1, c.MAX_JOBS))
     # Claims that come too late: Gone takes the last lock out, or changes the sum of one.
     late_claim = worker.target(first, 1)
-    seen.see(worker.act(signing.claim(1, dataclasses.replace(late_claim, lock=0))))
+    seen.see(worker.act(signing.claim(1, dataclasses.replace(late_claim, lock=free_slot(worker)))))
     seen.see(worker.act(signing.claim(1, late_claim)))
-    fresh = dataclasses.replace(worker.target(first, directed), lock=0)
+    fresh = dataclasses.replace(worker.target(first, directed), lock=free_slot(worker))
     seen.see(worker.submit(first, directed, Nano.ton("0.05"), target=fresh))
-    assert worker.get_state().locks == c.MAX_LOCKS
+    assert len(locks(worker)) == c.MAX_LOCKS
     assert first.get_state().jobs == c.MAX_JOBS
     seen.see(late.act(signing.claim(5, late.target(first, 5))))
     seen.see(worker.submit_claimed(first, 64, Nano.ton("0.05")))

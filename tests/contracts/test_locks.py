@@ -1,9 +1,9 @@
 """Locks against thieves: what may go wrong within one lock stays within its escrow, and nobody else's money
 moves.
 
-A lock is the sum for any number of one escrow's jobs, under a number that is never used again. Here:
-messages that cross, bounce, come late or twice; locks named by whom they are not; amounts at the edge; two
-codes of one owner.
+A lock is the sum for any number of one escrow's jobs; its number is a slot and a counter, so that none
+comes again. Here: messages that cross, bounce, come late or twice; locks named by whom they are not;
+amounts at the edge; two codes of one owner.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from cocoon_sdk.types import Nano
 from tests.contracts.test_parameters import codes, enact, next_version, sync
 from tests.helpers.audit import (
     BURN,
+    SLOTS,
     TOMBSTONE_REWARD,
     TOMBSTONE_SLASH,
     World,
     absent,
     at,
     denied,
+    escrow_of,
     locked_for,
     locks,
+    numbered,
     sent,
     set_aside,
     tombstones,
@@ -49,7 +52,16 @@ def status(client: Client, number: int) -> int:
 
 
 def in_lock(worker: Worker, client: Client, number: int, lock: int) -> m.JobTarget:
+    """Name a job, and a lock for it: its number, or a slot for a new one."""
     return dataclasses.replace(worker.target(client, number), lock=lock)
+
+
+def sums(worker: Worker) -> dict[int, int]:
+    return {number: int(lock.collateral) for number, lock in locks(worker).items()}
+
+
+FIRST, SECOND, THIRD = numbered(1), numbered(2), numbered(3)
+"""Numbers of the first locks, each in the slot of its place."""
 
 
 def release_expired(world: World, worker: Worker, stranger: Actor, lock: int) -> None:
@@ -64,26 +76,36 @@ def release_expired(world: World, worker: Worker, stranger: Actor, lock: int) ->
 def test_worker_can_lock_for_many_jobs_of_a_client_in_one_lock_or_in_several(
     world: World, client: Client, worker: Worker
 ) -> None:
-    for number, lock in ((1, 0), (2, 1), (3, 0), (4, 2)):
+    for number, lock in ((1, 1), (2, FIRST), (3, 2), (4, SECOND)):
         client.open(world.suite.open_terms())
         worker.act(signing.claim(number, in_lock(worker, client, number, lock)))
-    held = locks(worker)
-    assert {number: int(lock.collateral) for number, lock in held.items()} == {
-        1: 2 * COLLATERAL,
-        2: 2 * COLLATERAL,
+    assert sums(worker) == {
+        FIRST: 2 * COLLATERAL,
+        SECOND: 2 * COLLATERAL,
     }
     assert (worker.get_state().locked, set_aside(worker)) == (4 * COLLATERAL, 4)
     # Each outcome finds the lock that its job was claimed in.
     for number in (2, 3):
         worker.submit_claimed(client, number, Nano.ton(1))
         client.act(signing.accept_result(number))
-    assert {number: int(lock.collateral) for number, lock in locks(worker).items()} == {
-        1: COLLATERAL,
-        2: COLLATERAL,
+    assert sums(worker) == {
+        FIRST: COLLATERAL,
+        SECOND: COLLATERAL,
     }
 
 
-@pytest.mark.parametrize("which", ["another escrow's", "a released one", "a future one", "the last number"])
+WRONG_LOCKS = {
+    "another escrow's": FIRST,
+    "a released one": SECOND,
+    "a future one in a free slot": THIRD,
+    "a future one in a slot with a lock": numbered(3, 1),
+    "the last number": 2**32 - 1,
+    "no slot": 0,
+    "a slot with a lock": 1,
+}
+
+
+@pytest.mark.parametrize("which", WRONG_LOCKS)
 @pytest.mark.parametrize("step", ["claim", "submit"])
 def test_worker_cannot_lock_in_a_lock_that_is_not_the_jobs_escrows(
     world: World, client: Client, worker: Worker, which: str, step: str
@@ -94,10 +116,8 @@ def test_worker_cannot_lock_in_a_lock_that_is_not_the_jobs_escrows(
     client.open(world.suite.open_terms())
     worker.claim(client, 1)
     client.act(signing.accept_signed(1, Nano(1), hash_of("result"), worker.sign_result(client, 1, 1)))
-    assert list(locks(worker)) == [1]
-    lock = {"another escrow's": 1, "a released one": 2, "a future one": 3, "the last number": 2**32 - 1}[
-        which
-    ]
+    assert list(locks(worker)) == [FIRST]
+    lock = WRONG_LOCKS[which]
     number, _ = client.open(world.suite.directed_terms(worker))
     target = in_lock(worker, client, number, lock)
     action = (
@@ -111,7 +131,8 @@ def test_worker_cannot_lock_in_a_lock_that_is_not_the_jobs_escrows(
         assert at(done, other.address)[0].out_msgs[0].op == m.Gone.OPCODE
         assert at(done, client.address) == []
     else:
-        denied(worker, lambda: worker.act(action), ExitCode.NO_LOCK)
+        code = ExitCode.SLOT_TAKEN if lock < SLOTS else ExitCode.NO_LOCK
+        denied(worker, lambda: worker.act(action), code)
     assert worker.get_state().locked == COLLATERAL
     assert status(client, number) == 0
 
@@ -122,30 +143,30 @@ def test_lock_lives_from_its_newest_claim_on(
     client.open(world.suite.open_terms(claim_period=86_400))
     client.open(world.suite.open_terms(claim_period=86_400))
     worker.claim(client, 1)
-    first = locks(worker)[1].end
+    first = locks(worker)[FIRST].end
     world.chain.warp(1000)
     worker.claim(client, 2)
-    assert locks(worker)[1].end == first + 1000 == world.chain.now + LIFE
+    assert locks(worker)[FIRST].end == first + 1000 == world.chain.now + LIFE
     world.chain.set_now(first + 1)
-    body = m.ReleaseExpired(lock=1).to_cell()
+    body = m.ReleaseExpired(lock=FIRST).to_cell()
     (_, arrival, *_) = stranger.send(worker.address, GAS, body)
     assert ExitCode(arrival.exit_code or 0) is ExitCode.LOCK_ALIVE
     # Even one that could be released is used as long as nobody did.
     world.chain.set_now(first + 2000)
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
-    assert locks(worker)[1].collateral == 3 * COLLATERAL
-    assert locks(worker)[1].end == world.chain.now + LIFE
+    assert locks(worker)[FIRST].collateral == 3 * COLLATERAL
+    assert locks(worker)[FIRST].end == world.chain.now + LIFE
 
 
 def test_lock_number_is_never_used_again(world: World, client: Client, worker: Worker) -> None:
     for number in range(1, 5):
         client.open(world.suite.open_terms())
         worker.claim(client, number)
-        assert list(locks(worker)) == [number]
+        assert list(locks(worker)) == [numbered(number, slot=1)]
         signature = worker.sign_result(client, number, 1)
         client.act(signing.accept_signed(number, Nano(1), hash_of("result"), signature))
-    assert (worker.get_state().next_lock, worker.get_state().locks) == (5, 0)
+    assert locks(worker) == {}
 
 
 # -- late outcomes ---------------------------------------------------------------------------------------
@@ -164,7 +185,7 @@ def test_old_job_cannot_free_what_a_newer_one_locked(
     else:
         old, _ = client.open(world.suite.open_terms())
         worker.claim(client, old)
-    release_expired(world, worker, stranger, 1)
+    release_expired(world, worker, stranger, FIRST)
     number, _ = client.open(world.suite.directed_terms(worker))
     worker.submit(client, number, Nano.ton(1))
     client.act(signing.dispute_result(number))
@@ -190,7 +211,7 @@ def test_slash_that_was_delivered_too_late_takes_nothing_of_a_newer_lock(
     world.chain.warp(3601)
     with absent(world.chain, worker.address):
         client.act(signing.reclaim_late(number))
-    release_expired(world, worker, stranger, 1)
+    release_expired(world, worker, stranger, FIRST)
     newer, _ = client.open(world.suite.open_terms())
     worker.claim(client, newer)
     held, stake = locks(worker), worker.get_state().stake
@@ -212,7 +233,7 @@ def test_gone_of_a_premature_message_frees_nothing_of_a_fresh_one(
     directed = step == "submit"
     terms = world.suite.directed_terms(worker) if directed else world.suite.open_terms()
     model, _ = client.open(terms)
-    right = in_lock(worker, client, model, 0)
+    right = worker.target(client, model)
 
     def send(lock: int) -> None:
         target = dataclasses.replace(right, lock=lock)
@@ -222,18 +243,18 @@ def test_gone_of_a_premature_message_frees_nothing_of_a_fresh_one(
             worker.act(signing.claim(2, target))
 
     world.chain.hold()
-    send(0)
+    send(1)
     world.chain.step()  # The premature one arrives; its Gone is on the way.
     (gone,) = world.chain.pending
     assert gone.op == m.Gone.OPCODE
     client.open(terms)
-    send(0 if fresh else 1)
+    send(2 if fresh else FIRST)
     submission = next(i for i, message in enumerate(world.chain.pending) if message.dst == client.address)
     world.chain.step(submission)
     assert status(client, 2) == (2 if directed else 1)
     assert worker.get_state().locked == 2 * COLLATERAL
     world.chain.release()
-    assert {n: int(lock.collateral) for n, lock in locks(worker).items()} == {2 if fresh else 1: COLLATERAL}
+    assert sums(worker) == {SECOND if fresh else FIRST: COLLATERAL}
     assert set_aside(worker) == (0 if directed else 1)
     # And the fresh one can be lost in full.
     if directed:
@@ -285,7 +306,7 @@ def test_set_aside_submissions_are_never_counted_below_zero(
     client.act(signing.reclaim_late(claimed[2]))
     world.chain.release()
     state = worker.get_state()
-    assert (state.locks, state.locked, set_aside(worker)) == (1, COLLATERAL, 0)
+    assert (len(locks(worker)), state.locked, set_aside(worker)) == (1, COLLATERAL, 0)
     assert state.stake == Nano.ton(100) - Nano.ton("0.04")
     # And the count works on: one claim sets one submission aside.
     number, _ = client.open(world.suite.open_terms())
@@ -337,7 +358,7 @@ def test_operator_cannot_change_anything_with_a_submission_on_no_claim(
         number = 77
     entry, held, earned = client.job(number), locks(worker), worker.get_state().earned
     for _ in range(2):
-        done = worker.act(signing.submit_claimed(number, 1, Nano(5), hash_of("other")))
+        done = worker.act(signing.submit_claimed(number, FIRST, Nano(5), hash_of("other")))
         answers = [m.Gone.from_cell(t.in_msg.body) for t in sent(done, m.Gone)]
         told = m.Gone(id=number, collateral=0, lock=0, unused=False)
         assert answers == ([] if job == "served" else [told])
@@ -353,7 +374,7 @@ def test_operator_cannot_send_a_submission_to_an_escrow_without_a_lock(
 ) -> None:
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
-    for lock in (0, 2, 2**32 - 1):
+    for lock in (0, 1, SECOND, numbered(2, 1), 2**32 - 1):
         action = signing.submit_claimed(number, lock, Nano.ton(1), hash_of("result"))
         denied(worker, lambda action=action: worker.act(action), ExitCode.NO_LOCK)
     assert (status(client, number), set_aside(worker)) == (1, 1)
@@ -366,7 +387,7 @@ def test_worker_without_gas_cannot_submit_what_no_claim_set_aside(
     worker.claim(client, number)
     worker.submit_claimed(client, number, Nano.ton(1))
     worker.from_owner(m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(worker.get_state().gas)))
-    again = signing.submit_claimed(number, 1, Nano.ton(1), hash_of("result"))
+    again = signing.submit_claimed(number, FIRST, Nano.ton(1), hash_of("result"))
     denied(worker, lambda: worker.act(again), ExitCode.INSUFFICIENT_FREE)
 
 
@@ -379,7 +400,7 @@ def target_of(owner: Actor) -> m.JobTarget:
         escrow_index=0,
         previous_code=False,
         collateral=COLLATERAL,
-        lock=0,
+        lock=2,
         job_hash=1,
         own_previous_code=False,
     )
@@ -413,7 +434,7 @@ def test_lock_for_an_escrow_that_is_not_ready_comes_back(
         )
         worker.act(action)
         assert worker.get_state().locked == COLLATERAL
-        assert (list(locks(worker)), set_aside(worker)) == ([1], 1)
+        assert (list(locks(worker)), set_aside(worker)) == ([FIRST], 1)
     assert locked_for(worker, client) == COLLATERAL
 
 
@@ -430,7 +451,7 @@ def test_bounce_frees_only_its_own_part_of_a_lock(world: World, client: Client, 
     assert (worker.get_state().locked, set_aside(worker)) == (5 * COLLATERAL, 3)
     with absent(world.chain, client.address):
         world.chain.release()
-    assert {n: int(lock.collateral) for n, lock in locks(worker).items()} == {1: 2 * COLLATERAL}
+    assert sums(worker) == {FIRST: 2 * COLLATERAL}
     assert set_aside(worker) == 2
     worker.claim(client, 3)
     assert (status(client, 3), worker.get_state().locked) == (1, 3 * COLLATERAL)
@@ -447,7 +468,7 @@ def test_undelivered_outcome_of_a_claim_keeps_lock_collateral_and_what_was_set_a
     signed, _ = client.open(world.suite.open_terms())
     late, _ = client.open(world.suite.open_terms())
     worker.claim(client, signed)
-    worker.act(signing.claim(late, in_lock(worker, client, late, 0)))
+    worker.act(signing.claim(late, in_lock(worker, client, late, 2)))
     signature = worker.sign_result(client, signed, Nano.ton(1))
     with absent(world.chain, worker.address):
         client.act(signing.accept_signed(signed, Nano.ton(1), hash_of("result"), signature))
@@ -456,13 +477,13 @@ def test_undelivered_outcome_of_a_claim_keeps_lock_collateral_and_what_was_set_a
     found = tombstones(client)
     reward, slash = found[signed, TOMBSTONE_REWARD], found[late, TOMBSTONE_SLASH]
     assert (reward.lock, reward.collateral, reward.amount, reward.unused) == (
-        1,
+        FIRST,
         COLLATERAL,
         Nano.ton(1),
         True,
     )
     assert (slash.lock, slash.collateral, slash.amount, slash.unused) == (
-        2,
+        SECOND,
         COLLATERAL,
         Nano.ton("0.04"),
         True,
@@ -473,7 +494,7 @@ def test_undelivered_outcome_of_a_claim_keeps_lock_collateral_and_what_was_set_a
     for number, kind in found:
         stranger.send(client.address, GAS, m.Deliver(id=number, kind=kind).to_cell())
     state = worker.get_state()
-    assert {n: int(lock.collateral) for n, lock in locks(worker).items()} == {1: COLLATERAL}
+    assert sums(worker) == {FIRST: COLLATERAL}
     assert (state.earned + state.fee_due, state.stake) == (Nano.ton(1), Nano.ton("99.96"))
     assert set_aside(worker) == 1
     assert world.chain.balance(BURN) == Nano.ton("0.03")
@@ -489,7 +510,7 @@ def test_undelivered_outcome_of_a_submission_sets_nothing_free(
     with absent(world.chain, worker.address):
         client.act(signing.accept_result(number))
     reward = tombstones(client)[number, TOMBSTONE_REWARD]
-    assert (reward.lock, reward.collateral, reward.unused) == (1, COLLATERAL, False)
+    assert (reward.lock, reward.collateral, reward.unused) == (FIRST, COLLATERAL, False)
     stranger.send(client.address, GAS, m.Deliver(id=number, kind=TOMBSTONE_REWARD).to_cell())
     assert (worker.get_state().locked, set_aside(worker)) == (COLLATERAL, 1)
 
@@ -573,9 +594,9 @@ def test_largest_amounts_survive_a_bounce(world: World, stranger: Actor) -> None
         client.act(signing.reclaim_late(lost))
     found = tombstones(client)
     reward, slash = found[paid, TOMBSTONE_REWARD], found[lost, TOMBSTONE_SLASH]
-    assert (reward.collateral, reward.amount, reward.lock) == (price * 4, price, 1)
+    assert (reward.collateral, reward.amount, reward.lock) == (price * 4, price, FIRST)
     penalty = -(-price * 400 // 10_000)
-    assert (slash.collateral, slash.amount, slash.lock, slash.unused) == (price * 4, penalty, 1, True)
+    assert (slash.collateral, slash.amount, slash.lock, slash.unused) == (price * 4, penalty, FIRST, True)
     for number, kind in found:
         stranger.send(client.address, GAS, m.Deliver(id=number, kind=kind).to_cell())
     state = worker.get_state()
@@ -592,9 +613,7 @@ def test_operator_cannot_submit_more_than_53_bits(world: World, client: Client, 
     worker.claim(client, number)
     for amount in (MOST + 1, 2**56 - 1):
         denied(worker, lambda a=amount: worker.submit(client, directed, a), ExitCode.INTEGER_OVERFLOW)
-        denied(
-            worker, lambda a=amount: worker.submit_claimed(client, number, a), ExitCode.INTEGER_OUT_OF_RANGE
-        )
+        denied(worker, lambda a=amount: worker.submit_claimed(client, number, a), ExitCode.INTEGER_OVERFLOW)
     assert (worker.get_state().locked, set_aside(worker)) == (COLLATERAL, 1)
 
 
@@ -621,22 +640,22 @@ def test_escrows_of_one_owner_under_two_codes_have_nothing_in_common(
     target = worker.target(modern, second)
     # Not accepted yet: locked for nobody, the bounce gives it back.
     worker.act(signing.claim(second, target))
-    assert list(locks(worker)) == [1]
+    assert list(locks(worker)) == [FIRST]
     worker.from_owner(m.AcceptCode(query_id=0, code_hash=int.from_bytes(new.hash, "big")))
     previous = dataclasses.replace(target, previous_code=True)
-    for wrong in (dataclasses.replace(target, lock=1), dataclasses.replace(previous, lock=2)):
+    for wrong in (dataclasses.replace(target, lock=FIRST), dataclasses.replace(previous, lock=SECOND)):
         denied(worker, lambda wrong=wrong: worker.act(signing.claim(second, wrong)), ExitCode.NO_LOCK)
     # The old account does not know the job: its part of lock 1 comes back, the claim in there stays.
-    worker.act(signing.claim(second, dataclasses.replace(previous, lock=1)))
-    assert {n: int(lock.collateral) for n, lock in locks(worker).items()} == {1: COLLATERAL}
+    worker.act(signing.claim(second, dataclasses.replace(previous, lock=FIRST)))
+    assert sums(worker) == {FIRST: COLLATERAL}
     worker.act(signing.claim(second, target))
     held = locks(worker)
-    assert [signing.account_address(lock.escrow) for lock in held.values()] == [
+    assert [signing.account_address(escrow_of(lock)) for lock in held.values()] == [
         client.address,
         modern.address,
     ]
     # Nor can one account speak for the other.
-    for mine, theirs in ((client, 3), (modern, 1)):
+    for mine, theirs in ((client, numbered(3, 2)), (modern, FIRST)):
         slash = m.Slash(id=1, collateral=COLLATERAL, amount=10**9, back=0, lock=theirs, unused=True)
         source = Address((0, mine.address.hash_part))
         world.chain.send_internal(worker.address, GAS, slash.to_cell(), src=source)
@@ -644,4 +663,4 @@ def test_escrows_of_one_owner_under_two_codes_have_nothing_in_common(
     # The old claim ends as it began.
     stranger.send(client.address, GAS, m.ReclaimLate(id=number).to_cell())
     assert at(world.chain.transactions(worker.address, limit=1), worker.address)[0].op == m.Slash.OPCODE
-    assert (list(locks(worker)), worker.get_state().stake) == ([3], Nano.ton("99.96"))
+    assert (list(locks(worker)), worker.get_state().stake) == ([numbered(3, 2)], Nano.ton("99.96"))

@@ -36,7 +36,9 @@ from tests.helpers.audit import (
     check_escrow,
     check_stake,
     entries,
+    escrow_of,
     extended,
+    free_slot,
     locks,
     new_world,
     set_aside,
@@ -47,8 +49,8 @@ from tests.helpers.suite import GAS, Client, Worker, hash_of
 
 EXAMPLES = int(os.environ.get("COCOON_FUZZ_EXAMPLES", "0"))
 RESOLVE_GAS = Nano.ton("0.2")
-NEWEST = -1
-"""A worker's choice of the lock that it made last for that escrow."""
+NEWEST, NEW = -1, -2
+"""A worker's choice: the lock that it made last for that escrow, or one in a free slot."""
 NEVER_FAIL = {
     kind.OPCODE for kind in (m.Claim, m.Submit, m.SubmitClaimed, m.Reward, m.Release, m.Slash, m.Gone)
 }
@@ -59,7 +61,7 @@ amounts = st.one_of(
 prices = st.one_of(st.sampled_from([1, 10**9, 30 * 10**9]), st.integers(1, 5 * 10**9))
 picks = st.integers(0, 11)
 """Mostly one of those that are there: see `Lives.job` and `Lives.lock`."""
-chosen_locks = st.one_of(st.sampled_from([NEWEST, NEWEST, 0]), picks)
+chosen_locks = st.one_of(st.sampled_from([NEWEST, NEWEST, NEW]), picks)
 who = st.integers(0, 1)
 jumps = st.sampled_from([1, 599, 600, 3599, 3601, 43_200, 216_001, 3 * 86_400, 40 * 86_400])
 
@@ -111,7 +113,10 @@ class Lives(RuleBasedStateMachine):
         if self.clients[client].job(number) is None:
             return None
         target = self.workers[worker].target(self.clients[client], number)
-        return target if lock == NEWEST else dataclasses.replace(target, lock=self.lock(worker, lock))
+        if lock == NEWEST:
+            return target
+        fresh = free_slot(self.workers[worker])
+        return dataclasses.replace(target, lock=fresh if lock == NEW else self.lock(worker, lock))
 
     def entries_naming(self, worker: int) -> Iterator[tuple[int, m.Job]]:
         """Live jobs of a worker that locked for them, with their escrow."""
@@ -123,7 +128,7 @@ class Lives(RuleBasedStateMachine):
 
     # -- the clients -----------------------------------------------------------------------------------
 
-    @initialize(price=prices, lock=st.sampled_from([NEWEST, 0]))
+    @initialize(price=st.sampled_from([1, 10**9, 2 * 10**9]), lock=st.sampled_from([NEWEST, NEW]))
     def first(self, price: int, lock: int) -> None:
         """Two jobs of each client, claimed and submitted by one worker, and one that nobody has taken yet."""
         suite = self.world.suite
@@ -394,7 +399,7 @@ class Lives(RuleBasedStateMachine):
                         claims += one.unused
                         assert kind == TOMBSTONE_REWARD or one.collateral > 0
             held = locks(stake)
-            found = {(lock.escrow, number): int(lock.collateral) for number, lock in held.items()}
+            found = {(escrow_of(lock), number): int(lock.collateral) for number, lock in held.items()}
             gone = self.released[worker] - set(held)
             assert found == {key: value for key, value in expected.items() if key[1] not in gone}
             assert 0 <= set_aside(stake) <= claims

@@ -14,12 +14,8 @@ from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
-from tests.contracts.tables import deepen, make_old
-from tests.helpers.audit import World, at, locks, set_aside, tombstones
-from tests.helpers.suite import GAS, Client, Worker, hash_of
-
-SMALL = Nano.ton("0.001")
-OLD = 2**31 + 5
+from tests.helpers.audit import World, locks, numbered, set_aside
+from tests.helpers.suite import GAS, Client, Worker
 
 
 def test_stranger_cannot_destroy_a_stake_with_a_reward_for_no_lock(
@@ -51,70 +47,12 @@ def test_external_of_a_stake_cannot_throw_after_it_was_accepted(
     other.open(world.suite.open_terms())
     worker.claim(other, 1)
     client.open(world.suite.open_terms())
-    target = dataclasses.replace(worker.target(client, 1), lock=1)
+    target = dataclasses.replace(worker.target(client, 1), lock=numbered(1))
     external, before = worker.external(signing.claim(1, target)), worker.get_state()
     for _ in range(3):
         with pytest.raises(ExternalRejectedError):
             world.chain.send_external(external)
     assert worker.get_state() == before
-
-
-# MEDIUM. Numbers have 32 bits, and a lock's path has as many forks as its number has bits in which some
-# live lock differs first: a stake that has made 2^k locks can have k forks, with k + 1 of them alive.
-# GasStakeCredit holds up to 10 forks (a thousand locks made), GasStakeSlash up to 17, what really is
-# attached up to 20 (slash) and 22 (reward): behind it the outcome runs out of gas and is neither credited
-# nor kept. A worker with a million locks behind it (or that makes them, for less than 0.01 TON each) and
-# twenty kept alive cannot be slashed.
-# A way out: make the key a slot of 8 bits, which the operator names and which must be free, and keep the
-# 32-bit number in the leaf: at most 8 forks, for ever, and cheaper. Or let the constants cover 32 forks:
-# 13,324 + 32 x 625 gas for a slash, 4,518 + 32 x 625 for a reward.
-
-
-def deep_lock(world: World, client: Client, worker: Worker) -> None:
-    """A claimed job, a submitted one, and the worst company that numbers allow."""
-    make_old(worker, OLD)
-    client.open(world.suite.open_terms(SMALL))
-    client.open(world.suite.directed_terms(worker, SMALL))
-    worker.claim(client, 1)
-    worker.submit(client, 2, SMALL)
-    deepen(worker, OLD)
-
-
-def test_worker_cannot_escape_a_slash_with_a_deep_table(
-    world: World, client: Client, worker: Worker, stranger: Actor
-) -> None:
-    deep_lock(world, client, worker)
-    world.chain.warp(3601)
-    before = worker.get_state()
-    stranger.send(client.address, GAS, m.ReclaimLate(id=1).to_cell())
-    after = worker.get_state()
-    assert (before.stake - after.stake, before.locked - after.locked) == (
-        Nano.ton("0.00004"),
-        Nano.ton("0.2"),
-    )
-    assert tombstones(client) == {}
-
-
-@pytest.mark.parametrize("how", ["submitted", "signed"])
-def test_reward_is_never_lost_in_a_deep_table(world: World, client: Client, worker: Worker, how: str) -> None:
-    deep_lock(world, client, worker)
-    before = worker.get_state()
-    if how == "submitted":
-        client.act(signing.accept_result(2))
-    else:
-        signature = worker.sign_result(client, 1, SMALL)
-        client.act(signing.accept_signed(1, SMALL, hash_of("result"), signature))
-    after = worker.get_state()
-    assert (after.earned + after.fee_due, before.locked - after.locked) == (SMALL, Nano.ton("0.2"))
-
-
-def test_gone_is_never_lost_in_a_deep_table(world: World, client: Client, worker: Worker) -> None:
-    deep_lock(world, client, worker)
-    before = worker.get_state()
-    world.worker("rival")
-    done = worker.claim(client, 1)
-    assert [t.success for t in at(done, worker.address)] == [True, True]
-    assert worker.get_state().locked == before.locked
 
 
 def test_claims_that_expired_set_nothing_aside_for_what_comes_later(
@@ -126,8 +64,8 @@ def test_claims_that_expired_set_nothing_aside_for_what_comes_later(
     """
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
-    world.chain.set_now(locks(worker)[1].end + 1)
-    stranger.send(worker.address, GAS, m.ReleaseExpired(lock=1).to_cell())
+    world.chain.set_now(locks(worker)[numbered(1)].end + 1)
+    stranger.send(worker.address, GAS, m.ReleaseExpired(lock=numbered(1)).to_cell())
     assert set_aside(worker) == 0
     directed, _ = client.open(world.suite.directed_terms(worker))
     worker.submit(client, directed, Nano.ton(1))
@@ -143,11 +81,11 @@ def test_worker_without_locks_can_use_all_its_gas(
     for _ in range(5):
         number, _ = client.open(world.suite.open_terms())
         worker.claim(client, number)
-    world.chain.set_now(locks(worker)[1].end + 1)
-    stranger.send(worker.address, GAS, m.ReleaseExpired(lock=1).to_cell())
+    world.chain.set_now(locks(worker)[numbered(1)].end + 1)
+    stranger.send(worker.address, GAS, m.ReleaseExpired(lock=numbered(1)).to_cell())
     state = worker.get_state()
-    assert (state.locks, set_aside(worker)) == (0, 0)
-    spare = state.gas - worker.work_spend()
+    assert (len(locks(worker)), set_aside(worker)) == (0, 0)
+    spare = state.gas - 2 * worker.work_spend()
     worker.from_owner(m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(spare)))
     directed, _ = client.open(world.suite.directed_terms(worker))
     worker.submit(client, directed, Nano.ton(1))

@@ -16,7 +16,7 @@ from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.getters import RegistryGetters
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
-from tests.helpers.audit import World, at, locked_for, refused, state_of
+from tests.helpers.audit import World, at, locked_for, locks, refused, state_of
 from tests.helpers.suite import GAS, Client, Worker, key_of
 
 DAY = 86_400
@@ -321,11 +321,11 @@ def test_claim_ends_in_gone_when_only_one_side_is_synced(
     job = client.job(number)
     worker.claim(client, number)
     assert client.job(number) == job
-    assert (worker.get_state().locks, worker.get_state().stake) == (0, Nano.ton(100))
+    assert (len(locks(worker)), worker.get_state().stake) == (0, Nano.ton(100))
     sync(world, client, worker)
     if synced == "escrow":
         worker.claim(client, number)
-        assert worker.get_state().locks == 1
+        assert len(locks(worker)) == 1
 
 
 def test_claimed_job_can_be_submitted_after_a_sync(world: World, client: Client, worker: Worker) -> None:
@@ -417,18 +417,18 @@ def test_client_can_move_to_new_stakes_and_keep_the_old_ones(
     # Not yet: the client has not opted in.
     number, _ = client.open(world.suite.open_terms())
     modern.claim(client, number)
-    assert (modern.get_state().locks, modern.get_state().stake) == (0, Nano.ton(50))
+    assert (len(locks(modern)), modern.get_state().stake) == (0, Nano.ton(50))
     client.from_owner(m.AcceptCode(query_id=0, code_hash=int.from_bytes(new.hash, "big")))
     modern.claim(client, number)
-    assert modern.get_state().locks == 1
+    assert len(locks(modern)) == 1
     # The old one is the previous one now, and has to say so.
     second, _ = client.open(world.suite.open_terms())
     target = worker.target(client, second)
     worker.act(signing.claim(second, target), max_spend=worker.work_spend())
-    assert worker.get_state().locks == 0
+    assert len(locks(worker)) == 0
     target = dataclasses.replace(target, own_previous_code=True)
     worker.act(signing.claim(second, target), max_spend=worker.work_spend())
-    assert worker.get_state().locks == 1
+    assert len(locks(worker)) == 1
     # Accepting twice forgets nothing.
     client.from_owner(m.AcceptCode(query_id=0, code_hash=int.from_bytes(new.hash, "big")))
     third, _ = client.open(world.suite.open_terms())

@@ -21,6 +21,7 @@ from tests.helpers.audit import (
     denied,
     extended,
     locks,
+    numbered,
     rejected,
     sent,
     skipped,
@@ -117,7 +118,7 @@ def test_malformed_actions_are_skipped_and_the_seqno_advances(world: World, work
     assert logged == list(range(1, len(malformed) + 1))
     assert len(sent(transactions, m.OfferNotice)) == 1
     state = worker.get_state()
-    assert (state.seqno, state.locks, state.stake) == (1, 0, Nano.ton(100))
+    assert (state.seqno, len(locks(worker)), state.stake) == (1, 0, Nano.ton(100))
     assert state.info_hash == as_int(hash_of("info"))
 
 
@@ -157,7 +158,9 @@ def test_lock_comes_back_when_the_target_is_wrong(
     else:
         worker.submit(client, number, Nano.ton(1), target=target)
     state = worker.get_state()
-    assert (state.locked, state.locks, state.stake, state.next_lock) == (0, 0, Nano.ton(100), 2)
+    assert (state.locked, len(locks(worker)), state.stake, state.pending) == (0, 0, Nano.ton(100), 0)
+    # Its number is not used again.
+    assert state.lock_count + 1 == numbered(2, 1)
     assert state_of(world.chain, client.address)[0] == data
     # The gas that was set aside is free again as well.
     assert state.gas == state.balance - state.stake - c.STAKE_RENT
@@ -166,7 +169,7 @@ def test_lock_comes_back_when_the_target_is_wrong(
 def test_worker_cannot_claim_without_collateral(world: World, client: Client, worker: Worker) -> None:
     number, _ = client.open(world.suite.directed_terms(worker, window=0))
     denied(worker, lambda: worker.claim(client, number), ExitCode.INSUFFICIENT_STAKE)
-    assert worker.get_state().locks == 0
+    assert len(locks(worker)) == 0
 
 
 def test_worker_cannot_claim_beyond_its_stake(world: World, client: Client) -> None:
@@ -181,7 +184,7 @@ def test_worker_cannot_claim_a_job_of_another_worker(world: World, client: Clien
     job = client.job(number)
     rival.claim(client, number)
     rival.submit(client, number, Nano.ton(1))
-    assert (rival.get_state().locks, rival.get_state().locked) == (0, 0)
+    assert (len(locks(rival)), rival.get_state().locked) == (0, 0)
     assert client.job(number) == job
 
 
@@ -193,7 +196,7 @@ def test_worker_cannot_claim_when_the_deadline_has_passed(
     assert job is not None
     world.chain.set_now(job.deadline + 1)
     worker.claim(client, number)
-    assert worker.get_state().locks == 0
+    assert len(locks(worker)) == 0
     assert client.job(number) == job
 
 
@@ -203,7 +206,7 @@ def test_worker_cannot_submit_an_open_job_without_a_claim(
     number, _ = client.open(world.suite.open_terms())
     job = client.job(number)
     worker.submit(client, number, Nano.ton(1))
-    assert worker.get_state().locks == 0
+    assert len(locks(worker)) == 0
     assert client.job(number) == job
 
 
@@ -265,7 +268,7 @@ def test_submission_on_a_claim_changes_nothing_when_it_may_not_be(
     assert client.job(number) == job
     (arrival,) = at(transactions, client.address)
     assert (arrival.success, arrival.out_msgs) == (True, ())
-    assert (locks(worker), list(held)) == (held, [1])
+    assert (locks(worker), list(held)) == (held, [numbered(1)])
 
 
 def test_operator_cannot_exceed_max_locked(world: World, client: Client, worker: Worker) -> None:

@@ -19,6 +19,8 @@ from tests.helpers.audit import (
     absent,
     at,
     gas_fee,
+    locks,
+    numbered,
     refused,
     sent,
     set_aside,
@@ -148,7 +150,7 @@ def test_late_penalty_that_bounces_can_be_delivered(
     delivered = stranger.send(client.address, GAS, deliver(number, TOMBSTONE_SLASH).to_cell())
     assert len(sent(delivered, m.SlashPaid)) == 1
     assert worker.get_state().stake == Nano.ton(100) - Nano.ton("0.04")
-    assert worker.get_state().locks == 0
+    assert len(locks(worker)) == 0
     assert world.chain.balance(BURN) == Nano.ton("0.03")
     assert tombstones(client) == {}
 
@@ -172,7 +174,7 @@ def test_pay_and_slash_that_bounce_can_be_delivered_in_any_order(
         after = worker.get_state()
         assert after.earned - before.earned == Nano.ton("0.297")
         assert before.stake - after.stake == Nano.ton(2)
-        assert (after.locks, tombstones(client)) == (0, {})
+        assert (len(locks(worker)), tombstones(client)) == (0, {})
 
 
 def test_release_that_bounces_can_be_delivered(
@@ -186,7 +188,7 @@ def test_release_that_bounces_can_be_delivered(
         stranger.send(client.address, Nano.ton("0.2"), verdict.to_cell())
     assert sorted(tombstones(client)) == [(number, TOMBSTONE_RELEASE)]
     stranger.send(client.address, GAS, deliver(number, TOMBSTONE_RELEASE).to_cell())
-    assert (worker.get_state().locks, worker.get_state().stake, tombstones(client)) == (0, Nano.ton(100), {})
+    assert (len(locks(worker)), worker.get_state().stake, tombstones(client)) == (0, Nano.ton(100), {})
 
 
 @pytest.mark.parametrize("how", ["accept", "finalize", "window 0"])
@@ -214,7 +216,7 @@ def test_every_way_of_paying_survives_a_bounce(
     world.check()
     stranger.send(client.address, GAS, deliver(number, TOMBSTONE_REWARD).to_cell())
     state = worker.get_state()
-    assert (state.earned, state.fee_due, state.locks) == (Nano.ton("0.99"), Nano.ton("0.01"), 0)
+    assert (state.earned, state.fee_due, len(locks(worker))) == (Nano.ton("0.99"), Nano.ton("0.01"), 0)
 
 
 def test_slash_is_lost_only_after_the_grace(
@@ -228,14 +230,14 @@ def test_slash_is_lost_only_after_the_grace(
     with absent(world.chain, worker.address):
         client.act(signing.reclaim_late(number))
     world.chain.set_now(lock.end)
-    release = m.ReleaseExpired(lock=1).to_cell()
+    release = m.ReleaseExpired(lock=numbered(1)).to_cell()
     refused(
         world.chain, worker.address, lambda: stranger.send(worker.address, GAS, release), ExitCode.LOCK_ALIVE
     )
     world.chain.warp(1)
     stranger.send(worker.address, GAS, release)
     stranger.send(client.address, GAS, deliver(number, TOMBSTONE_SLASH).to_cell())
-    assert (worker.get_state().stake, worker.get_state().locks) == (Nano.ton(100), 0)
+    assert (worker.get_state().stake, len(locks(worker))) == (Nano.ton(100), 0)
     assert tombstones(client) == {}
 
 
@@ -248,7 +250,7 @@ def test_claim_that_finds_no_escrow_bounces_and_frees_its_lock(
     with absent(world.chain, client.address):
         world.chain.release()
     state = worker.get_state()
-    assert (state.locks, state.locked, state.stake) == (0, 0, Nano.ton(100))
+    assert (len(locks(worker)), state.locked, state.stake) == (0, 0, Nano.ton(100))
     assert state.gas == state.balance - state.stake - c.STAKE_RENT
 
 

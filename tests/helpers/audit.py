@@ -21,7 +21,7 @@ from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.abi_runtime import Message
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.getters import EscrowGetters, WorkerStakeGetters
-from cocoon_sdk.protocol.signing import account_id
+from cocoon_sdk.protocol.signing import Action, account_id
 from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.sandbox.accounts import EMPTY_ACCOUNT, ShardAccount
 from cocoon_sdk.sandbox.cells import address_key
@@ -109,18 +109,36 @@ def _undelivered(state: m.EscrowView) -> dict[tuple[int, int], m.Tombstone]:
 
 
 def locks(worker: Worker) -> dict[int, m.Lock]:
-    """Read every lock of a stake by its number."""
-    return {key: m.Lock.load(leaf) for key, leaf in _leaves(worker.get(WorkerStakeGetters.locks()), 32)}
+    """Read every lock of a stake by its number; its slot is its key."""
+    leaves = _leaves(worker.get(WorkerStakeGetters.locks()), SLOT_BITS)
+    found = {slot: m.Lock.load(leaf) for slot, leaf in leaves}
+    assert all(lock.number % SLOTS == slot for slot, lock in found.items())
+    return {lock.number: lock for lock in found.values()}
+
+
+def numbered(nth: int, slot: int | None = None) -> int:
+    """Return the number of the nth lock that a stake makes, in a slot, or in the nth one."""
+    return 2 * SLOTS * (nth - 1) + SLOTS + (nth if slot is None else slot)
+
+
+def free_slot(worker: Worker) -> int:
+    """Return the first slot without a lock."""
+    return min(set(range(1, SLOTS)) - {number % SLOTS for number in locks(worker)})
+
+
+def escrow_of(lock: m.Lock) -> int:
+    """Return the account id of a lock's escrow."""
+    return lock.tag ^ lock.number
 
 
 def locked_for(worker: Worker, client: Client) -> int:
     """Return the collateral that a stake holds for one escrow, in all its locks."""
     escrow = account_id(client.address)
-    return sum(int(lock.collateral) for lock in locks(worker).values() if lock.escrow == escrow)
+    return sum(int(lock.collateral) for lock in locks(worker).values() if escrow_of(lock) == escrow)
 
 
 def set_aside(worker: Worker) -> int:
-    """Return how many claims have the gas of their submission set aside, as the getter of the gas counts it."""
+    """Return how many claims have gas set aside for their submission, as the getter of the gas counts it."""
     state = worker.get_state()
     aside = state.balance - state.stake - state.earned - state.fee_due - c.STAKE_RENT - state.gas
     if aside == 0:
@@ -136,6 +154,8 @@ def _leaves(root: Cell | None, width: int) -> list[tuple[int, Any]]:
     return list(HashMap.parse(root.begin_parse(), width).items())
 
 
+SLOT_BITS = 8
+SLOTS = 1 << SLOT_BITS
 TOMBSTONE_REWARD, TOMBSTONE_SLASH, TOMBSTONE_RELEASE = 0, 1, 2
 
 
@@ -160,10 +180,12 @@ def check_stake(worker: Worker) -> None:
     state = worker.get_state()
     held = locks(worker)
     assert state.locked == sum(int(lock.collateral) for lock in held.values())
-    assert state.locks == len(held) <= c.MAX_LOCKS
+    assert len(held) <= c.MAX_LOCKS
+    assert state.pending == set_aside(worker)
     assert state.stake >= state.locked + state.unbonding
     assert state.balance >= state.stake + state.earned + state.fee_due
-    assert all(0 < number < state.next_lock and lock.collateral > 0 for number, lock in held.items())
+    assert all(SLOTS < number < state.lock_count and lock.collateral > 0 for number, lock in held.items())
+    assert all(number & SLOTS and number % SLOTS for number in held)
     assert set_aside(worker) <= (c.MAX_LOCKS if held else 0)
 
 
@@ -311,6 +333,11 @@ def job_gas(client: Client) -> int:
 
 
 # -- wrong messages ------------------------------------------------------------------------------------------
+
+
+def open_with(job_id: int, terms: Cell, *data: Cell, op: int = c.ACTION_OPEN_JOB) -> Action:
+    """Open a job on terms that may be anything."""
+    return Action(begin_cell().store_uint(op, 8).store_uint(job_id, 32).end_cell(), (terms, *data))
 
 
 def bits(text: str) -> Cell:
