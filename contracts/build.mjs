@@ -61,7 +61,23 @@ function loadSources(folder) {
             files[name] = readFileSync(join(folder, name)).toString("base64");
         }
     }
+    nameNumbers(files);
     return files;
+}
+
+/** Assembler sees no constants: @Name there stands for the number of an error or the opcode of a message. */
+function nameNumbers(files) {
+    const read = (name) => Buffer.from(files[name] ?? "", "base64").toString("utf8");
+    const numbers = new Map();
+    for (const [, name, code] of read("errors.tact").matchAll(/^const (Err\w+): Int = (\d+);/gm)) numbers.set(name, code);
+    for (const [, opcode, name] of read("messages.tact").matchAll(/^message\((0x[0-9a-f]+)\) (\w+)/gm)) {
+        numbers.set(name, String(Number(opcode)));
+    }
+    if (!files["lowlevel.tact"]) return;
+    const code = read("lowlevel.tact").replace(/^(?!\s*\/\/).*$/gm, (line) =>
+        line.replace(/@([A-Z]\w*)/g, (_, name) => numbers.get(name) ?? fail(`lowlevel.tact: nothing is called ${name}`)),
+    );
+    files["lowlevel.tact"] = Buffer.from(code).toString("base64");
 }
 
 /** JSON with sorted keys, so that the text depends on the content only. */
