@@ -41,7 +41,7 @@ class Domain:
     epoch: int
 
     def hash(self, purpose: int) -> Hash:
-        """Return SHA-256 of purpose, network id, contract and epoch: what the account's externals begin with."""
+        """Return SHA-256 of purpose, network id, contract and epoch, which begins what externals sign."""
         if self.contract.wc != 0:
             raise MalformedError("cannot sign for this contract", why="it is not in workchain 0")
         content = b"".join(
@@ -56,7 +56,8 @@ class Domain:
 
     def header(self, purpose: int, counterparty: int) -> bytes:
         """Return what others sign for an escrow begins with: purpose, domain, counterparty (account id)."""
-        return purpose.to_bytes(4, "big") + self.hash(c.PURPOSE_ESCROW_EXTERNAL) + counterparty.to_bytes(32, "big")
+        domain = self.hash(c.PURPOSE_ESCROW_EXTERNAL)
+        return purpose.to_bytes(4, "big") + domain + counterparty.to_bytes(32, "big")
 
 
 def account_id(address: Address) -> int:
