@@ -56,7 +56,8 @@ async def show_logs(
 def _names(status: dict[str, Any], abis: Iterable[Path]) -> Names:
     from pytoniq_core import Address
 
-    from cocoon_sdk.cli.sandbox_abi import read_abi, suite_names
+    from cocoon_sdk.cli.sandbox_abi import suite_names
+    from cocoon_sdk.sandbox.abi_names import read_abi
     from cocoon_sdk.sandbox.blockchain import FAUCET
     from cocoon_sdk.sandbox.trace import Names
 

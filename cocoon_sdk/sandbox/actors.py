@@ -55,13 +55,13 @@ class Actor:
     """A wallet with a name. The same name has the same key and address on every sandbox.
 
     Get one with `Blockchain.actor`, which also deploys and funds it. The key is public knowledge:
-    anybody can derive it from the name.
+    anybody can derive it from the name, unless a `seed` (32 bytes) was given.
     """
 
-    def __init__(self, blockchain: Blockchain, name: str) -> None:
+    def __init__(self, blockchain: Blockchain, name: str, *, seed: bytes | None = None) -> None:
         self.name = name
         self._blockchain = blockchain
-        self._identity = _identity(name)
+        self._identity = _identity(name, seed)
 
     @property
     def address(self) -> Address:
@@ -167,11 +167,12 @@ class _Identity:
 
 
 @lru_cache(maxsize=1024)
-def _identity(name: str) -> _Identity:
+def _identity(name: str, seed: bytes | None) -> _Identity:
     encoded = name.encode()
     if not 0 < len(encoded) <= _MAX_NAME_BYTES:
         raise ValueError(f"an actor's name has 1 to {_MAX_NAME_BYTES} bytes, not {len(encoded)}")
-    seed = hashlib.sha256(b"sandbox actor: " + encoded).digest()
+    if seed is None:
+        seed = hashlib.sha256(b"sandbox actor: " + encoded).digest()
     public_key = bytes(SigningKey(seed).verify_key)
     init = wallet_state_init(public_key)
     return _Identity(seed, public_key, init, contract_address(init))

@@ -82,6 +82,7 @@ class Blockchain:
         self._tvm = Tvm(self.config)
         self._state = State(now=now)
         self._listeners: list[BlockListener] = []
+        self._actors: dict[str, Actor] = {}
 
     # -- time and blocks ------------------------------------------------------------------------------
 
@@ -117,7 +118,7 @@ class Blockchain:
         self._seal([])
 
     def advance_lt(self, lt: int) -> None:
-        """Use up logical time until `lt`: whatever comes is later. Sealed blocks take their share this way."""
+        """Use up logical time until `lt`: what comes is later. Sealed blocks take their share this way."""
         self._state.lt = max(self._state.lt, lt)
 
     def subscribe(self, listener: BlockListener) -> Callable[[], None]:
@@ -210,12 +211,21 @@ class Blockchain:
             )
         return address
 
-    def actor(self, name: str, balance: int = DEFAULT_BALANCE) -> Actor:
-        """Return the wallet with that name; the first use deploys it, to hold exactly `balance` nanoTON."""
-        actor = Actor(self, name)
+    def actor(self, name: str, balance: int = DEFAULT_BALANCE, *, seed: bytes | None = None) -> Actor:
+        """Return the wallet with that name; the first use deploys it, to hold exactly `balance` nanoTON.
+
+        Its key follows from the name, or is that of `seed` (32 bytes).
+        """
+        actor = Actor(self, name, seed=seed)
         if self.status(actor.address) is not AccountStatus.ACTIVE:
             actor.create(balance)
+        self._actors[name] = actor
         return actor
+
+    @property
+    def actors(self) -> tuple[Actor, ...]:
+        """The actors that were asked for, each name once; traces call them so."""
+        return tuple(self._actors.values())
 
     # -- the queue ----------------------------------------------------------------------------------------
 

@@ -83,10 +83,10 @@ class ToncenterServer:
             app.router.add_post(path, self._json_rpc)
         app.router.add_get(_PREFIX + "/{method}", self._rest)
         app.router.add_post(_PREFIX + "/{method}", self._rest)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._port, shutdown_timeout=1.0).start()
+            await web.TCPSite(runner, self._host, self._port).start()
         except BaseException:
             await runner.cleanup()
             raise

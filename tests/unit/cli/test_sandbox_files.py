@@ -16,13 +16,14 @@ from pytoniq_core.boc.tvm_bitarray import TvmBitarray
 
 from cocoon_sdk.cli.output import Output
 from cocoon_sdk.cli.sandbox import parse_duration
-from cocoon_sdk.cli.sandbox_abi import read_abi, suite_names
+from cocoon_sdk.cli.sandbox_abi import suite_names
 from cocoon_sdk.cli.sandbox_place import connect, ephemeral_folder, own_folder, running_folders
 from cocoon_sdk.cli.sandbox_saving import from_chain, parse_addresses
 from cocoon_sdk.cli.session import Session
 from cocoon_sdk.clock import SystemClock
 from cocoon_sdk.errors import ConfigError
 from cocoon_sdk.sandbox import state_init
+from cocoon_sdk.sandbox.abi_names import read_abi
 from cocoon_sdk.sandbox.control import NotRunningError
 from cocoon_sdk.sandbox.host import SandboxHost
 from cocoon_sdk.sandbox.node import Node
