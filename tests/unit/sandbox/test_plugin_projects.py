@@ -65,7 +65,8 @@ async def test_host_lives_on_the_loop_of_the_test(sandbox_host, blockchain):
 
 @pytest.mark.asyncio
 async def test_thread_answers_a_test_with_a_loop(sandbox, toncenter_url):
-    async with aiohttp.ClientSession() as session, session.get(f"{toncenter_url}/getMasterchainInfo") as answer:
+    url = f"{toncenter_url}/getMasterchainInfo"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
         assert (await answer.json())["ok"]
     assert sandbox.mine(3).seqno == sandbox.head.seqno
 """
