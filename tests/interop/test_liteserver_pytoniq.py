@@ -200,6 +200,14 @@ async def test_pytoniq_goes_on_when_the_chain_goes_back(rig: Rig, trust_level: i
         assert again.address == wallet.address
 
 
+async def test_pytoniq_can_prove_everything_when_it_comes_right_after_a_reset(rig: Rig) -> None:
+    await rig.node.mine(2)
+    head = await rig.node.reset()
+    assert head is not rig.node.archive.init_block
+    async with client_of(rig, 0) as client:
+        assert client.last_mc_block.seqno == head.seqno
+
+
 async def test_balancer_can_live_on_the_sandbox_over_two_servers(rig: Rig) -> None:
     from cocoon_sdk.sandbox.liteserver import LiteServer, global_config
 

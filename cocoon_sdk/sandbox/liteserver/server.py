@@ -41,11 +41,12 @@ class LiteServer(Listener):
     async def start(self) -> None:
         """Listen. Raises `ConfigError` when the port cannot be had.
 
-        On a chain that has only its first block, a second one is made: clients that prove the newest block
-        from the first (pytoniq at trust level 0) expect the two to differ.
+        On a chain that has only its first block, a second one is made, and `reset` goes back to that: clients
+        that prove the newest block from the first (pytoniq at trust level 0) expect the two to differ.
         """
         if self.node.head is self.node.archive.init_block:
             await self.node.mine()
+            await self.node.set_base()
         await super().start()
 
     def global_config(self) -> dict[str, Any]:
