@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cocoon_sdk.protocol.job_states import markdown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,10 +67,15 @@ def test_state_table_in_the_docs_is_the_one_the_contracts_are_checked_against() 
     assert found[1].strip() == markdown().strip()
 
 
-def test_examples_for_testing_ones_own_app_run(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert len(blocks) == 2
+@pytest.mark.parametrize("page", ["README.md", "docs/testing.md"])
+def test_examples_for_testing_ones_own_app_run(page: str, tmp_path: Path) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", text, re.S)
+        if re.search(r"^def test_", block, re.M)
+    ]
+    assert blocks
     for number, block in enumerate(blocks):
         (tmp_path / f"test_example_{number}.py").write_text(block, encoding="utf-8")
     run = subprocess.run(
@@ -78,4 +85,11 @@ def test_examples_for_testing_ones_own_app_run(tmp_path: Path) -> None:
         timeout=120,
         check=False,
     )
-    assert "2 passed" in run.stdout, run.stdout + run.stderr
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_example_of_the_testing_page_is_a_test() -> None:
+    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(blocks) == 6
+    assert all("def test_" in block for block in blocks)
