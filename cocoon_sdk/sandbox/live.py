@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -74,7 +74,11 @@ class LiveSandbox:
             target=lambda: asyncio.run(self._serve(started)), name="live-sandbox", daemon=True
         )
         self._thread.start()
-        self._host = started.result(PATIENCE_S)
+        try:
+            self._host = started.result(PATIENCE_S)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,7 +86,7 @@ class LiveSandbox:
         thread, loop, ending = self._thread, self._loop, self._ending
         if thread is None or loop is None or ending is None:
             return
-        if thread.is_alive():
+        with suppress(RuntimeError):  # the loop has ended by itself
             loop.call_soon_threadsafe(ending.set)
         thread.join(PATIENCE_S)
         if thread.is_alive():
