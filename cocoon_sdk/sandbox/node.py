@@ -123,6 +123,11 @@ class Node:
         return self._sealer.head
 
     @property
+    def zero_states(self) -> tuple[NativeCell, NativeCell]:
+        """What the masterchain and the basechain began with."""
+        return self._sealer.producer.zero_states
+
+    @property
     def now(self) -> int:
         """Unix time in seconds that the next transaction would see."""
         return self._time.now

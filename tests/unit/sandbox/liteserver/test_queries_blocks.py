@@ -10,7 +10,7 @@ import pytest
 from pytoniq_core import Address, Cell
 
 from cocoon_sdk.sandbox.blocks import MasterBlock
-from cocoon_sdk.sandbox.liteserver.ids import WHOLE_SHARD
+from cocoon_sdk.sandbox.liteserver.ids import WHOLE_SHARD, tl_id
 from cocoon_sdk.sandbox.node import Node
 from tests.unit.sandbox.liteserver.asking import (
     ALICE,
@@ -34,6 +34,15 @@ async def test_client_can_read_blocks_and_states_whole(client: RawClient, node: 
         state = await good(client, "getState", id=block_record(block))
         assert Cell.one_from_boc(state["data"]).hash == state["root_hash"]
         assert hashlib.sha256(state["data"]).digest() == state["file_hash"]
+
+
+async def test_client_can_read_what_the_chains_began_with(client: RawClient, node: Node) -> None:
+    for zero in (node.archive.zero_state_masterchain, node.archive.zero_state_basechain):
+        state = await good(client, "getState", id=tl_id(zero))
+        assert hashlib.sha256(state["data"]).digest() == state["file_hash"] == zero.file_hash
+        assert Cell.one_from_boc(state["data"]).hash == state["root_hash"] == zero.root_hash
+        other = {**tl_id(zero), "root_hash": b"\1" * 32}
+        assert (await refused(client, "getState", id=other))[0] == 651
 
 
 async def test_header_proof_stays_small_when_a_block_changes_much(client: RawClient, node: Node) -> None:
