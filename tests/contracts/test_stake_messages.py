@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from pytoniq_core import Address, Cell, begin_cell
 
@@ -20,14 +18,9 @@ from tests.helpers.audit import (
     World,
     at,
     denied,
-    free_slot,
     gas_fee,
-    locked_for,
     locks,
-    numbered,
     refused,
-    set_aside,
-    state_of,
     truncated,
 )
 from tests.helpers.suite import GAS, Client, Worker, key_of
@@ -113,267 +106,6 @@ def test_stranger_gets_junk_back(world: World, worker: Worker, stranger: Actor, 
         lambda: stranger.send(worker.address, GAS, body),
         ExitCode.UNKNOWN_MESSAGE,
     )
-
-
-# -- strangers who play an escrow ----------------------------------------------------------------------
-
-
-def locked_job(world: World, client: Client, worker: Worker) -> int:
-    number, _ = client.open(world.suite.open_terms())
-    worker.claim(client, number)
-    assert worker.get_state().locked == Nano.ton(4)
-    return number
-
-
-MOST = 2**53 - 1
-OUTCOMES = ("slash", "release", "gone", "reward", "reward of a claim")
-
-
-def outcome(kind: str, number: int, collateral: int, lock: int) -> Message:
-    """An outcome that would do as much as it can."""
-    where = {"id": number, "collateral": collateral, "lock": lock}
-    bodies: dict[str, Message] = {
-        "slash": m.Slash(**where, amount=10**9, back=10**9, unused=True),
-        "release": m.Release(**where),
-        "gone": m.Gone(**where, unused=True),
-        "reward": m.Reward(**where, amount=0, fee=0, unused=False),
-        "reward of a claim": m.Reward(**where, amount=0, fee=0, unused=True),
-    }
-    return bodies[kind]
-
-
-@pytest.mark.parametrize("kind", OUTCOMES)
-@pytest.mark.parametrize("from_", ["stranger", "other escrow", "masterchain twin"])
-@pytest.mark.parametrize("collateral", [0, 1, Nano.ton(4), MOST])
-@pytest.mark.parametrize("lock", [0, 1, numbered(1), numbered(2, 1), numbered(2)])
-def test_stranger_cannot_touch_a_lock(
-    world: World,
-    client: Client,
-    worker: Worker,
-    stranger: Actor,
-    kind: str,
-    from_: str,
-    collateral: int,
-    lock: int,
-) -> None:
-    number = locked_job(world, client, worker)
-    sources = {
-        "stranger": stranger.address,
-        "other escrow": world.client("other").address,
-        "masterchain twin": Address((-1, client.address.hash_part)),
-    }
-    data, before = state_of(world.chain, worker.address)
-    body = outcome(kind, number, collateral, lock).to_cell()
-    arrival, *_ = world.chain.send_internal(worker.address, GAS, body, src=sources[from_])
-    if from_ == "masterchain twin" and (kind[:6], lock) != ("reward", 0):
-        # Nothing of the suite lives there: refused, and the value goes back (but a payment for no lock).
-        assert arrival.exit_code == ExitCode.NOT_ALLOWED
-        assert state_of(world.chain, worker.address) == (data, before)
-        return
-    assert arrival.success
-    assert not arrival.out_msgs
-    assert state_of(world.chain, worker.address) == (data, before + GAS - arrival.total_fees)
-
-
-@pytest.mark.parametrize("kind", OUTCOMES)
-@pytest.mark.parametrize("collateral", [1, Nano.ton(3), Nano.ton(4), Nano.ton(4) + 1, MOST])
-def test_escrow_frees_what_it_names_and_no_more_than_is_locked_for_it(
-    world: World, client: Client, worker: Worker, kind: str, collateral: int
-) -> None:
-    """The sum that it names is all it can touch; its other locks and those of other clients stay."""
-    number = locked_job(world, client, worker)
-    other = world.client("other")
-    theirs, _ = other.open(world.suite.open_terms())
-    worker.claim(other, theirs)
-    second, _ = client.open(world.suite.open_terms())
-    fresh = dataclasses.replace(worker.target(client, second), lock=free_slot(worker))
-    worker.act(signing.claim(second, fresh))
-    held = locks(worker)
-    body = outcome(kind, number, collateral, numbered(1)).to_cell()
-    data, _ = state_of(world.chain, worker.address)
-    (arrival, *_) = world.chain.send_internal(worker.address, GAS, body, src=client.address)
-    if kind in ("gone", "reward") and collateral > Nano.ton(4):
-        # The everyday ends do not look at it: what no escrow ever says is refused as a number below zero.
-        assert arrival.exit_code == ExitCode.INTEGER_OUT_OF_RANGE
-        assert state_of(world.chain, worker.address)[0] == data
-        return
-    assert arrival.success
-    left = max(0, Nano.ton(4) - collateral)
-    first = held.pop(numbered(1))
-    kept = {first.number: dataclasses.replace(first, collateral=left)} if left else {}
-    state = worker.get_state()
-    assert (locks(worker), state.locked) == ({**kept, **held}, Nano.ton(8) + left)
-    assert set_aside(worker) == (3 if kind in ("release", "reward") else 2)
-    slashed = min(10**9, collateral) if kind == "slash" else 0
-    assert state.stake == Nano.ton(100) - slashed
-
-
-@pytest.mark.parametrize("kind", OUTCOMES)
-@pytest.mark.parametrize("collateral", [0, 1, MOST])
-@pytest.mark.parametrize("lock", [0, 1, numbered(1), numbered(2, 1), numbered(2), 2**32 - 1])
-def test_escrow_without_that_lock_changes_nothing(
-    world: World, client: Client, worker: Worker, kind: str, collateral: int, lock: int
-) -> None:
-    """The first lock is there, and another escrow's: in the wrong hands a number is worth nothing."""
-    other = world.client("other")
-    number, _ = other.open(world.suite.open_terms())
-    worker.claim(other, number)
-    data, _ = state_of(world.chain, worker.address)
-    body = outcome(kind, number, collateral, lock).to_cell()
-    (arrival,) = world.chain.send_internal(worker.address, GAS, body, src=client.address)
-    assert (arrival.success, arrival.out_msgs) == (True, ())
-    assert state_of(world.chain, worker.address)[0] == data
-
-
-@pytest.mark.parametrize("amount", [10**9, 10**15, MOST])
-@pytest.mark.parametrize(
-    ("collateral", "lock"),
-    [(0, 0), (0, numbered(1)), (1, numbered(1)), (Nano.ton(4), numbered(1)), (MOST, 0)],
-)
-@pytest.mark.parametrize("from_", ["stranger", "other escrow", "its own escrow, nothing locked"])
-def test_nobody_can_declare_more_income_than_it_brings(
-    world: World,
-    client: Client,
-    worker: Worker,
-    stranger: Actor,
-    amount: int,
-    collateral: int,
-    lock: int,
-    from_: str,
-) -> None:
-    """Only an escrow with a lock is believed: it was derived, so it runs code that brings what it says."""
-    source = stranger.address
-    if from_ == "its own escrow, nothing locked":
-        source = client.address
-    else:
-        locked_job(world, client, worker)
-        source = world.client("other").address if from_ == "other escrow" else source
-    held, aside = locks(worker), set_aside(worker)
-    body = m.Reward(id=1, collateral=collateral, amount=amount, fee=amount, lock=lock, unused=True)
-    (arrival,) = world.chain.send_internal(worker.address, Nano.ton("0.5"), body.to_cell(), src=source)
-    assert arrival.success
-    state = worker.get_state()
-    assert 0 < state.earned + state.fee_due <= Nano.ton("0.5") - arrival.total_fees
-    assert (locks(worker), set_aside(worker)) == (held, aside)
-
-
-@pytest.mark.parametrize("amount", [10**9, MOST])
-def test_reward_for_no_lock_is_credited_with_what_it_brings_even_beside_a_lock(
-    world: World, client: Client, worker: Worker, amount: int
-) -> None:
-    locked_job(world, client, worker)
-    held = locks(worker)
-    body = m.Reward(id=1, collateral=Nano.ton(4), amount=amount, fee=1, lock=0, unused=True)
-    (arrival,) = world.chain.send_internal(
-        worker.address, Nano.ton("0.5"), body.to_cell(), src=client.address
-    )
-    state = worker.get_state()
-    assert 0 < state.earned + state.fee_due <= Nano.ton("0.5") - arrival.total_fees
-    assert (locks(worker), set_aside(worker)) == (held, 1)
-
-
-@pytest.mark.parametrize("value", [0, 1_000_000, 4_399_999])
-def test_reward_with_less_than_its_gas_credits_nothing(
-    world: World, worker: Worker, stranger: Actor, value: int
-) -> None:
-    body = m.Reward(id=1, collateral=0, amount=10**9, fee=10**7, lock=0, unused=False)
-    stranger.send(worker.address, value, body.to_cell(), bounce=False)
-    assert (worker.get_state().earned, worker.get_state().fee_due) == (0, 0)
-
-
-def test_slash_takes_at_most_the_lock(world: World, client: Client, worker: Worker) -> None:
-    number = locked_job(world, client, worker)
-    body = m.Slash(id=number, collateral=MOST, amount=MOST, back=MOST, lock=numbered(1), unused=True)
-    before = worker.get_state()
-    world.chain.send_internal(worker.address, GAS, body.to_cell(), src=client.address)
-    after = worker.get_state()
-    assert before.stake - after.stake == Nano.ton(4)
-    assert (after.locked, len(locks(worker))) == (0, 0)
-
-
-def test_duplicate_outcomes_change_nothing(world: World, client: Client, worker: Worker) -> None:
-    number = locked_job(world, client, worker)
-    slash = m.Slash(id=number, collateral=Nano.ton(4), amount=100, back=40, lock=numbered(1), unused=True)
-    for body in (slash, m.Release(id=number, collateral=Nano.ton(4), lock=numbered(1)), slash):
-        world.chain.send_internal(worker.address, GAS, body.to_cell(), src=client.address)
-        assert worker.get_state().stake == Nano.ton(100) - 100
-    assert (worker.get_state().locked, locks(worker), set_aside(worker)) == (0, {}, 0)
-
-
-@pytest.mark.parametrize("body", [m.JobOffer(id=1), m.Disputed(id=1)], ids=named)
-def test_notices_write_and_answer_nothing(
-    world: World, worker: Worker, stranger: Actor, body: Message
-) -> None:
-    data, _ = state_of(world.chain, worker.address)
-    (arrival,) = at(stranger.send(worker.address, GAS, body.to_cell()), worker.address)
-    assert (arrival.success, arrival.out_msgs) == (True, ())
-    assert state_of(world.chain, worker.address)[0] == data
-
-
-def test_bounced_submission_on_a_claim_frees_nothing(world: World, client: Client, worker: Worker) -> None:
-    number = locked_job(world, client, worker)
-    data, _ = state_of(world.chain, worker.address)
-    original = m.SubmitClaimed(id=number, amount=Nano(1), result_hash=0).to_cell()
-    body = (
-        begin_cell().store_uint(0xFFFFFFFF, 32).store_bits(original.begin_parse().load_bits(224)).end_cell()
-    )
-    world.chain.send_internal(worker.address, GAS, body, src=client.address, bounced=True, bounce=False)
-    assert state_of(world.chain, worker.address)[0] == data
-
-
-@pytest.mark.parametrize("collateral", [0, 1, Nano.ton(4), MOST])
-@pytest.mark.parametrize(
-    ("from_", "lock"),
-    [
-        ("stranger", numbered(1)),
-        ("its escrow", numbered(1)),
-        ("its escrow", numbered(2, 1)),
-        ("its escrow", 1),
-    ],
-)
-@pytest.mark.parametrize("kind", ["claim", "submit"])
-def test_bounced_claim_or_submission_frees_only_its_own_collateral(
-    world: World,
-    client: Client,
-    worker: Worker,
-    stranger: Actor,
-    kind: str,
-    from_: str,
-    lock: int,
-    collateral: int,
-) -> None:
-    if kind == "claim":
-        number = locked_job(world, client, worker)
-    else:
-        number, _ = client.open(world.suite.directed_terms(worker))
-        worker.submit(client, number, Nano.ton(1))
-    sent: Message = (
-        m.Claim(
-            id=number,
-            collateral=collateral,
-            lock=lock,
-            binding=0,
-            operator_key=0,
-            owner=0,
-            index=0,
-            previous_code=False,
-        )
-        if kind == "claim"
-        else m.Submit(
-            id=number, amount=Nano(MOST), collateral=collateral, lock=lock, result_hash=0, binding=0
-        )
-    )
-    head = sent.to_cell().begin_parse().load_bits(256)
-    body = begin_cell().store_uint(0xFFFFFFFF, 32).store_bits(head).end_cell()
-    source = stranger.address if from_ == "stranger" else client.address
-    held = locks(worker)
-    world.chain.send_internal(worker.address, GAS, body, src=source, bounced=True, bounce=False)
-    if from_ == "stranger" or lock != numbered(1):
-        assert (locks(worker), set_aside(worker)) == (held, kind == "claim")
-        return
-    left = max(0, Nano.ton(4) - collateral)
-    assert locked_for(worker, client) == left
-    assert set_aside(worker) == 0
 
 
 # -- the owner's money ---------------------------------------------------------------------------------
@@ -485,7 +217,8 @@ def test_owner_can_withdraw_all_spare_gas_and_not_one_nanoton_more(world: World,
 def test_owner_cannot_withdraw_the_gas_that_a_claim_set_aside(
     world: World, client: Client, worker: Worker
 ) -> None:
-    locked_job(world, client, worker)
+    number, _ = client.open(world.suite.open_terms())
+    worker.claim(client, number)
     worker.from_owner(m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(worker.get_state().gas)))
     assert worker.get_state().gas == 0
     body = m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(1))
@@ -526,30 +259,3 @@ def test_small_fees_wait_in_the_stake(world: World, client: Client, worker: Work
     worker.from_owner(m.WithdrawBucket(query_id=0, bucket=0, amount=Nano.ton("0.4")))
     state = worker.get_state()
     assert (state.earned, state.fee_due) == (Nano.ton("0.095"), Nano.ton("0.005"))
-
-
-# -- expired locks -------------------------------------------------------------------------------------
-
-
-def test_anyone_can_release_a_lock_only_after_its_end(
-    world: World, client: Client, worker: Worker, stranger: Actor
-) -> None:
-    number = locked_job(world, client, worker)
-    lock = worker.lock(client)
-    assert lock is not None
-    assert lock.end == world.chain.now + c.HARD_MAX_JOB_LIFE + c.DELIVERY_GRACE
-    body = m.ReleaseExpired(lock=numbered(1)).to_cell()
-    for when in (world.chain.now, lock.end):
-        world.chain.set_now(when)
-        refused(
-            world.chain, worker.address, lambda: stranger.send(worker.address, GAS, body), ExitCode.LOCK_ALIVE
-        )
-    world.chain.warp(1)
-    assert stranger.send(worker.address, GAS, body)[1].success
-    state = worker.get_state()
-    assert (state.locked, len(locks(worker)), state.stake) == (0, 0, Nano.ton(100))
-    refused(world.chain, worker.address, lambda: stranger.send(worker.address, GAS, body), ExitCode.NO_LOCK)
-    # The gas that the claim had set aside is free again, and the escrow's late outcome finds nothing.
-    stranger.send(client.address, GAS, m.ReclaimLate(id=number).to_cell())
-    assert client.job(number) is None
-    assert worker.get_state().stake == Nano.ton(100)
