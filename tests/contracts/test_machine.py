@@ -85,6 +85,7 @@ class Lives(RuleBasedStateMachine):
         self.seen_lt = self.chain.lt
         self.seqnos = [0] * 4
         self.released: list[set[int]] = [set(), set()]
+        self.checked_lt = 0
         self.forgotten = [0, 0]
         """Claims whose lock expired: nobody tells the stake that they are over."""
 
@@ -430,7 +431,7 @@ class Lives(RuleBasedStateMachine):
 
 TestLives = Lives.TestCase
 TestLives.settings = settings(
-    max_examples=EXAMPLES or 20,
+    max_examples=EXAMPLES or 40,
     stateful_step_count=60 if EXAMPLES else 30,
     derandomize=not EXAMPLES,
     deadline=None,
