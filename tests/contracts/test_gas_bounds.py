@@ -15,7 +15,7 @@ from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.types import Nano
 from tests.contracts.test_full_tables import claim_all, fill
 from tests.helpers.audit import World, free_slot, locks
-from tests.helpers.suite import GAS, Suite
+from tests.helpers.suite import GAS, Suite, hash_of
 
 NANO_PER_GAS = 400
 WASTE = 2.3
@@ -69,7 +69,19 @@ def measured() -> Measured:
     seen.see(first.act(signing.dispute_result(65)))
     verdict = world.suite.verdict(first, worker, 65, 0, Nano.ton("0.1"))
     seen.see(world.chain.actor("anyone").send(first.address, GAS, verdict.to_cell()))
-    seen.see(first.open(suite.directed_terms(worker, Nano.ton("0.05")))[1])
+    price = Nano.ton("0.05")
+    more, opened = first.open(suite.directed_terms(worker, price))
+    seen.see(opened)
+    instant, opened = first.open(suite.directed_terms(worker, price, window=0))
+    seen.see(opened)
+    assert first.get_state().jobs == c.MAX_JOBS
+    seen.see(worker.submit(first, more, price))
+    seen.see(worker.submit(first, instant, price))
+    posted, opened = first.open(suite.open_terms(price))
+    seen.see(opened)
+    seen.see(first.act(signing.cancel_job(posted)))
+    signature = worker.sign_result(first, 66, price)
+    seen.see(first.act(signing.accept_signed(66, price, hash_of("result"), signature)))
     seen.see(
         worker.from_owner(m.SetStakeLimits(query_id=0, max_locked=Nano.ton(900), daily_lock=Nano.ton(900)))
     )
@@ -78,6 +90,8 @@ def measured() -> Measured:
     anyone = world.chain.actor("anyone")
     seen.see(anyone.send(second.address, GAS, m.ReclaimLate(id=77).to_cell()))
     seen.see(anyone.send(first.address, GAS, m.Finalize(id=directed).to_cell()))
+    seen.see(worker.act(signing.finalize(more, first.address)))
+    seen.see(second.act(signing.reclaim_late(78)))
     return seen
 
 
