@@ -18,10 +18,12 @@ function swap(code, from, to) {
 }
 
 const HELPERS = `
-;; First 32 bits, zeros where there are fewer; and the rest behind them.
-int first32(slice s) asm "32 PLDUZ NIP";
-(slice, ()) ~skip32(slice s) asm "32 LDU NIP";
+;; The operation and the rest behind it; -1 where there are fewer than 32 bits.
+(slice, int) ~operation(slice s) asm(-> 1 0) "32 LDUQ IFNOT:<{ -1 PUSHINT SWAP }>";
 int is_bounced() asm "INMSG_BOUNCED";
+;; Selector 0 is an internal message, -1 an external one; all else is a getter's.
+() only_internal(int selector) impure asm "DUP <b b> IFJMPREF DROP";
+() only_external(int selector) impure asm "DUP INC <b b> IFJMPREF DROP";
 
 `;
 
@@ -43,32 +45,32 @@ const OPERATION = `    int op = 0;
     }
 `;
 
-/** Fift that lays out the code: jumps to recv_internal and recv_external; all else is getters. No c3: no procedure of
- * ours is called through the dictionary (checked by the build). */
+/** Fift that lays out the code without a jump in front of recv_internal: its root cell, which begins with a jump on other
+ * selectors (JUMP), is the contract's root cell. That jump leads to recv_external, whose own leads to the getters. Both are
+ * written with an empty cell, the first reference, which is exchanged here. No c3: no procedure of ours is called through
+ * the dictionary (checked by the build). */
 function selector(external) {
     const take = (id) => `
-                dup ${id} swap @procdictkeylen idict@ { "no such entry" abort } ifnot
-                <b swap s, b> swap`;
-    const jump = `IFNOTJMPREF`;
+            dup ${id} swap @procdictkeylen idict@ { "no such entry" abort } ifnot swap`;
+    const graft = `
+            swap ref@+ hash <b b> hash <> { "no placeholder" abort } if <b rot ref, swap s, b>`;
     return `() __tact_selector_hack_asm() impure asm """
 @atend @ 1 {
         execute current@ context@ current!
         {
             }END> b>
+            <s ref@${take(0)}${external ? take(-1) : ""}
+            0 swap @procdictkeylen idict- drop
+            -1 swap @procdictkeylen idict- drop
+            65535 swap @procdictkeylen idict- drop
             <{
-                swap <s ref@${external ? take(-1) : ""}${take(0)}
-                0 swap @procdictkeylen idict- drop
-                -1 swap @procdictkeylen idict- drop
-                65535 swap @procdictkeylen idict- drop
-                ${external ? 3 : 2} roll
-                DUP 2 roll ${jump}${external ? `\n                DUP INC 2 roll ${jump}` : ""}
                 over null? {
                     nip
                 } {
                     swap @procdictkeylen DICTPUSHCONST DICTIGETJMPZ
                 } cond
                 11 THROWARG
-            }> b>
+            }> b>${external ? graft : ""}${graft}
         } : }END>c
         current@ context! current!
     } does @atend !
@@ -81,33 +83,30 @@ export function lean(func) {
     code = swap(
         code,
         "() recv_internal(int msg_value, cell in_msg_cell, slice in_msg) impure {",
-        `${HELPERS}() recv_internal(slice in_msg, int selector) impure {`,
+        `${HELPERS}() recv_internal(slice in_msg, int selector) impure {\n    only_internal(selector);`,
     );
     const external = code.includes("() recv_external(slice in_msg) impure {");
     if (external) {
         code = swap(
             code,
             "() recv_external(slice in_msg) impure {",
-            "() recv_external(slice in_msg, int selector) impure {",
+            "() recv_external(slice in_msg, int selector) impure {\n    only_external(selector);",
         );
     }
     // Bounced messages begin with 32 one bits, which is no operation: they are tested after the hot receivers.
     const start = code.indexOf("    ;; Handle bounced messages\n");
     const end = code.indexOf(OPERATION);
     if (start < 0 || end < start) fail("no handler of bounced messages in front of the receivers");
-    const bounced = swap(
-        code.slice(start, end), "    if (msg_bounced) {", "    if ((op == 0xFFFFFFFF) & is_bounced()) {",
-    );
+    const bounced = code.slice(start, end)
+        .replaceAll(/^ *in_msg~skip_bits\(32\);\n/gm, "")
+        .replace("    if (msg_bounced) {", () => "    if ((op == 0xFFFFFFFF) & is_bounced()) {");
+    if (!bounced.includes("is_bounced()")) fail("no test for bounced messages");
     code = code.slice(0, start) + code.slice(end);
-    code = swap(code, OPERATION, "    int op = in_msg.first32();\n");
+    code = swap(code, OPERATION, "    int op = in_msg~operation();\n");
     const receivers = [...code.matchAll(/^    ;; Receive \w+ message$/gm)];
     const at = receivers[Math.min(HOT_RECEIVERS, receivers.length - 1)].index;
     code = code.slice(0, at) + bounced + code.slice(at);
-    code = code.replace(/^    if \(op == 0x[0-9a-f]+\) \{$/gm, (line) => `${line}\n        in_msg~skip32();`);
-    // What is too short for an operation has none, whatever the padding makes of it.
-    code = code.replaceAll(
-        "((op == 0) & (in_msg_length <= 32))", "((slice_bits(in_msg) < 32) | ((op == 0) & (slice_bits(in_msg) == 32)))",
-    );
+    code = code.replaceAll("((op == 0) & (in_msg_length <= 32))", "((op == -1) | ((op == 0) & (slice_bits(in_msg) == 0)))");
     code = code.replaceAll("in_msg_length", "slice_bits(in_msg)");
     // The data is one slice: nothing is loaded from it before the receivers look at it.
     const load = /^\((\w+)\) (\$\w+\$_contract_load)\(\) impure inline \{\n    slice \$sc = get_data\(\)\.begin_parse\(\);\n    return \$sc~\$(\w+)\$_load\(\);\n\}/m;

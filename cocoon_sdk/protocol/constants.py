@@ -59,7 +59,7 @@ fee, the gas that it carries, and its forward fee, expressed in gas.
 """
 GAS_IMPORT: Final = 4000
 """Of it, the import fee of an external without inline data."""
-GAS_ENTRY_TAIL: Final = 6000
+GAS_ENTRY_TAIL: Final = 8500
 """Writing one of 128 jobs and the state, after the gas was read."""
 GAS_ESCROW_ANYONE: Final = 20000
 """Finalize, ReclaimLate, Deliver at an escrow with 128 jobs."""
