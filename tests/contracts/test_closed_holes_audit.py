@@ -1,4 +1,4 @@
-"""Findings of an audit of the spelled-out actions: each says what should hold and fails until it does."""
+"""Holes that an audit of the spelled-out actions found, closed: each test says what the attack was."""
 
 from __future__ import annotations
 
