@@ -48,9 +48,9 @@ const commands = {
         return {};
     },
 
-    // Public libraries: the dictionary's root (base64), null for none.
+    // Public libraries: the dictionary's root (base64).
     async libraries({ root }) {
-        chain.libs = root === null ? undefined : Cell.fromBase64(root);
+        chain.libs = Cell.fromBase64(root);
         return {};
     },
 

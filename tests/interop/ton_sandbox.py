@@ -58,9 +58,9 @@ class TonSandbox:
         """Start a fresh chain; `timed` means that `send` says which logical times to use."""
         self._ask("reset", config=_base64(config), now=now, timed=timed)
 
-    def set_libraries(self, root: bytes | None) -> None:
+    def set_libraries(self, root: bytes) -> None:
         """Replace the public libraries by a dictionary's root."""
-        self._ask("libraries", root=None if root is None else _base64(root))
+        self._ask("libraries", root=_base64(root))
 
     def normalise(self, message: bytes) -> bytes:
         """Return a message as @ton/core lays it out in cells."""

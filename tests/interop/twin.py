@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pytoniq_core import Cell
+from pytoniq_core import Cell, begin_cell
 
 from cocoon_sdk.chain.base import AccountStatus
 from cocoon_sdk.errors import ExternalRejectedError
@@ -122,6 +122,9 @@ def differences(ours: Facts, theirs: Facts) -> list[str]:
     ]
 
 
+_NOBODYS_LIBRARY = begin_cell().store_bytes(b"nobody's library").end_cell()
+
+
 class Twin(Blockchain):
     """Our blockchain, which mirrors to `other` what enters it; without one it is just ours.
 
@@ -138,6 +141,7 @@ class Twin(Blockchain):
         self.disagreements: list[str] = []
         if other is not None:
             other.reset(_boc(self.config.native), now, timed=True)
+            self.set_libraries(())
 
     def send_external(self, message: Cell | NativeCell | bytes) -> list[Transaction]:
         """Deliver an external message on both chains, laid out as the other side would do it."""
@@ -165,10 +169,12 @@ class Twin(Blockchain):
         if self._other is None:
             return
         root = empty_dict(256)
-        for library in self.libraries:
+        # The other engine keeps the libraries of an earlier chain when it is given none: it always gets one that
+        # nobody asks for.
+        for library in (_NOBODYS_LIBRARY, *self.libraries):
             # The engine's raw dictionary of libraries has the cell itself as its value.
             root.set_ref_str(str(int.from_bytes(library.hash, "big")), to_native(library), "set", 256, False)
-        self._other.set_libraries(None if root.is_empty() else _boc(root.get_pycell()))
+        self._other.set_libraries(_boc(root.get_pycell()))
 
     # -- the other chain ------------------------------------------------------------------------------
 
