@@ -169,8 +169,8 @@ class Twin(Blockchain):
         if self._other is None:
             return
         root = empty_dict(256)
-        # The other engine keeps the libraries of an earlier chain when it is given none: it always gets one that
-        # nobody asks for.
+        # The other engine keeps the libraries of an earlier chain when it is given none: it always gets one
+        # that nobody asks for.
         for library in (_NOBODYS_LIBRARY, *self.libraries):
             # The engine's raw dictionary of libraries has the cell itself as its value.
             root.set_ref_str(str(int.from_bytes(library.hash, "big")), to_native(library), "set", 256, False)
