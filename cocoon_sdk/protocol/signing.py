@@ -88,6 +88,12 @@ def result_digest(domain: Domain, worker: Address, job_id: int, result_hash: byt
     return Hash(hashlib.sha256(domain.header(c.PURPOSE_RESULT, account_id(worker)) + content).digest())
 
 
+def voucher_digest(domain: Domain, worker: Address, session_id: int, amount: int) -> Hash:
+    """Return what a session's voucher key signs: the cumulative amount that the worker may redeem."""
+    content = session_id.to_bytes(4, "big") + amount.to_bytes(8, "big")
+    return Hash(hashlib.sha256(domain.header(c.PURPOSE_VOUCHER, account_id(worker)) + content).digest())
+
+
 def verdict_digest(domain: Domain, worker: Address, verdict: Verdict) -> Hash:
     """Return what an arbiter signs; `domain` is the escrow's, the worker is the counterparty."""
     content = b"".join(
