@@ -26,6 +26,9 @@ class Tag(StrEnum):
     PAYLOAD_TEXT = "cocoon.v1.payload.text"
     RESULT = "cocoon.v1.result"
     WORKER_INFO = "cocoon.v1.worker-info"
+    SESSION_REQUEST = "cocoon.v1.session.request"
+    SESSION_RESPONSE = "cocoon.v1.session.response"
+    SESSION_RECEIPT = "cocoon.v1.session.receipt"
 
 
 def sha256(data: bytes) -> Hash:
