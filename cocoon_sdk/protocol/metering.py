@@ -6,8 +6,8 @@ than its own increment.** Must not know frames, keys, prices or storage. All amo
 * The client signs vouchers ahead: `signed <= received + increment`, so at most one increment is paid for
   nothing, over the whole session and however often it is cut.
 * The worker hands over only what is signed for, and does at most `max_unpaid` of work ahead (reading a
-  prompt, or a short answer that comes in one piece) before anything of it is paid. Work that was done and then
-  abandoned counts against it for the rest of the session.
+  prompt, or a short answer that comes in one piece) before anything of it is paid. Work that was done and
+  then abandoned counts against it for the rest of the session.
 
 Both sides bound their own risk with their own number; neither has to believe the other's.
 """
