@@ -1,4 +1,4 @@
-"""Sessions: any number of requests to a worker for two or three operations on chain, from the client's side."""
+"""Sessions, the client's side: any number of requests to a worker for two or three operations on chain."""
 
 from cocoon_sdk.client.sessions.errors import (
     AnswerCutError,

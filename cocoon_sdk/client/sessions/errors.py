@@ -30,9 +30,7 @@ class SessionError(CocoonError):
     http_status: ClassVar[int] = 502
     code: ClassVar[str] = "session_error"
 
-    def __init__(
-        self, what: str, *, why: str = "", hint: str = "", retry_after_s: int | None = None
-    ) -> None:
+    def __init__(self, what: str, *, why: str = "", hint: str = "", retry_after_s: int | None = None) -> None:
         super().__init__(what, why=why, hint=hint)
         self.retry_after_s = retry_after_s
 

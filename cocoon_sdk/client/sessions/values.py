@@ -25,6 +25,7 @@ KINDS: Final = (CHAT, COMPLETION, EMBEDDING)
 DEFAULT_TIMEOUT_S: Final = 600.0
 """How long a whole answer may take, over all attempts."""
 NOTHING_USED: Final = Usage(input_tokens=0)
+NOTHING_PAID: Final = Nano(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class SignedReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One worker's part in an answer. `cost` is what it was paid for, `ttft_s` the time to its first piece."""
+    """One worker's part in an answer. `cost` is in nanoTON, `ttft_s` the time to its first piece."""
 
     worker: Address
     outcome: Outcome
@@ -85,7 +86,7 @@ class Bill:
     """
 
     usage: Usage = NOTHING_USED
-    cost: Nano = Nano(0)
+    cost: Nano = NOTHING_PAID
     worker: Address | None = None
     session_id: int = 0
     attempts: tuple[Attempt, ...] = ()
