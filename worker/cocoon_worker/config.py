@@ -208,6 +208,33 @@ class Policy(_Section):
         return self
 
 
+class SessionsConfig(_Section):
+    """Sessions: when what clients signed is redeemed, and what is put at risk for them. Times in seconds."""
+
+    least_left_s: Annotated[int, Field(ge=10, le=DAY_S)] = 120
+    """Nothing new is served in a session that expires sooner."""
+    redeem_threshold: TonAmount = Field(default_factory=lambda: Nano.ton("0.5"))
+    """Unredeemed money of one session that is redeemed at once."""
+    redeem_period_s: Annotated[int, Field(ge=60, le=30 * DAY_S)] = DAY_S
+    """Longest time between redemptions of a session that earns."""
+    least_redeem: TonAmount = Field(default_factory=lambda: Nano.ton("0.01"))
+    """Less is not worth the gas of a redemption, not even at the end."""
+    before_expiry_s: Annotated[int, Field(ge=0, le=7 * DAY_S)] = 600
+    """How long before its expiry a session is redeemed in any case."""
+    end_with_redeem: bool = True
+    """End a session that its client closes, or that expired, with the redemption: the rest is free then."""
+    look_s: Annotated[int, Field(ge=10, le=DAY_S)] = 600
+    """How often a session that holds unredeemed money is looked at on chain, whatever notices say."""
+    alarm_margin_s: Annotated[int, Field(ge=60, le=30 * DAY_S)] = 6 * 3600
+    """Alarm when less time is left to redeem; at most half of the network's delay after closing."""
+    guard: bool = False
+    """Lock collateral of the stake for each session (AcceptSession)."""
+    guard_most: TonAmount = Field(default_factory=lambda: Nano.ton(10))
+    """Most collateral for one session; what would need more is served without."""
+    voucher_dir: Path | None = None
+    """Where the best vouchers are written for a watchtower, one file for each session."""
+
+
 class WorkerConfig(BaseSettings):
     """Everything a worker is told. Load it with `load_config`, or build it in a program."""
 
@@ -244,6 +271,7 @@ class WorkerConfig(BaseSettings):
     endpoint: EndpointConfig | None = None
     data: DataConfig = DataConfig()
     policy: Policy = Policy()
+    sessions: SessionsConfig = SessionsConfig()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = True
 

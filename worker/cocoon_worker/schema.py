@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -73,6 +73,46 @@ CREATE TABLE actions (
 ) WITHOUT ROWID;
 """
 
+SESSION_SCHEMA: Final = """
+CREATE TABLE sessions (
+    escrow BLOB NOT NULL,
+    id INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    escrow_owner BLOB NOT NULL,
+    escrow_index INTEGER NOT NULL,
+    escrow_previous_code INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    voucher_key BLOB NOT NULL,
+    deposit INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    settle_at INTEGER NOT NULL,
+    close_delay INTEGER NOT NULL,
+    fee_bps INTEGER NOT NULL,
+    signed INTEGER NOT NULL,
+    signature BLOB NOT NULL,
+    booked INTEGER NOT NULL,
+    next_rid INTEGER NOT NULL,
+    redeemed INTEGER NOT NULL,
+    paid INTEGER NOT NULL,
+    fee INTEGER NOT NULL,
+    asked INTEGER NOT NULL,
+    asked_at INTEGER NOT NULL,
+    redeemed_at INTEGER NOT NULL,
+    guard TEXT NOT NULL,
+    collateral INTEGER NOT NULL,
+    lock INTEGER NOT NULL,
+    not_before INTEGER NOT NULL,
+    tries INTEGER NOT NULL,
+    missing_since INTEGER NOT NULL,
+    looked_at INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (escrow, id)
+) WITHOUT ROWID;
+CREATE INDEX sessions_by_state ON sessions (state, created_at)
+"""
+
 MIGRATIONS: Final[Mapping[int, str]] = {
     # Each job had a lock of its own, whose number stayed; only claims had one before a submission.
     1: """
@@ -80,5 +120,6 @@ UPDATE jobs SET nonce = nonce * locked, locked = nonce <> 0;
 ALTER TABLE jobs RENAME COLUMN nonce TO lock;
 ALTER TABLE jobs RENAME COLUMN locked TO claimed
 """,
+    2: SESSION_SCHEMA,
 }
 """What turns each older version into the next one."""

@@ -119,7 +119,7 @@ class Survey:
 
     async def job(self, key: JobKey, stake: m.StakeView) -> JobSurvey:
         """Return what is on chain about a job; a forged escrow is not asked for it."""
-        escrow = await self._escrow(key.escrow, stake)
+        escrow = await self.escrow(key.escrow, stake)
         if escrow is None:
             return JobSurvey(None, None, None)
         view = await self.entry(key)
@@ -133,7 +133,8 @@ class Survey:
         """Return a genuine escrow's entry; None when it has none."""
         return await Escrow.at(self._chain, key.address).job(key.id)
 
-    async def _escrow(self, account: int, stake: m.StakeView) -> KnownEscrow | None:
+    async def escrow(self, account: int, stake: m.StakeView) -> KnownEscrow | None:
+        """Return who an account is if it derives as an escrow that our stake's owner deals with."""
         if stake.peers is None:
             return None
         place = (account, bytes(stake.peers.hash))

@@ -1,0 +1,194 @@
+"""The sessions' part of the journal: the best voucher of each, on disk before the byte that it pays for.
+
+Owns the stored form and the rules that hold over all of it: amounts and request numbers never fall, a voucher
+is kept with its signature, nothing passes the deposit. Must not know chains, connections or policies.
+
+Vouchers and progress are committed when the call returns, to the operating system: they survive the end of
+the process in any way. A power cut may take what was written since the last `flush`, which the worker's loop
+does every round; a client that comes back brings its best voucher with it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import fields
+from enum import StrEnum
+from typing import Any, Final
+
+from cocoon_sdk.types import Nano
+from cocoon_worker.database import Database
+from cocoon_worker.sessions.errors import SessionBookError
+from cocoon_worker.sessions.records import (
+    SESSION_TRANSITIONS,
+    GuardState,
+    SessionEntry,
+    SessionKey,
+    SessionState,
+)
+
+_FIELDS: Final = tuple(each.name for each in fields(SessionEntry) if each.name != "key")
+_COLUMNS: Final = ("escrow", "id", *_FIELDS)
+_AMOUNTS: Final = frozenset({"deposit", "signed", "booked", "redeemed", "paid", "fee", "asked", "collateral"})
+_HOT: Final = frozenset({"signed", "signature", "booked", "next_rid"})
+"""Written by `put_voucher` and `put_progress` only: an entry that was read earlier must not undo them."""
+_MAX_REASON: Final = 500
+_IS: Final = "escrow = ? AND id = ?"
+_LIVE: Final = (SessionState.OPEN.value, SessionState.CLOSING.value)
+
+
+class SessionBook:
+    """All sessions of one worker. Raises `JournalFullError` when it cannot write: then nothing is served."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def together(self) -> AbstractContextManager[None]:
+        """Return a context whose vouchers and progress are committed at once, when it ends."""
+        return self._database.transaction(swift=True)
+
+    def flush(self) -> None:
+        """Make all that was written so far survive a power cut too."""
+        self._database.flush()
+
+    # -- what connections need -------------------------------------------------------------------------------
+
+    def entry(self, key: SessionKey) -> SessionEntry | None:
+        """Return a session."""
+        rows = self._database.read(f"SELECT * FROM sessions WHERE {_IS}", _key(key))  # noqa: S608
+        return _entry(rows[0]) if rows else None
+
+    def put_voucher(self, key: SessionKey, amount: Nano, signature: bytes) -> None:
+        """Keep a better voucher that was verified; on disk when this returns.
+
+        Raises `SessionBookError` when it is not better, or the session is unknown or ended.
+        """
+        sql = (
+            f"UPDATE sessions SET signed = ?, signature = ? WHERE {_IS}"  # noqa: S608
+            " AND signed < ? AND deposit >= ? AND state <> 'ended'"
+        )
+        values = (int(amount), signature, *_key(key), int(amount), int(amount))
+        with self.together():
+            if self._database.write(sql, values).rowcount != 1:
+                raise _impossible(key, f"a voucher of {amount}")
+
+    def put_progress(self, key: SessionKey, booked: Nano, next_rid: int) -> None:
+        """Keep what was handed over and which request comes next; on disk when this returns.
+
+        Raises `SessionBookError` when either falls, or more is booked than signed.
+        """
+        sql = (
+            f"UPDATE sessions SET booked = ?, next_rid = ? WHERE {_IS}"  # noqa: S608
+            " AND booked <= ? AND next_rid <= ? AND signed >= ?"
+        )
+        values = (int(booked), next_rid, *_key(key), int(booked), next_rid, int(booked))
+        with self.together():
+            if self._database.write(sql, values).rowcount != 1:
+                raise _impossible(key, f"{booked} booked before request {next_rid}")
+
+    def put(self, entry: SessionEntry) -> None:
+        """Keep a new session, or what the chain says anew about a known one; flushed when this returns.
+
+        Of a known session the best voucher and the progress stay as they are. Raises `SessionBookError` for a
+        step that the table of states does not know.
+        """
+        with self._database.transaction():
+            old = self.entry(entry.key)
+            if old is None:
+                marks = ",".join("?" * len(_COLUMNS))
+                sql = f"INSERT INTO sessions ({','.join(_COLUMNS)}) VALUES ({marks})"  # noqa: S608
+                self._database.write(sql, (*_key(entry.key), *_values(entry, _FIELDS)))
+                return
+            if entry.state is not old.state and entry.state not in SESSION_TRANSITIONS[old.state]:
+                raise _impossible(entry.key, f"a step from {old.state} to {entry.state}")
+            cold = tuple(name for name in _FIELDS if name not in _HOT)
+            setters = ",".join(f"{name} = ?" for name in cold)
+            sql = f"UPDATE sessions SET {setters} WHERE {_IS}"  # noqa: S608
+            self._database.write(sql, (*_values(entry, cold), *_key(entry.key)))
+
+    def open_entries(self) -> list[SessionEntry]:
+        """Return every session that has not ended on chain, oldest first."""
+        return self._select("state IN (?, ?)", _LIVE)
+
+    # -- what money needs ------------------------------------------------------------------------------------
+
+    def entries(
+        self, states: Iterable[SessionState] = SessionState, *, limit: int = 10_000
+    ) -> list[SessionEntry]:
+        """Return sessions in any of the states, oldest first."""
+        names = [state.value for state in states]
+        return self._select(f"state IN ({','.join('?' * len(names))})", names, limit)
+
+    def unredeemed_entries(self) -> list[SessionEntry]:
+        """Return the sessions that have not ended and hold money that is not redeemed."""
+        worth = "MIN(signed, deposit) > MAX(redeemed, paid)"
+        return self._select(f"state IN (?, ?) AND {worth}", _LIVE)
+
+    def locked_by(self, lock: int) -> list[SessionEntry]:
+        """Return the sessions whose collateral a lock of our stake holds."""
+        return self._select("lock = ? AND lock <> 0", (lock,))
+
+    def totals(self) -> Mapping[str, Nano]:
+        """Return sums over all sessions: signed, booked, redeemed, paid, fee, unredeemed, lost."""
+        row = self._database.read(
+            "SELECT SUM(signed) AS signed, SUM(booked) AS booked, SUM(MAX(redeemed, paid)) AS redeemed,"
+            " SUM(paid) AS paid, SUM(fee) AS fee,"
+            " SUM(MAX(0, MIN(signed, deposit) - MAX(redeemed, paid)) * (state <> 'ended')) AS unredeemed,"
+            " SUM(MAX(0, MIN(signed, deposit) - MAX(redeemed, paid)) * (state = 'ended')) AS lost"
+            " FROM sessions"
+        )[0]
+        return {name: Nano(row[name] or 0) for name in row.keys()}  # noqa: SIM118 - a Row iterates values
+
+    def count(self) -> dict[SessionState, int]:
+        """Return how many sessions are in each state."""
+        rows = self._database.read("SELECT state, COUNT(*) FROM sessions GROUP BY state")
+        return {SessionState(row[0]): row[1] for row in rows}
+
+    def prune(self, before: int) -> None:
+        """Forget sessions that ended and last changed before this time, and lock nothing."""
+        with self._database.transaction():
+            self._database.write(
+                "DELETE FROM sessions WHERE state = 'ended' AND lock = 0 AND updated_at < ?", (before,)
+            )
+
+    def _select(self, condition: str, values: Iterable[object], limit: int = 10_000) -> list[SessionEntry]:
+        sql = f"SELECT * FROM sessions WHERE {condition} ORDER BY created_at, escrow, id LIMIT ?"  # noqa: S608
+        return [_entry(row) for row in self._database.read(sql, (*values, limit))]
+
+
+def _key(key: SessionKey) -> tuple[bytes, int]:
+    return key.escrow.to_bytes(32, "big"), key.session_id
+
+
+def _values(entry: SessionEntry, names: Iterable[str]) -> tuple[object, ...]:
+    return tuple(_stored(name, getattr(entry, name)) for name in names)
+
+
+def _stored(name: str, value: Any) -> object:
+    if name == "escrow_owner":
+        return value.to_bytes(32, "big")
+    if name == "reason":
+        return value[:_MAX_REASON]
+    if isinstance(value, StrEnum):
+        return value.value
+    return int(value) if isinstance(value, int) else value
+
+
+def _entry(row: sqlite3.Row) -> SessionEntry:
+    found: dict[str, Any] = {name: row[name] for name in _FIELDS}
+    for name in _AMOUNTS:
+        found[name] = Nano(found[name])
+    found["escrow_owner"] = int.from_bytes(found["escrow_owner"], "big")
+    found["escrow_previous_code"] = bool(found["escrow_previous_code"])
+    found["state"] = SessionState(found["state"])
+    found["guard"] = GuardState(found["guard"])
+    return SessionEntry(key=SessionKey(int.from_bytes(row["escrow"], "big"), row["id"]), **found)
+
+
+def _impossible(key: SessionKey, what: str) -> SessionBookError:
+    return SessionBookError(
+        f"cannot keep {what} of session {key}",
+        why="it contradicts what is kept already",
+        hint="This is a bug: report it with the worker's log",
+    )
