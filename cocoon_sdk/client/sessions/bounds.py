@@ -1,0 +1,128 @@
+"""What a request can cost at most, and what a worker may plausibly claim to have counted.
+
+Owns reading the few fields of a body that bound its price, and the plausibility of token counts. Must not
+know links, sessions or why a worker was chosen. A worker's counts cannot be repeated without its tokenizer,
+so they are bounded by what can be seen: no token is shorter than a byte, a template adds little.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from cocoon_sdk.client.sessions.errors import RequestRefusedError
+from cocoon_sdk.client.sessions.values import EMBEDDING, KINDS
+from cocoon_sdk.protocol.offers import Offer
+from cocoon_sdk.protocol.pricing import TOKENS_PER_UNIT
+from cocoon_sdk.protocol.session_wire import MAX_BODY_BYTES
+from cocoon_sdk.protocol.terms import Terms
+from cocoon_sdk.types import Hash, Nano
+
+TEMPLATE_TOKENS: Final = 1024
+"""What a chat template may add to the bytes of a body: roles, default system prompts, the form of tools."""
+MAX_CHOICES: Final = 128
+_MAX_TOKENS: Final = 1 << 32
+
+_Tokens = Annotated[int, Meta(ge=0, le=_MAX_TOKENS)]
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Head(msgspec.Struct):
+    """The fields of a body that this side has to understand; all others are the engine's."""
+
+    max_tokens: _Tokens | None = None
+    max_completion_tokens: _Tokens | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+    stream_options: _StreamOptions | None = None
+
+
+_read_head: Final = msgspec.json.Decoder(_Head).decode
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """What a body says about its size. `max_output` is None when it sets no limit."""
+
+    kind: str
+    body_bytes: int
+    max_output: int | None
+    choices: int
+    include_usage: bool
+
+    @classmethod
+    def read(cls, kind: str, body: bytes) -> RequestHead:
+        """Read a body's head. Raises `RequestRefusedError` for what no worker could serve."""
+        what = "this request cannot be served"
+        if kind not in KINDS:
+            raise RequestRefusedError(what, why=f"its kind is none of {', '.join(KINDS)}")
+        if len(body) > MAX_BODY_BYTES:
+            why = f"its body has {len(body)} bytes, at most {MAX_BODY_BYTES} travel in a session"
+            raise RequestRefusedError(what, why=why, hint="Shorten the prompt, or open a job for it")
+        try:
+            head = _read_head(body)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise RequestRefusedError(what, why=str(error)[:200]) from None
+        limits = [each for each in (head.max_tokens, head.max_completion_tokens) if each is not None]
+        options = head.stream_options
+        return cls(
+            kind=kind,
+            body_bytes=len(body),
+            max_output=min(limits, default=None),
+            choices=head.n or 1,
+            include_usage=options is not None and bool(options.include_usage),
+        )
+
+
+class Tariff:
+    """Terms as plain integers, to price every piece of a stream. The same formula as `pricing.price`."""
+
+    __slots__ = ("_cached", "_input", "_minimum", "_output", "terms", "terms_hash")
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.terms_hash: Hash = terms.terms_hash
+        self._input, self._cached = int(terms.input_price), int(terms.cached_input_price)
+        self._output, self._minimum = int(terms.output_price), int(terms.minimum_price)
+
+    def price(self, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> int:
+        """Return nanoTON, rounded up once, at least the minimum. Counts are checked by the caller."""
+        micro = (
+            (input_tokens - cached_input_tokens) * self._input
+            + cached_input_tokens * self._cached
+            + output_tokens * self._output
+        )
+        charge = -(-micro // TOKENS_PER_UNIT)
+        return charge if charge > self._minimum else self._minimum
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most that one request can use and cost with one offer; `begin` is the price of its prompt alone."""
+
+    input_tokens: int
+    output_tokens: int
+    price: Nano
+    begin: Nano
+
+    @classmethod
+    def of(cls, head: RequestHead, offer: Offer, tariff: Tariff) -> Ceiling:
+        """Bound a request by its bytes and its own limit, or the offer's."""
+        input_tokens = head.body_bytes + TEMPLATE_TOKENS
+        most = 0
+        if head.kind != EMBEDDING:
+            most = offer.max_output_tokens
+            if head.max_output is not None:
+                most = min(most, head.max_output)
+            most *= head.choices
+        return cls(
+            input_tokens=input_tokens,
+            output_tokens=most,
+            price=Nano(tariff.price(input_tokens, 0, most)),
+            begin=Nano(tariff.price(input_tokens, 0, min(most, 1))),
+        )
