@@ -1,15 +1,17 @@
-"""Who owes what inside a session, counted by both sides on their own (docs/protocol.md 4).
+"""Who owes what inside a session, counted by both sides on their own (docs/sessions.md 5).
 
 Owns the two ledgers and their one promise: **whatever is cut at whatever point, neither side has lost more
 than its own increment.** Must not know frames, keys, prices or storage. All amounts are nanoTON.
 
-* The client signs vouchers ahead: `signed <= received + increment`, so at most one increment is paid for
-  nothing, over the whole session and however often it is cut.
-* The worker hands over only what is signed for, and does at most `max_unpaid` of work ahead (reading a
-  prompt, or a short answer that comes in one piece) before anything of it is paid. Work that was done and
-  then abandoned counts against it for the rest of the session.
+* The client signs vouchers ahead: `signed <= accounted + increment`, where `accounted` is only what really
+  came. So at most one increment is paid for nothing, over the whole session, however often it is cut, however
+  many requests are cancelled and whatever the worker claims.
+* The worker hands over only what is signed for (`booked <= signed`), and its work that is not handed over,
+  under way (`ahead`) or in vain (`lost`), stays within `max_unpaid`, over the whole session.
 
-Both sides bound their own risk with their own number; neither has to believe the other's.
+Both sides bound their own risk with their own number; neither has to believe the other's. Between honest
+sides `used` and `booked` are equal whenever everything sent has arrived, and a piece of an answer can always
+be paid for if its price is within the client's `window`.
 """
 
 from __future__ import annotations
@@ -29,9 +31,13 @@ class MeteringError(CocoonError):
 
 
 class ClientLedger:
-    """The client's count of one session. `signed` never passes `accounted + increment`, nor the deposit."""
+    """The client's count of one session. `signed` never passes `accounted + increment`, nor the deposit.
 
-    __slots__ = ("_finished", "_open", "deposit", "increment", "lost", "signed")
+    To go on after a restart it needs `signed` and `accounted` as they were stored last, both together at the
+    latest when a voucher leaves; what came since then counts as lost.
+    """
+
+    __slots__ = ("_open", "_used", "deposit", "increment", "lost", "signed")
 
     def __init__(
         self, deposit: Nano, *, increment: Nano = DEFAULT_INCREMENT, signed: int = 0, accounted: int = 0
@@ -41,19 +47,38 @@ class ClientLedger:
         self.deposit, self.increment = deposit, increment
         self.signed = signed
         self.lost = 0
-        """What the worker counts and we never got, over all connections."""
-        self._finished = accounted
+        """What the worker counts and we never got, over all connections; never more than an increment."""
+        self._used = accounted
         self._open: dict[int, int] = {}
 
     @property
+    def used(self) -> int:
+        """What the session has used up as both sides count it: what came, and what was lost."""
+        return self._used
+
+    @property
     def accounted(self) -> int:
-        """What the client has got for its vouchers, by its own count."""
-        return self._finished + sum(self._open.values())
+        """What the client has really got for its vouchers: this is stored, and said in `Hello`."""
+        return self._used - self.lost
 
     @property
     def remaining(self) -> int:
         """What the deposit still holds for new work."""
-        return int(self.deposit) - self.accounted
+        return int(self.deposit) - self._used
+
+    @property
+    def window(self) -> int:
+        """Price of the dearest piece that can still be paid for. A session whose window is small is worn:
+        close it and open another.
+        """
+        return int(self.increment) - self.lost
+
+    def affords(self, piece: int) -> bool:
+        """Tell whether a piece of an answer at this price can be paid for when the worker waits for it.
+
+        The first piece includes the input; an answer in one piece is one piece.
+        """
+        return piece <= self.window and self._used + piece <= self.deposit
 
     def resume(self, booked: int) -> None:
         """Take over the worker's count after a connection broke; nothing is under way any more.
@@ -63,38 +88,38 @@ class ClientLedger:
         """
         if not 0 <= booked <= self.signed:
             raise MeteringError("cannot resume the session", why="the worker counts more than was signed")
-        mine = self.accounted
         self._open.clear()
-        self.lost = max(0, self.lost + booked - mine)
-        self._finished = booked
-        if self.lost > self.increment:
-            why = f"it counts {self.lost} nanoTON that were never delivered"
-            raise MeteringError("the worker is not honest", why=why, hint="The session is closed")
+        self.lost, self._used = max(0, booked - self.accounted), booked
+        self._check_lost()
 
     def charge(self, rid: int, amount: int) -> None:
-        """Note what request `rid` costs so far.
+        """Note what request `rid` costs with the piece that came.
 
         Raises `MeteringError` when that falls, or is not signed for.
         """
-        before = self._open.get(rid, 0)
-        if amount < before:
-            raise MeteringError("the worker's count is wrong", why="a request became cheaper")
+        self._used += self._more(rid, amount)
         self._open[rid] = amount
-        if self.accounted > self.signed:
-            self._open[rid] = before
-            raise MeteringError("the worker's count is wrong", why="it charges more than was signed")
 
-    def finish(self, rid: int) -> None:
-        """Close the account of request `rid`: what it cost so far is final."""
-        self._finished += self._open.pop(rid, 0)
+    def finish(self, rid: int, charged: int | None = None) -> None:
+        """Close the account of request `rid` at what `Done` or `Failed` charges (None: at what came).
+
+        What is charged beyond the pieces that came counts as lost: the input of a request that was
+        cancelled before its first piece, for example. Raises `MeteringError` when the charge is below what
+        came, is not signed for, or when more than an increment would be lost.
+        """
+        undelivered = 0 if charged is None else self._more(rid, charged)
+        self._open.pop(rid, None)
+        self._used += undelivered
+        self.lost += undelivered
+        self._check_lost()
 
     def payable(self, due: int = 0) -> Nano | None:
         """Return the amount of the voucher to sign now, or None.
 
-        Pays ahead when less than half an increment is left, or up to what the worker waits for (`due`).
+        Pays ahead when less than half a window is left, or up to what the worker waits for (`due`).
         """
         most = self._most()
-        low = 2 * (self.signed - self.accounted) < int(self.increment)
+        low = 2 * (self.signed - self._used) < self.window
         if most > self.signed and (low or due > self.signed):
             return Nano(most)
         return None
@@ -103,46 +128,78 @@ class ClientLedger:
         """Tell whether what the worker waits for can be signed at all, within increment and deposit."""
         return due <= self._most()
 
-    def _most(self) -> int:
-        # What never arrived is not paid ahead a second time.
-        return min(int(self.deposit), self.accounted - self.lost + int(self.increment))
-
     def sign(self, amount: int) -> None:
         """Note a voucher, before it leaves.
 
-        Raises `MeteringError` beyond increment or deposit, or when it falls.
+        Raises `MeteringError` beyond increment or deposit, or when it does not rise.
         """
         if not self.signed < amount or not self.covers(amount):
             raise MeteringError("refused to sign a voucher", why="it exceeds what may be paid ahead")
         self.signed = amount
 
+    def _most(self) -> int:
+        # What never arrived is not paid ahead a second time.
+        return min(int(self.deposit), self.accounted + int(self.increment))
+
+    def _more(self, rid: int, amount: int) -> int:
+        more = amount - self._open.get(rid, 0)
+        if more < 0:
+            raise MeteringError("the worker's count is wrong", why="a request became cheaper")
+        if self._used + more > self.signed:
+            raise MeteringError("the worker's count is wrong", why="it charges more than was signed")
+        return more
+
+    def _check_lost(self) -> None:
+        if self.lost > self.increment:
+            why = f"it counts {self.lost} nanoTON that were never delivered"
+            raise MeteringError("the worker is not honest", why=why, hint="The session is closed")
+
 
 class WorkerLedger:
-    """The worker's count of one session: what is signed, what is used up, and what is under way unpaid."""
+    """The worker's count of one session: what is signed, what is used up, and what is done unpaid.
 
-    __slots__ = ("_ahead", "_finished", "_open", "deposit", "lost", "max_unpaid", "signed")
+    To go on after a restart it needs `signed` (stored before a byte leaves that it pays for), and `booked`
+    and `lost`, stored with each end of a request. It lives as long as the session, not as a connection: a
+    client that comes back finds the same `lost`.
+    """
+
+    __slots__ = ("_ahead", "_open", "_reserved", "_used", "deposit", "lost", "max_unpaid", "signed")
 
     def __init__(
-        self, deposit: int, *, max_unpaid: int = DEFAULT_INCREMENT, signed: int = 0, booked: int = 0
+        self,
+        deposit: int,
+        *,
+        max_unpaid: int = DEFAULT_INCREMENT,
+        signed: int = 0,
+        booked: int = 0,
+        lost: int = 0,
     ) -> None:
-        if not 0 <= booked <= signed <= deposit:
+        if not 0 <= booked <= signed <= deposit or lost < 0:
             raise MeteringError("cannot resume the session", why="its amounts contradict each other")
         self.deposit, self.max_unpaid, self.signed = deposit, max_unpaid, signed
-        self.lost = 0
-        """Work that was done and never paid."""
-        self._finished = booked
+        self.lost = lost
+        """Work that was done and never paid, over the session's whole life."""
+        self._used = booked
         self._open: dict[int, int] = {}
         self._ahead: dict[int, int] = {}
+        self._reserved = 0
 
     @property
     def booked(self) -> int:
-        """What has been used up: all that was handed over."""
-        return self._finished + sum(self._open.values())
+        """What has been used up: all that was handed over, and what was charged for abandoned requests."""
+        return self._used
 
     @property
     def ahead(self) -> int:
-        """The most that work under way can cost before the first piece of it is handed over."""
-        return sum(self._ahead.values())
+        """The most that work under way can cost which is not handed over yet."""
+        return self._reserved
+
+    def resume(self, accounted: int) -> None:
+        """Take the client's word for what it has got, when we have forgotten it in a crash.
+
+        Only ever raises `booked`, and not beyond what is signed.
+        """
+        self._used = max(self._used, min(accounted, self.signed))
 
     def admit(self, voucher: int) -> bool:
         """Take a verified voucher; False when it is not better than the best one, or beyond the deposit."""
@@ -152,44 +209,79 @@ class WorkerLedger:
         return True
 
     def may_ever_begin(self, at_most: int) -> bool:
-        """Tell whether work that costs `at_most` before its first piece fits at all."""
-        return at_most <= self.max_unpaid
+        """Tell whether work that costs `at_most` before its first piece fits at all.
+
+        Neither beyond what is done unpaid, nor beyond the deposit, which could never pay for it.
+        """
+        return self.lost + at_most <= self.max_unpaid and self._used + at_most <= self.deposit
 
     def may_begin(self, at_most: int) -> bool:
-        """Tell whether such work may begin now, beside what is under way."""
-        return self.booked + self.ahead + self.lost + at_most <= self.signed + self.max_unpaid
+        """Tell whether such work may begin now, beside what is under way.
+
+        Vouchers that pay ahead do not count here: streams under way may use them up meanwhile.
+        """
+        return self.may_ever_begin(self._reserved + at_most)
+
+    def may_begin_whole(self, at_most: int) -> bool:
+        """Tell whether an answer that costs `at_most` may be made and handed over in one piece.
+
+        It must fit what is signed already: how much more the client would sign at once, only it knows.
+        """
+        return self.may_begin(at_most) and self._used + self._reserved + at_most <= self.signed
 
     def begin(self, rid: int, at_most: int) -> None:
         """Begin request `rid`. Raises `MeteringError` unless `may_begin`."""
         if not self.may_begin(at_most) or rid in self._open or rid in self._ahead:
             raise MeteringError("cannot begin the request", why="too much is unpaid")
-        self._ahead[rid] = at_most
+        self._reserve(rid, at_most)
 
     def needed(self, rid: int, charge: int) -> int:
         """Return what must be signed before a piece that brings request `rid` to `charge` is handed over."""
-        return self.booked - self._open.get(rid, 0) + charge
+        return self._used - self._open.get(rid, 0) + charge
 
-    def hand_over(self, rid: int, charge: int) -> None:
-        """Book a piece, which may leave now. Raises `MeteringError` unless it is signed for."""
-        if self.needed(rid, charge) > self.signed or charge < self._open.get(rid, 0):
+    def hand_over(self, rid: int, charge: int, *, beyond: int = 0) -> None:
+        """Book a piece, which may leave now. `beyond` is the most that the engine has done after this piece,
+        or adds before we hear of it again (of what is reserved for the request anyway).
+
+        Raises `MeteringError` unless it is signed for.
+        """
+        needed = self.needed(rid, charge)
+        if needed > self.signed or charge < self._open.get(rid, 0):
             raise MeteringError("cannot hand over the answer", why="it is not signed for")
-        self._ahead.pop(rid, None)
+        self._reserve(rid, min(beyond, self._ahead.get(rid, 0)))
         self._open[rid] = charge
+        self._used = needed
+
+    def hold(self, rid: int, charge: int, *, step: int = 0) -> bool:
+        """Note that the engine has brought request `rid` to `charge` while nothing of it may be handed over.
+
+        False when it must stop here: another `step` could bring the work that is done unpaid above
+        `max_unpaid`.
+        """
+        done = charge - self._open.get(rid, 0)
+        others = self._reserved - self._ahead.get(rid, 0)
+        goes_on = others + self.lost + done + step <= self.max_unpaid
+        self._reserve(rid, done + step if goes_on else done)
+        return goes_on
 
     def finish(self, rid: int) -> None:
         """Close the account of request `rid`: what was handed over of it is final."""
-        self._ahead.pop(rid, None)
-        self._finished += self._open.pop(rid, 0)
+        self._reserve(rid, 0)
+        self._open.pop(rid, None)
 
     def abandon(self, rid: int, charge: int) -> int:
         """Close the account of a request that was cancelled or cut off after work worth `charge`.
 
         Returns what it is charged: as much of it as is signed for; the rest is lost.
         """
-        handed_over = self._open.get(rid, 0)
-        covered = max(handed_over, min(charge, self.signed - self.booked + handed_over))
-        self._ahead.pop(rid, None)
-        self._open.pop(rid, None)
-        self._finished += covered
+        handed_over = self._open.pop(rid, 0)
+        covered = max(handed_over, min(charge, self.signed - self._used + handed_over))
+        self._reserve(rid, 0)
+        self._used += covered - handed_over
         self.lost += max(0, charge - covered)
         return covered
+
+    def _reserve(self, rid: int, amount: int) -> None:
+        self._reserved += amount - self._ahead.pop(rid, 0)
+        if amount:
+            self._ahead[rid] = amount
