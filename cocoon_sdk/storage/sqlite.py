@@ -33,7 +33,7 @@ PATIENCE_S: Final = 5.0
 _PAUSE_S: Final = 0.005
 _APPLICATION_ID: Final = 0x434F4344  # "COCD": tells our files from other people's
 _FOLD_EVERY: Final = 4000
-"""Commits between two foldings: about as many pages of 4 KiB in the log."""
+"""Commits between two foldings: about as many pages of 1 KiB in the log."""
 _FOLD_AT_ONCE: Final = 65536
 """Pages in the log at which a commit folds it itself, should the thread not get to it."""
 
@@ -94,6 +94,8 @@ class SqliteDatabase:
                     hint="Name another file",
                 )
             run(f"PRAGMA application_id = {_APPLICATION_ID}")
+        # Small pages: a commit writes one or two of them whole.
+        run("PRAGMA page_size = 1024")
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
         run(f"PRAGMA wal_autocheckpoint = {_FOLD_AT_ONCE}")
