@@ -31,6 +31,7 @@ MAX_CHANNEL_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """Largest text of one message; both sides refuse more before they decrypt."""
 
 _HEADER_BYTES: Final = int(sodium.crypto_secretstream_xchacha20poly1305_HEADERBYTES)
+_MESSAGE_TAG: Final = int(sodium.crypto_secretstream_xchacha20poly1305_TAG_MESSAGE)
 _STREAM_KEY_BYTES: Final = int(sodium.crypto_secretstream_xchacha20poly1305_KEYBYTES)
 _HELLO_BYTES: Final = 1 + KEY_BYTES
 _REPLY_BYTES: Final = 1 + KEY_BYTES + _HEADER_BYTES + SIGNATURE_BYTES
@@ -45,20 +46,28 @@ class HandshakeError(DecryptionError):
 
 @dataclass(frozen=True, slots=True)
 class WorkerName:
-    """Which worker a channel leads to: the account id of its stake on one network."""
+    """Which worker a channel leads to: the account id of its stake on one network.
+
+    Raises `MalformedError` for numbers that no network or account has.
+    """
 
     global_id: int
     account: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.account) != KEY_BYTES or not -(1 << 31) <= self.global_id < 1 << 31:
+            raise MalformedError("cannot name the worker", why="account or network id is out of bounds")
 
 
 @final
 class Channel:
     """Seals what goes out and opens what comes in, each in order. `binding` is the transcript's hash.
 
-    Not safe to share between threads; after an error it is of no use any more.
+    Not safe to share between threads. After the first message that does not open it opens nothing more: what
+    an attacker put in between cannot be skipped over.
     """
 
-    __slots__ = ("_pull", "_push", "_unsent_header", "binding")
+    __slots__ = ("_pull", "_push", "_ready", "_unsent_header", "binding")
 
     def __init__(
         self, binding: bytes, send_key: bytes, receive_key: bytes, peer_header: bytes | None
@@ -68,8 +77,9 @@ class Channel:
         header = sodium.crypto_secretstream_xchacha20poly1305_init_push(self._push, send_key)
         self._unsent_header = bytes(header)
         self._pull = sodium.crypto_secretstream_xchacha20poly1305_state()
+        self._ready = False
         if peer_header is not None:
-            sodium.crypto_secretstream_xchacha20poly1305_init_pull(self._pull, peer_header, receive_key)
+            self.begin_opening(peer_header, receive_key)
 
     def __repr__(self) -> str:
         return f"Channel(binding={self.binding.hex()[:16]})"
@@ -78,6 +88,11 @@ class Channel:
         """Return this side's stream header, once, for the handshake."""
         header, self._unsent_header = self._unsent_header, b""
         return header
+
+    def begin_opening(self, header: bytes, key: bytes) -> None:
+        """Take the peer's stream header: a step of the handshake."""
+        sodium.crypto_secretstream_xchacha20poly1305_init_pull(self._pull, header, key)
+        self._ready = True
 
     def seal(self, text: bytes) -> bytes:
         """Encrypt the next message. Raises `MalformedError` when it exceeds `MAX_CHANNEL_MESSAGE_BYTES`."""
@@ -90,13 +105,18 @@ class Channel:
 
     def open(self, sealed: bytes) -> bytes:
         """Decrypt the next message. Raises `DecryptionError` for anything but exactly that."""
+        ready, self._ready = self._ready, False
+        if not ready:
+            raise _unopened("the channel is not open, or was ended by a message before")
         if not CHANNEL_OVERHEAD_BYTES <= len(sealed) <= MAX_CHANNEL_MESSAGE_BYTES + CHANNEL_OVERHEAD_BYTES:
-            raise DecryptionError("cannot open the message", why="its size is out of bounds")
+            raise _unopened("its size is out of bounds")
         try:
-            text, _ = sodium.crypto_secretstream_xchacha20poly1305_pull(self._pull, sealed)
-        except (CryptoError, RuntimeError, ValueError):
-            why = "it was altered, repeated or lost on the way"
-            raise DecryptionError("cannot open the message", why=why, hint="Connect again") from None
+            text, tag = sodium.crypto_secretstream_xchacha20poly1305_pull(self._pull, sealed)
+        except CryptoError:
+            raise _unopened("it was altered, repeated or lost on the way") from None
+        if tag != _MESSAGE_TAG:
+            raise _unopened("it carries a tag that this version does not use")
+        self._ready = True
         return bytes(text)
 
 
@@ -128,7 +148,7 @@ class ClientHandshake:
 class WorkerHandshake:
     """The worker's side: give it the client's hello, send `reply`, then `open_first` what comes."""
 
-    __slots__ = ("_channel_keys", "channel", "reply")
+    __slots__ = ("_receive_key", "channel", "reply")
 
     def __init__(
         self, hello: bytes, worker: WorkerName, operator: SigningKey, *, ephemeral: BoxKey | None = None
@@ -138,20 +158,22 @@ class WorkerHandshake:
         theirs, key = _public(hello[1:]), ephemeral or BoxKey.generate()
         binding = _binding(worker, theirs, key.public_key)
         to_worker, to_client = _stream_keys(key, theirs, binding)
-        self._channel_keys = to_worker
+        self._receive_key: bytes | None = to_worker
         self.channel = Channel(binding, to_client, to_worker, None)
         signature = operator.sign(_BY_WORKER + binding)
         self.reply = bytes([CHANNEL_VERSION]) + key.public_key.raw + self.channel.take_header() + signature
 
     def open_first(self, message: bytes) -> bytes:
-        """Open the client's first message, in front of which its stream header stands.
+        """Open the client's first message, in front of which its stream header stands; works once.
 
         Raises `DecryptionError`.
         """
+        key, self._receive_key = self._receive_key, None
         header, sealed = message[:_HEADER_BYTES], message[_HEADER_BYTES:]
-        if len(header) != _HEADER_BYTES:
-            raise DecryptionError("cannot open the message", why="it is too short")
-        sodium.crypto_secretstream_xchacha20poly1305_init_pull(self.channel._pull, header, self._channel_keys)
+        # A second beginning would let the first message be played again.
+        if key is None or len(header) != _HEADER_BYTES:
+            raise _unopened("it is too short, or not the first")
+        self.channel.begin_opening(header, key)
         return self.channel.open(sealed)
 
 
@@ -185,6 +207,10 @@ def _stream_keys(mine: BoxKey, theirs: BoxPublicKey, binding: bytes) -> tuple[by
         shared + binding, digest_size=2 * _STREAM_KEY_BYTES, person=b"cocoon.channel.1"
     ).digest()
     return both[:_STREAM_KEY_BYTES], both[_STREAM_KEY_BYTES:]
+
+
+def _unopened(why: str) -> DecryptionError:
+    return DecryptionError("cannot open the message", why=why, hint="Connect again")
 
 
 def _refused(why: str, hint: str) -> HandshakeError:

@@ -33,7 +33,7 @@ Hash32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Body = Annotated[bytes, Meta(max_length=MAX_BODY_BYTES)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
-Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Name = Annotated[str, Meta(pattern=r"\A[a-z0-9._-]{1,64}\Z")]
 
 
 class _Frame(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -57,6 +57,10 @@ class Hello(_Frame, frozen=True, tag=1):
     amount: Amount
     signature: Annotated[bytes, Meta(max_length=64)]
     accounted: Amount
+
+    def __post_init__(self) -> None:
+        if len(self.signature) != (64 if self.amount else 0):
+            raise ValueError("an amount comes with its signature of 64 bytes, 0 with none")
 
 
 class Ask(_Frame, frozen=True, tag=2):
@@ -115,6 +119,9 @@ class Delta(_Frame, frozen=True, tag=17):
     piece: bool
     data: Body
 
+    def __post_init__(self) -> None:
+        _check_cached(self.cached_input_tokens, self.input_tokens)
+
 
 class Done(_Frame, frozen=True, tag=18):
     """An answer is complete, or was ended by `Cancel`: the receipt over everything sent (`Receipt`).
@@ -132,6 +139,9 @@ class Done(_Frame, frozen=True, tag=18):
     proof_hash: Hash32
     signature: Signature
     cancelled: bool
+
+    def __post_init__(self) -> None:
+        _check_cached(self.cached_input_tokens, self.input_tokens)
 
 
 class Due(_Frame, frozen=True, tag=19):
@@ -190,6 +200,9 @@ _from_client: Final = msgspec.msgpack.Decoder(Annotated[list[ClientFrame], Meta(
 _from_worker: Final = msgspec.msgpack.Decoder(Annotated[list[WorkerFrame], Meta(max_length=MAX_FRAMES)])
 
 
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
 def encode_frames(frames: Sequence[ClientFrame | WorkerFrame]) -> bytes:
     """Return one message that carries the frames in order."""
     return _encoder.encode(frames)
@@ -199,7 +212,7 @@ def read_client_frames(message: bytes) -> list[ClientFrame]:
     """Read what a client sent. Raises `MalformedError`."""
     try:
         frames: list[ClientFrame] = _from_client.decode(message)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _malformed(error) from None
     return frames
 
@@ -208,9 +221,15 @@ def read_worker_frames(message: bytes) -> list[WorkerFrame]:
     """Read what a worker sent. Raises `MalformedError`."""
     try:
         frames: list[WorkerFrame] = _from_worker.decode(message)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _malformed(error) from None
     return frames
+
+
+def _check_cached(cached: int, all_input: int) -> None:
+    # Else the price, where cached tokens are taken off the input, could fall below zero.
+    if cached > all_input:
+        raise ValueError("more input tokens are cached than there are")
 
 
 def _malformed(error: Exception) -> MalformedError:

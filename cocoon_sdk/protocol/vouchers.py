@@ -26,11 +26,21 @@ _VOUCHER_KEY: Final = b"cocoon.v1.voucher-key"
 
 @dataclass(frozen=True, slots=True)
 class SessionRef:
-    """One session: the domain of its escrow, its number there, and the worker's stake."""
+    """One session: the domain of its escrow, its number there, and the worker's stake.
+
+    Raises `MalformedError` for numbers that no session has, and for accounts outside workchain 0.
+    """
 
     domain: Domain
     session_id: int
     worker: Address
+
+    def __post_init__(self) -> None:
+        account_id(self.worker)
+        account_id(self.domain.contract)
+        numbers = (self.session_id, self.domain.epoch, self.domain.global_id + (1 << 31))
+        if not all(0 <= number < 1 << 32 for number in numbers):
+            raise MalformedError("cannot name the session", why="a number has more than 32 bits")
 
     def to_bytes(self) -> bytes:
         """Return 76 bytes that name this session and no other, on any network."""
@@ -130,7 +140,12 @@ NO_PROOF: Final = Hash(bytes(HASH_BYTES))
 
 
 def request_hash(kind: str, body: bytes) -> Hash:
-    """Return the hash of a request as it travelled: its kind and the bytes of its body."""
+    """Return the hash of a request as it travelled: its kind and the bytes of its body.
+
+    Raises `MalformedError` for a kind that no frame can carry.
+    """
+    if not kind.isascii() or len(kind) > 255:
+        raise MalformedError("cannot hash the request", why="its kind is not a short word in ASCII")
     return tagged_hash(Tag.SESSION_REQUEST, len(kind).to_bytes(1, "big"), kind.encode("ascii"), body)
 
 
