@@ -25,11 +25,14 @@ from cocoon_worker.delivery import Delivery
 from cocoon_worker.errors import WorkerError
 from cocoon_worker.lifecycle import lose, move, on_view, retry_later
 from cocoon_worker.records import JobFacts, JobRecord, PlannedAction
+from cocoon_worker.sessions.redemption import Redemption, SessionDue
 from cocoon_worker.slots import Slots
 from cocoon_worker.states import ActionKind, JobState
 
 FINALIZE_UNITS: Final = 2
 """A finalisation takes less than this many times what a submission takes."""
+REDEEM_UNITS: Final = 2
+"""The same for a redemption, which brings as much gas to the escrow as a finalisation."""
 ANNOUNCE_PAUSE_S: Final = 300
 """Between two attempts to announce."""
 ANNOUNCE_ALARM: Final = "announcement-too-large"
@@ -50,8 +53,11 @@ class Due:
 class Agenda:
     """Looks at the journal and the escrows. Raises `ChainError` and what `Journal` raises."""
 
-    def __init__(self, context: Context, books: Bookkeeper, delivery: Delivery) -> None:
+    def __init__(
+        self, context: Context, books: Bookkeeper, delivery: Delivery, redemption: Redemption
+    ) -> None:
         self._context, self._books, self._delivery = context, books, delivery
+        self._redemption = redemption
         self._journal, self._policy = context.journal, context.config.policy
         self._announce_after = 0
         self._slots: Slots | None = None
@@ -70,8 +76,19 @@ class Agenda:
         for job in self._waiting(JobState.SUBMITTED, JobState.DISPUTED):
             if self._context.time.surely() >= job.deadline:
                 found += await self._finalization(job)
-        found += await self._announcements()
-        return found
+        sessions = await self._redemption.due(self._choose_lock)
+        late = [_session_due(each) for each in sessions if not each.urgent]
+        return [
+            *(_session_due(each) for each in sessions if each.urgent),
+            *found,
+            *late,
+            *await self._announcements(),
+        ]
+
+    async def _choose_lock(self, escrow: int, afresh: bool) -> int | None:
+        if self._slots is None:
+            self._slots = Slots((await self._context.stake.locks()).values())
+        return self._slots.choose(escrow, afresh=afresh)
 
     async def look(self) -> None:
         """Look at the entries of jobs whose next step happens at the escrow, and note what changed."""
@@ -168,10 +185,8 @@ class Agenda:
         """Name the job and the lock for its collateral; None, and noted, when all slots are taken."""
         facts, lock = _facts(job), 0
         if job.collateral:
-            if self._slots is None:
-                self._slots = Slots((await self._context.stake.locks()).values())
             # A lock that was there may be emptied before the external arrives: the next try takes a new one.
-            found = self._slots.choose(job.key.escrow, afresh=job.tries > 0)
+            found = await self._choose_lock(job.key.escrow, job.tries > 0)
             if found is None:
                 now = self._context.time.maybe()
                 self._keep(job, retry_later(job, now, f"all {c.MAX_LOCKS} slots for locks are taken"))
@@ -242,6 +257,11 @@ class Agenda:
             return True
         info_hash, _, at = known.partition(":")
         return info_hash != info.info_hash.hex() or int(at) + self._policy.announce_s <= now
+
+
+def _session_due(due: SessionDue) -> Due:
+    units = REDEEM_UNITS if due.action.kind is ActionKind.REDEEM else 1
+    return Due(action=due.action, signed=due.signed, work_units=units)
 
 
 def _facts(job: JobRecord) -> JobFacts:

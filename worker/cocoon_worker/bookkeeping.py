@@ -19,10 +19,12 @@ from cocoon_worker.events import (
     JobNoticed,
     JobOutcome,
     LockExpired,
+    SessionCloses,
 )
 from cocoon_worker.lifecycle import done, is_over, on_dispute, on_expiry, on_outcome, undone
 from cocoon_worker.records import ExternalRecord, JobKey, JobRecord
-from cocoon_worker.states import ActionKind, ExternalState, JobState
+from cocoon_worker.sessions.bookkeeping import SessionBookkeeper
+from cocoon_worker.states import SESSION_ACTIONS, ActionKind, ExternalState, JobState
 
 
 def announced_key(model_id: bytes) -> str:
@@ -36,6 +38,7 @@ class Bookkeeper:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._journal = context.journal
+        self.sessions = SessionBookkeeper(context.sessions, context.log)
 
     def note(self, account: Address, cursor: Cursor, event: Event | None, now: int) -> None:
         """Write a transaction's effect and that it was seen; `now` is its unix time."""
@@ -52,6 +55,9 @@ class Bookkeeper:
                 job = self._accepted_job(event.key)
                 if job is not None:
                     self.keep(job, on_outcome(job, event, now))
+                self.sessions.outcome(event, now)
+            case SessionCloses():
+                self.sessions.closing(event.key, now)
             case JobDisputed():
                 job = self._accepted_job(event.key)
                 if job is not None:
@@ -60,6 +66,7 @@ class Bookkeeper:
                 for job in self._journal.locked_jobs():
                     if job.lock == event.lock:
                         self.keep(job, on_expiry(job, now))
+                self.sessions.lock_expired(event.lock, now)
             case ExternalAccepted():
                 self._external(event, now)
             case _:
@@ -131,6 +138,12 @@ class Bookkeeper:
                         f"announced:{action.model_id.hex()}", f"{mine.info_hash.hex()}:{now}"
                     )
                 continue
+            if action.kind in SESSION_ACTIONS:
+                if code is None:
+                    self.sessions.carried_out(action, now, self._context.config.policy.confirmation_s)
+                else:
+                    self.sessions.given_up(action, now, why)
+                continue
             job = None if action.key is None else self._journal.job(action.key)
             if job is None:
                 continue
@@ -146,6 +159,8 @@ class Bookkeeper:
         if not under_way:
             return
         for action in external.actions:
+            if action.kind in SESSION_ACTIONS:
+                self.sessions.given_up(action, now, why)
             job = None if action.key is None else self._journal.job(action.key)
             if job is not None:
                 self.keep(job, undone(job, action.kind, now, why))

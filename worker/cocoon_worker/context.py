@@ -24,6 +24,7 @@ from cocoon_worker.engine.base import Engine
 from cocoon_worker.journal import Journal
 from cocoon_worker.metrics import Metrics
 from cocoon_worker.prekeys import PrekeyRing
+from cocoon_worker.sessions.desk import SessionDesk
 from cocoon_worker.survey import Survey
 
 
@@ -44,6 +45,7 @@ class Context:
     offers: Sequence[OwnOffer]
     journal: Journal
     survey: Survey
+    sessions: SessionDesk
     metrics: Metrics
     log: FilteringBoundLogger
     public_url: str | None = None

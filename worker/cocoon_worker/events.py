@@ -41,6 +41,8 @@ class OutcomeKind(StrEnum):
     """A claim or submission came back: there is no such escrow. The stake freed what it had locked."""
     NOT_FINALIZED = "not-finalized"
     """The escrow refused to pay: the window is not over, or the job has ended."""
+    NOT_REDEEMED = "not-redeemed"
+    """The escrow refused a voucher: nothing was due any more, or the session has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,13 @@ class JobOutcome:
 @dataclass(frozen=True, slots=True)
 class JobDisputed:
     """The client disputes a result."""
+
+    key: JobKey
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCloses:
+    """A client closes a session with us."""
 
     key: JobKey
 
@@ -85,12 +94,14 @@ class ExternalAccepted:
     locks: tuple[int, ...]
 
 
-Event: TypeAlias = JobNoticed | JobOutcome | JobDisputed | LockExpired | ExternalAccepted
+Event: TypeAlias = JobNoticed | JobOutcome | JobDisputed | SessionCloses | LockExpired | ExternalAccepted
 
 _BOUNCED: Final = {
     m.Claim.OPCODE: OutcomeKind.BOUNCED,
     m.Submit.OPCODE: OutcomeKind.BOUNCED,
     m.Finalize.OPCODE: OutcomeKind.NOT_FINALIZED,
+    m.AcceptSession.OPCODE: OutcomeKind.BOUNCED,
+    m.Redeem.OPCODE: OutcomeKind.NOT_REDEEMED,
 }
 
 
@@ -115,6 +126,8 @@ def stake_event(transaction: DecodedTransaction) -> Event | None:
             return JobNoticed(JobKey(source, job_id), False, message.created_lt)
         case m.Disputed(id=job_id):
             return JobDisputed(JobKey(source, job_id))
+        case m.SessionClosing(id=session_id):
+            return SessionCloses(JobKey(source, session_id))
     return _outcome(message, source) if transaction.success else None
 
 

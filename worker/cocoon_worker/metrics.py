@@ -8,6 +8,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from cocoon_worker.journal import Journal
+from cocoon_worker.sessions import SessionBook, SessionState
 from cocoon_worker.states import JobState
 
 _TON = 1e9
@@ -33,9 +34,16 @@ class Metrics:
         self.slashed = Gauge("cocoon_slashed_ton", "Collateral lost (TON)", registry=self.registry)
         self.gas = Gauge("cocoon_spare_gas_ton", "Spare gas of the stake (TON)", registry=self.registry)
         self.chain_time = Gauge("cocoon_chain_time", "Time of the newest block", registry=self.registry)
+        self.sessions = Gauge("cocoon_sessions", "Sessions in the journal", ["state"], registry=self.registry)
+        self.session_money = Gauge(
+            "cocoon_session_ton", "Money of sessions (TON)", ["what"], registry=self.registry
+        )
+        self.session_margin = Gauge(
+            "cocoon_session_margin_seconds", "Least time left to redeem a session", registry=self.registry
+        )
         self.alarm = Gauge("cocoon_alarm", "1 while an alarm is on", ["name"], registry=self.registry)
 
-    def render(self, journal: Journal) -> bytes:
+    def render(self, journal: Journal, book: SessionBook) -> bytes:
         """Return the text exposition, with the journal's numbers as of now."""
         counts = journal.count_jobs()
         for state in JobState:
@@ -45,4 +53,9 @@ class Metrics:
         self.paid.set(int(paid) / _TON)
         self.slashed.set(int(slashed) / _TON)
         self.locked.set(len(journal.locked_jobs()))
+        sessions = book.count()
+        for kind in SessionState:
+            self.sessions.labels(kind.value).set(sessions.get(kind, 0))
+        for what, amount in book.totals().items():
+            self.session_money.labels(what).set(int(amount) / _TON)
         return generate_latest(self.registry)

@@ -153,7 +153,7 @@ class WorkerServer:
         )
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        body = self._context.metrics.render(self._context.journal)
+        body = self._context.metrics.render(self._context.journal, self._context.sessions.book)
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
 
 

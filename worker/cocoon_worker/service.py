@@ -41,6 +41,9 @@ from cocoon_worker.prekeys import PrekeyRing
 from cocoon_worker.processor import Processor
 from cocoon_worker.records import JobKey
 from cocoon_worker.server import WorkerServer
+from cocoon_worker.sessions import SessionBook, SessionSurvey
+from cocoon_worker.sessions.desk import SessionDesk
+from cocoon_worker.sessions.redemption import Redemption
 from cocoon_worker.settlement import STAKE_ALARM, Settlement
 from cocoon_worker.states import OVER, JobState
 from cocoon_worker.survey import Survey
@@ -148,6 +151,7 @@ class WorkerService:
                 "model is not in the registry", model_id=model.hex(), why="disputes have no calibration"
             )
         offers = own_offers(config.offers, entries)
+        survey = Survey(chain, network, stake, delivery.source)
         context = Context(
             config=config,
             chain=chain,
@@ -161,13 +165,17 @@ class WorkerService:
             prekeys=prekeys,
             offers=offers,
             journal=journal,
-            survey=Survey(chain, network, stake, delivery.source),
+            survey=survey,
+            sessions=SessionDesk(
+                SessionBook(journal.database), SessionSurvey(chain, survey, global_id, self._clock)
+            ),
             metrics=Metrics(),
             log=log,
             public_url=public_url,
         )
         books = Bookkeeper(context)
-        self._agenda = Agenda(context, books, delivery)
+        self._redemption = Redemption(context, books.sessions)
+        self._agenda = Agenda(context, books, delivery, self._redemption)
         self._settlement = Settlement(context, books, self._agenda)
         self._processor = Processor(context, books, delivery)
         markets = {
@@ -272,17 +280,21 @@ class WorkerService:
             failure, self._failure = self._failure, None
             raise failure  # a task could not write: the caller waits before it is tried again
         context = self.context
+        self._redemption.check_margins()
         context.time.observe(await self._chain.head())
         context.metrics.chain_time.set(context.time.surely())
         self._keep_house()
         await self._watchers.pump()
         await self._agenda.look()
+        await self._redemption.look()
         if not context.draining:
             self._start_intakes()
             self._start_work()
         await self._settlement.step()
         # What a sandbox does at once, or a fast network meanwhile, need not wait for the next round.
         await self._watchers.pump()
+        context.sessions.book.flush()
+        self._redemption.check_margins()
         context.alarm(CHAIN_ALARM, False)
         context.alarm(JOURNAL_ALARM, False)
 
@@ -302,7 +314,13 @@ class WorkerService:
 
     def _fingerprint(self) -> tuple[object, ...]:
         jobs = self.journal.jobs(JobState)
-        return (*jobs, self.journal.pending_external(), self.journal.cursor(self.context.stake.address))
+        sessions = self.context.sessions.book.entries()
+        return (
+            *jobs,
+            *sessions,
+            self.journal.pending_external(),
+            self.journal.cursor(self.context.stake.address),
+        )
 
     def _start_intakes(self) -> None:
         now = self.context.time.maybe()
@@ -369,3 +387,4 @@ class WorkerService:
         retention = self._config.data.result_retention_s
         with self.journal.transaction():
             self.journal.prune(OVER, results_before=now - retention, jobs_before=now - JOBS_KEPT_S)
+            context.sessions.book.prune(now - JOBS_KEPT_S)

@@ -24,7 +24,7 @@ from cocoon_worker.context import Context
 from cocoon_worker.errors import WorkerError
 from cocoon_worker.lifecycle import move
 from cocoon_worker.records import ExternalRecord
-from cocoon_worker.states import ActionKind, ExternalState, JobState
+from cocoon_worker.states import SESSION_ACTIONS, ActionKind, ExternalState, JobState
 
 LOW_GAS: Final = "low-gas"
 """Name of the alarm: spare gas does not pay for what is due."""
@@ -176,6 +176,8 @@ class Settlement:
                 job = None if each.action.key is None else self._journal.job(each.action.key)
                 if job is not None:
                     self._books.keep(job, move(job, _UNDER_WAY[each.action.kind], now))
+                if each.action.kind in SESSION_ACTIONS:
+                    self._books.sessions.planned(each.action, each.signed, now)
         external = self._journal.pending_external()
         if external is None:
             raise WorkerError("the journal lost an external", hint="This is a bug: report it")

@@ -138,7 +138,12 @@ class ActionKind(StrEnum):
     SUBMIT_CLAIMED = "submit-claimed"
     FINALIZE = "finalize"
     ANNOUNCE = "announce"
+    REDEEM = "redeem"
+    ACCEPT_SESSION = "accept-session"
 
+
+SESSION_ACTIONS: Final = frozenset({ActionKind.REDEEM, ActionKind.ACCEPT_SESSION})
+"""Actions whose key names a session of its escrow; jobs and sessions share one counter there."""
 
 _S = TypeVar("_S", JobState, ExternalState)
 

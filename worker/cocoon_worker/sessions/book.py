@@ -88,12 +88,12 @@ class SessionBook:
                 raise _impossible(key, f"{booked} booked before request {next_rid}")
 
     def put(self, entry: SessionEntry) -> None:
-        """Keep a new session, or what the chain says anew about a known one; flushed when this returns.
+        """Keep a new session, or what happened to a known one; on disk when this returns.
 
         Of a known session the best voucher and the progress stay as they are. Raises `SessionBookError` for a
         step that the table of states does not know.
         """
-        with self._database.transaction():
+        with self.together():
             old = self.entry(entry.key)
             if old is None:
                 marks = ",".join("?" * len(_COLUMNS))

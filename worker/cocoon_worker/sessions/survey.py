@@ -18,6 +18,7 @@ from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.crypto.keys import VerifyKey
 from cocoon_sdk.errors import AccountNotFoundError, GetterError, KeyMaterialError, MalformedError
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.session_states import SessionStatus
 from cocoon_sdk.protocol.signing import Domain, account_id
 from cocoon_sdk.protocol.vouchers import SessionRef
 from cocoon_sdk.types import Nano
@@ -41,9 +42,6 @@ STAKE_AGE_S: Final = 60
 """How long the codes that our stake's owner deals with are believed."""
 _MAX_KEPT: Final = 4096
 
-_STATUS_OPEN: Final = 8
-_STATUS_CLOSING: Final = 9
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionFacts:
@@ -65,7 +63,6 @@ class SessionFacts:
     redeemed: Nano
     collateral: Nano
     lock: int
-    terms: Cell = field(repr=False)
     params: Cell = field(repr=False)
 
     def new_entry(self, now: int) -> SessionEntry:
@@ -184,7 +181,6 @@ class SessionSurvey:
             redeemed=Nano(view.redeemed),
             collateral=Nano(view.collateral),
             lock=view.lock,
-            terms=view.terms,
             params=view.params,
         )
 
@@ -197,12 +193,12 @@ class SessionSurvey:
 
 def state_of(view: m.Session) -> SessionState:
     """Return where an entry stands."""
-    return SessionState.CLOSING if view.status == _STATUS_CLOSING else SessionState.OPEN
+    return SessionState.CLOSING if view.status == SessionStatus.CLOSING else SessionState.OPEN
 
 
 def settle_time(view: m.Session) -> int:
     """Return from when on anybody can settle a session as it stands. Raises `MalformedError`."""
-    return view.deadline + (0 if view.status == _STATUS_CLOSING else close_delay(view))
+    return view.deadline + (0 if view.status == SessionStatus.CLOSING else close_delay(view))
 
 
 def close_delay(view: m.Session) -> int:
