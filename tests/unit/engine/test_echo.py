@@ -56,9 +56,14 @@ async def test_client_can_get_the_same_echo_when_it_asks_twice(echo: EchoEngine)
     assert await echo.run(chat("x"), deadline_s=1) == await echo.run(chat("x"), deadline_s=1)
 
 
-async def test_client_cannot_get_embeddings_when_only_the_echo_runs(echo: EchoEngine) -> None:
-    with pytest.raises(EngineRequestError, match="embedding"):
-        await echo.run(EngineRequest(EngineKind.EMBEDDING, {"input": "x"}), deadline_s=1)
+async def test_client_can_get_embeddings_when_the_echo_makes_them_of_hashes(echo: EchoEngine) -> None:
+    request = EngineRequest(EngineKind.EMBEDDING, {"input": ["a b", "c", "a b"], "dimensions": 4})
+    result = await echo.run(request, deadline_s=1)
+
+    vectors = [each["embedding"] for each in result.response["data"]]
+    assert vectors[0] == vectors[2] != vectors[1]
+    assert [sum(number**2 for number in vector) for vector in vectors] == pytest.approx([1, 1, 1])
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (5, 0)
 
 
 async def test_client_cannot_be_served_when_the_deadline_has_passed(echo: EchoEngine) -> None:

@@ -82,7 +82,7 @@ _IMAGE = {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}
         (EngineKind.CHAT, {"n": True}, "n"),
         (EngineKind.CHAT, {"best_of": 4}, "best_of"),
         (EngineKind.CHAT, {"use_beam_search": True}, "use_beam_search"),
-        (EngineKind.CHAT, {"stream": True}, "stream"),
+        (EngineKind.CHAT, {"stream": "yes"}, "stream"),
         (EngineKind.CHAT, {"chat_template": "{{ 1 }}"}, "chat_template"),
         (EngineKind.CHAT, {"priority": -1}, "priority"),
         (EngineKind.CHAT, {"kv_transfer_params": {}}, "kv_transfer_params"),

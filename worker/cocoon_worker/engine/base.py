@@ -1,17 +1,18 @@
-"""The engine protocol: one bounded OpenAI-style request in, one complete answer and its token counts out.
+"""The engine protocol: one bounded OpenAI-style request in; its answer, whole or piece by piece, and counts.
 
-Owns the frozen values that cross the seam, the limits, the engine's errors and the reading of an answer's
-token counts. Must not know how an engine is reached or started, nor anything about jobs, prices or chains:
-what the counts are worth is decided elsewhere.
+Owns the frozen values that cross the seam, the limits and the engine's errors. Must not know how an engine is
+reached or started, nor anything about jobs, sessions, prices or chains: what the counts are worth is decided
+elsewhere.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import msgspec
 
 from cocoon_sdk.errors import EngineError, EngineInterruptedError
 
@@ -57,10 +58,30 @@ class EngineUsage:
 
 @dataclass(frozen=True, slots=True)
 class EngineResult:
-    """One complete answer: the full OpenAI response body and its token counts."""
+    """One complete answer: the OpenAI response body as JSON bytes (an object, checked), and its counts."""
 
-    response: Json
+    raw: bytes
     usage: EngineUsage
+
+    @property
+    def response(self) -> Json:
+        """The body, read anew with each use."""
+        body: Json = msgspec.json.decode(self.raw)
+        return body
+
+
+class EngineChunk(NamedTuple):
+    """One event of a streamed answer: its JSON as the engine wrote it, and the counts up to and with it.
+
+    `cached_tokens` is None until the engine tells (vLLM does at the end). `final` marks the last one, which
+    comes when the answer is known to be whole; it has all counts.
+    """
+
+    data: bytes
+    prompt_tokens: int
+    cached_tokens: int | None
+    completion_tokens: int
+    final: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,70 +169,16 @@ class Engine(Protocol):
         """
         ...
 
+    def stream(self, request: EngineRequest, *, deadline_s: float) -> AsyncGenerator[EngineChunk, None]:
+        """Generate one answer and give its events as they are made; embeddings cannot be streamed.
 
-# -- reading an answer -----------------------------------------------------------------------------------
+        Raises what `run` raises, before or between events. Closing the generator stops the generation, so
+        use it with `contextlib.aclosing`.
+        """
+        ...
 
-_MAX_COUNT = 1 << 31
-
-
-def parse_answer(kind: EngineKind, raw: bytes) -> EngineResult:
-    """Read an OpenAI response body and its counts.
-
-    Raises `EngineAnswerError` when it is not one, and `EngineInterruptedError` when the engine itself says
-    that it cut the generation off ("abort", or no finish reason).
-    """
-    try:
-        response = json.loads(raw, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise _unusable(f"the body is not JSON ({type(error).__name__})") from None
-    if not isinstance(response, dict):
-        raise _unusable("the body is not a JSON object")
-    if kind is EngineKind.EMBEDDING:
-        if not isinstance(response.get("data"), list) or not response["data"]:
-            raise _unusable("it holds no embeddings")
-    else:
-        _check_choice(response)
-    return EngineResult(response, _usage(kind, response.get("usage")))
-
-
-def _check_choice(response: Json) -> None:
-    choices = response.get("choices")
-    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        raise _unusable("it does not hold exactly one choice")
-    reason = choices[0].get("finish_reason")
-    if reason is None or reason == "abort":
-        raise EngineInterruptedError(
-            "the answer was cut short",
-            why=f"the engine's finish reason is {reason!r}",
-            hint="Send the request again.",
-        )
-
-
-def _usage(kind: EngineKind, usage: object) -> EngineUsage:
-    if not isinstance(usage, dict):
-        raise _unusable("it carries no usage, so its tokens cannot be counted")
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    prompt = _count(usage, "prompt_tokens")
-    completion = 0 if kind is EngineKind.EMBEDDING else _count(usage, "completion_tokens")
-    cached = _count({"cached_tokens": 0 if cached is None else cached}, "cached_tokens")
-    if cached > prompt:
-        raise _unusable(f"it counts {cached} cached tokens in a prompt of {prompt}")
-    return EngineUsage(prompt, cached, completion)
-
-
-def _count(usage: Mapping[str, Any], name: str) -> int:
-    value = usage.get(name)
-    if type(value) is not int or not 0 <= value < _MAX_COUNT:
-        raise _unusable(f"usage.{name} is not a token count")
-    return value
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _unusable(why: str) -> EngineAnswerError:
-    return EngineAnswerError(
-        "the engine's answer cannot be used", why=why, hint="Check that the endpoint speaks the OpenAI API."
-    )
+    async def count_tokens(self, request: EngineRequest) -> int | None:
+        """Return how many tokens the prompt has, None when the engine cannot tell. Raises nothing else than
+        `EngineRequestError`.
+        """
+        ...

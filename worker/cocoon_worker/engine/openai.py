@@ -1,21 +1,23 @@
 """Any existing OpenAI-compatible endpoint as an engine, over HTTP.
 
-Owns the HTTP exchange: time limits, bounded reading, and the meaning of every way it can fail. Must not
-know who runs the endpoint or why. The bearer key is never shown: not in a repr, a log or an error.
+Owns what is asked of the endpoint, time limits, and the meaning of every way it can fail. Must not know who
+runs the endpoint or why. The bearer key is never shown: not in a repr, a log or an error.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-import aiohttp
+import msgspec
 
 from cocoon_sdk.errors import ConfigError, EngineError, EngineInterruptedError, EngineUnavailableError
+from cocoon_worker.engine.answers import EventReader, parse_answer, parse_count, unusable
 from cocoon_worker.engine.base import (
     EngineAnswerError,
+    EngineChunk,
     EngineHealth,
     EngineKind,
     EngineLimits,
@@ -24,22 +26,42 @@ from cocoon_worker.engine.base import (
     EngineResult,
     EngineState,
     EngineTimeoutError,
-    parse_answer,
+    Json,
+)
+from cocoon_worker.engine.http import (
+    BrokenError,
+    Exchange,
+    GarbledError,
+    HttpClient,
+    TooLongError,
+    UnreachableError,
+    UpstreamError,
 )
 from cocoon_worker.engine.request import checked_body
+from cocoon_worker.engine.sse import EventLines
 
-_PATHS = {
+_PATHS: Final = {
     EngineKind.CHAT: "/chat/completions",
     EngineKind.COMPLETION: "/completions",
     EngineKind.EMBEDDING: "/embeddings",
 }
-_CONNECT_TIMEOUT_S = 10.0
-_PROBE_TIMEOUT_S = 5.0
-_MAX_PROBE_BYTES = 1 << 20
-_MAX_ERROR_BYTES = 1 << 14
-_MAX_ERROR_CHARS = 300
-_MAX_MODELS = 256
-_CHUNK_BYTES = 1 << 16
+_PROBE_TIMEOUT_S: Final = 5.0
+_MAX_PROBE_BYTES: Final = 1 << 20
+_MAX_COUNT_BYTES: Final = 1 << 23
+_MAX_ERROR_BYTES: Final = 1 << 14
+_MAX_ERROR_CHARS: Final = 300
+_MAX_MODELS: Final = 256
+_STREAMED: Final[Json] = {
+    "stream": True,
+    # Every event says what was used up so far: a session charges by it, piece by piece.
+    "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+}
+_NO_TOKENIZER: Final = frozenset({404, 405, 501})
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class _ExpiredError(UpstreamError):
+    """The deadline passed."""
 
 
 class OpenAIEngine:
@@ -62,11 +84,13 @@ class OpenAIEngine:
             raise ConfigError(
                 "the engine's API key cannot be used", why="it is empty or holds unprintable characters"
             )
+        self._path = urlsplit(self._base).path
         self._api_key = api_key
         self._only_models = None if models is None else frozenset(models)
         self._limits = limits or EngineLimits()
         self._models: tuple[str, ...] = ()
-        self._session: aiohttp.ClientSession | None = None
+        self._http: HttpClient | None = None
+        self._tokenizes = True
 
     def __repr__(self) -> str:
         return f"OpenAIEngine({self._base!r})"
@@ -80,10 +104,9 @@ class OpenAIEngine:
 
         Raises `EngineUnavailableError`, or `ConfigError` when a wanted model is not served.
         """
-        if self._session is None:
+        if self._http is None:
             headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S)
-            self._session = aiohttp.ClientSession(headers=headers, timeout=timeout)
+            self._http, self._tokenizes = HttpClient(self._base, headers), True
         try:
             found = await self._list_models()
             missing = (self._only_models or frozenset()) - set(found)
@@ -99,13 +122,13 @@ class OpenAIEngine:
 
     async def stop(self) -> None:
         """Close the connections; the endpoint itself is not ours to stop."""
-        session, self._session, self._models = self._session, None, ()
-        if session is not None:
-            await session.close()
+        http, self._http, self._models = self._http, None, ()
+        if http is not None:
+            await http.close()
 
     async def health(self) -> EngineHealth:
         """Ask for the model list; ready when it comes within a few seconds."""
-        if self._session is None:
+        if self._http is None:
             return EngineHealth(ready=False, state=EngineState.STOPPED, detail="not started")
         try:
             await self._list_models()
@@ -113,72 +136,138 @@ class OpenAIEngine:
             return EngineHealth(ready=False, state=EngineState.BACKOFF, detail=str(error))
         return EngineHealth(ready=True, state=EngineState.READY)
 
+    # -- answers -------------------------------------------------------------------------------------------
+
     async def run(self, request: EngineRequest, *, deadline_s: float) -> EngineResult:
         """See `Engine.run`. A broken connection after the request was sent counts as interrupted."""
-        session = self._open_session()
-        if deadline_s <= 0:
-            raise EngineTimeoutError("the request was not sent", why="its deadline has passed already")
-        body = checked_body(request, self._models, self._limits)
-        payload = json.dumps(body, allow_nan=False).encode()
-        sent = False
+        http, body = self._ready(request, deadline_s)
         try:
-            async with (
-                asyncio.timeout(deadline_s),
-                session.post(
-                    self._base + _PATHS[request.kind],
-                    data=payload,
-                    headers={"Content-Type": "application/json"},
-                    allow_redirects=False,  # a redirect could carry prompt and key to somebody else
-                ) as response,
-            ):
-                sent = True
-                limit = self._limits.max_response_bytes if response.status == 200 else _MAX_ERROR_BYTES
-                raw = await _read_bounded(response, limit, cut=response.status != 200)
+            async with asyncio.timeout(deadline_s):
+                async with await http.post(self._path + _PATHS[request.kind], _encode(body)) as answer:
+                    await self._check_status(answer)
+                    raw = await answer.read_all(self._limits.max_response_bytes)
         except TimeoutError:
-            raise EngineTimeoutError(
-                "the answer was not complete in time",
-                why=f"{deadline_s:g} s were given",
-                hint="Ask for fewer tokens or give more time.",
-            ) from None
-        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
-            raise self._unavailable(type(error).__name__) from None
-        except (aiohttp.ClientError, OSError) as error:
-            step = "while answering" if sent else "before it began to answer"
-            raise EngineInterruptedError(
-                f"the engine at {self._base} broke off {step}",
-                why=type(error).__name__,
-                hint="Send the request again when it is back.",
-            ) from None
-        if response.status != 200:
-            raise self._failure(response.status, raw)
+            raise _too_late(deadline_s) from None
+        except UpstreamError as error:
+            raise self._failed(error, deadline_s) from None
         return parse_answer(request.kind, raw)
 
-    async def _list_models(self) -> list[str]:
-        session = self._open_session()
+    async def stream(self, request: EngineRequest, *, deadline_s: float) -> AsyncGenerator[EngineChunk, None]:
+        """See `Engine.stream`. Closing the generator closes the connection, at which vLLM stops."""
+        http, body = self._ready(request, deadline_s)
+        if request.kind is EngineKind.EMBEDDING:
+            raise EngineRequestError("the request is refused", why="embeddings are not streamed")
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline_s
+        lines, reader = EventLines(), EventReader()
+        left = self._limits.max_response_bytes
         try:
-            async with (
-                asyncio.timeout(_PROBE_TIMEOUT_S),
-                session.get(self._base + "/models", allow_redirects=False) as response,
-            ):
-                raw = await _read_bounded(response, _MAX_PROBE_BYTES, cut=response.status != 200)
+            async with asyncio.timeout(deadline_s):
+                answer = await http.post(self._path + _PATHS[request.kind], _encode(body | _STREAMED))
+            async with answer:
+                # One timer for the whole stream, instead of one for each of its pieces.
+                alarm = loop.call_at(end, answer.expire, _ExpiredError())
+                try:
+                    await self._check_status(answer)
+                    while not lines.done and (piece := await answer.read()):
+                        left -= len(piece)
+                        if left < 0:
+                            raise TooLongError(f"it is longer than {self._limits.max_response_bytes} bytes")
+                        for data in lines.feed(piece):
+                            chunk = reader.read(data)
+                            if chunk is not None:
+                                yield chunk
+                    yield reader.close()
+                    if lines.done:
+                        await answer.read()  # what is left is the end itself: the connection can be kept
+                finally:
+                    alarm.cancel()
+        except TimeoutError:
+            raise _too_late(deadline_s) from None
+        except UpstreamError as error:
+            raise self._failed(error, deadline_s) from None
+
+    async def count_tokens(self, request: EngineRequest) -> int | None:
+        """Ask the tokenizer that vLLM serves beside the API; see `Engine.count_tokens`."""
+        http = self._http
+        asked = checked_body(request, self._models, self._limits)
+        question = _tokenizer_question(request.kind, asked)
+        if isinstance(question, int):
+            return question
+        if http is None or question is None or not self._tokenizes:
+            return None
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                path = self._path.removesuffix("/v1") + "/tokenize"
+                async with await http.post(path, _encode(question)) as answer:
+                    if answer.status in _NO_TOKENIZER:
+                        self._tokenizes = False
+                    if answer.status != 200:
+                        return None
+                    return parse_count(await answer.read_all(_MAX_COUNT_BYTES))
+        except (TimeoutError, UpstreamError):
+            return None
+
+    def _ready(self, request: EngineRequest, deadline_s: float) -> tuple[HttpClient, Json]:
+        http = self._open_client()
+        if deadline_s <= 0:
+            raise EngineTimeoutError("the request was not sent", why="its deadline has passed already")
+        return http, checked_body(request, self._models, self._limits)
+
+    # -- failures ------------------------------------------------------------------------------------------
+
+    async def _check_status(self, answer: Exchange) -> None:
+        if answer.status != 200:
+            raw = await answer.read_all(_MAX_ERROR_BYTES, cut=True)
+            raise self._failure(answer.status, raw)
+
+    async def _list_models(self) -> list[str]:
+        http = self._open_client()
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                async with await http.get(self._path + "/models") as answer:
+                    raw = await answer.read_all(_MAX_PROBE_BYTES, cut=answer.status != 200)
         except TimeoutError:
             raise self._unavailable(f"no answer within {_PROBE_TIMEOUT_S:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._unavailable(type(error).__name__) from None
-        if response.status != 200:
-            raise self._unavailable(f"HTTP {response.status}: {self._error_text(raw)}")
+        except UpstreamError as error:
+            raise self._unavailable(str(error)) from None
+        if answer.status != 200:
+            raise self._unavailable(f"HTTP {answer.status}: {self._error_text(raw)}")
         try:
-            names = [entry["id"] for entry in json.loads(raw)["data"][:_MAX_MODELS]]
+            names = [entry["id"] for entry in msgspec.json.decode(raw)["data"][:_MAX_MODELS]]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise self._unavailable("its model list is not in the OpenAI form") from None
         if not all(isinstance(name, str) and name for name in names):
             raise self._unavailable("its model list holds something that is not a name")
         return names
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    def _open_client(self) -> HttpClient:
+        if self._http is None:
             raise self._unavailable("the engine was not started, or was stopped")
-        return self._session
+        return self._http
+
+    def _failed(self, error: UpstreamError, deadline_s: float) -> EngineError:
+        match error:
+            case _ExpiredError():
+                return _too_late(deadline_s)
+            case UnreachableError():
+                return self._unavailable(str(error))
+            case TooLongError():
+                return EngineAnswerError(
+                    "the engine's answer cannot be used",
+                    why=str(error),
+                    hint="Ask for fewer tokens or log-probabilities.",
+                )
+            case GarbledError():
+                return unusable(str(error))
+            case _:
+                answered = isinstance(error, BrokenError) and error.answered
+                return EngineInterruptedError(
+                    f"the engine at {self._base} broke off "
+                    + ("while answering" if answered else "before it began to answer"),
+                    why=str(error),
+                    hint="Send the request again when it is back.",
+                )
 
     def _failure(self, status: int, raw: bytes) -> EngineError:
         text = self._error_text(raw)
@@ -206,7 +295,7 @@ class OpenAIEngine:
         """Pick the message out of an error body: one line, bounded, never with the key in it."""
         text = raw.decode("utf-8", "replace")
         try:
-            parsed = json.loads(text)
+            parsed: Any = msgspec.json.decode(raw)
         except (ValueError, RecursionError):
             parsed = None
         if isinstance(parsed, dict):
@@ -219,26 +308,38 @@ class OpenAIEngine:
         return line[:_MAX_ERROR_CHARS] or "no explanation"
 
 
-async def _read_bounded(response: aiohttp.ClientResponse, limit: int, *, cut: bool) -> bytes:
-    """Read a body of at most `limit` bytes; a longer one is cut (error texts) or refused (answers)."""
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-        body += chunk
-        if len(body) > limit:
-            response.close()
-            if cut:
-                break
-            raise EngineAnswerError(
-                "the engine's answer cannot be used",
-                why=f"it is longer than {limit} bytes",
-                hint="Ask for fewer tokens or log-probabilities.",
-            )
-    return bytes(body[:limit])
+def _tokenizer_question(kind: EngineKind, body: Json) -> Json | int | None:
+    """Return what to ask the tokenizer; a count when there is nothing to ask, None when one cannot ask."""
+    question: Json = {"model": body["model"]}
+    if kind is EngineKind.CHAT:
+        names = ("messages", "tools", "add_generation_prompt", "continue_final_message")
+        return question | {name: body[name] for name in names if body.get(name) is not None}
+    text = body["prompt"] if kind is EngineKind.COMPLETION else body["input"]
+    if isinstance(text, str):
+        return question | {"prompt": text, "add_special_tokens": body.get("add_special_tokens") is not False}
+    if all(isinstance(token, int) for token in text):
+        return len(text)
+    return None
+
+
+def _too_late(deadline_s: float) -> EngineTimeoutError:
+    return EngineTimeoutError(
+        "the answer was not complete in time",
+        why=f"{deadline_s:g} s were given",
+        hint="Ask for fewer tokens or give more time.",
+    )
 
 
 def _checked_base(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or not plain
+    ):
         raise ConfigError(
             "the engine's URL cannot be used",
             why="it is not of the form http(s)://host[:port]/path",

@@ -2,26 +2,24 @@
 
 Owns the allow-list. A field that is not listed is refused, never dropped: it might multiply the work
 (`n`, `best_of`), read files or addresses (image parts, templates) or change the meaning of what was paid
-for. Pure; must not know any engine.
+for. What only a provider's own bookkeeping reads (`metadata`, `store`) is checked and left out. Pure; must
+not know any engine.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeAlias
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
 
+import msgspec
+
+from cocoon_worker.engine import fields as f
 from cocoon_worker.engine.base import EngineKind, EngineLimits, EngineRequest, EngineRequestError, Json
 
-_Check: TypeAlias = Callable[[str, Any, EngineLimits], None]
-
-_MAX_TOKEN_ID = (1 << 31) - 1
-_MAX_LOGPROBS = 20  # what vLLM serves by default
-_MAX_STOPS = 16
-_MAX_STOP_CHARS = 256
-_MAX_LOGIT_BIAS = 1024
-_MAX_TOOLS = 128
 _MAX_DEPTH = 32
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_encode = msgspec.json.Encoder().encode
 
 
 def checked_body(request: EngineRequest, models: Collection[str], limits: EngineLimits) -> Json:
@@ -35,25 +33,26 @@ def checked_body(request: EngineRequest, models: Collection[str], limits: Engine
     for name, value in body.items():
         check = checks.get(name)
         if check is None:
-            raise _refused(str(name)[:64], f"this field is not offered for {request.kind.value}")
+            raise f.refused(str(name)[:64], f"this field is not offered for {request.kind.value}")
         check(name, value, limits)
     for name in _REQUIRED[request.kind]:
         if name not in body:
-            raise _refused(name, "it is missing")
+            raise f.refused(name, "it is missing")
     body["model"] = _model(body.get("model"), models)
     if request.kind is not EngineKind.EMBEDDING:
         _clamp_output(body, limits)
-        body.pop("n", None)
-        body.pop("stream", None)
+    for name in _LEFT_OUT:
+        body.pop(name, None)
     return body
 
 
 def _check_size(body: Json, limits: EngineLimits) -> None:
     _check_depth(body, 0)
     try:
-        size = len(json.dumps(body, allow_nan=False, ensure_ascii=False).encode())
-    except (TypeError, ValueError) as error:  # also lone surrogates, which have no UTF-8 form
-        raise EngineRequestError("the request is refused", why=f"it is not plain JSON ({error})") from None
+        size = len(_encode(body))
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:  # also lone surrogates: they have no UTF-8
+        why = f"it is not plain JSON ({type(error).__name__})"
+        raise EngineRequestError("the request is refused", why=why) from None
     if size > limits.max_request_bytes:
         raise EngineRequestError(
             "the request is refused",
@@ -62,22 +61,21 @@ def _check_size(body: Json, limits: EngineLimits) -> None:
         )
 
 
-def _check_depth(value: object, depth: int) -> None:
+def _check_depth(value: Mapping[Any, Any] | list[Any] | tuple[Any, ...], depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise EngineRequestError("the request is refused", why=f"it nests deeper than {_MAX_DEPTH} levels")
-    if isinstance(value, Mapping):
-        for item in value.values():
+    for item in value.values() if isinstance(value, Mapping) else value:
+        if isinstance(item, Mapping | list | tuple):
             _check_depth(item, depth + 1)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _check_depth(item, depth + 1)
+        elif type(item) not in _SCALARS or (type(item) is float and not math.isfinite(item)):
+            raise EngineRequestError("the request is refused", why="it is not plain JSON")
 
 
 def _model(name: object, models: Collection[str]) -> str:
     if name is None and len(models) == 1:
         return next(iter(models))
     if not isinstance(name, str) or name not in models:
-        raise _refused("model", f"this engine serves {', '.join(sorted(models)) or 'nothing yet'}")
+        raise f.refused("model", f"this engine serves {', '.join(sorted(models)) or 'nothing yet'}")
     return name
 
 
@@ -89,217 +87,87 @@ def _clamp_output(body: Json, limits: EngineLimits) -> None:
     body.pop("max_completion_tokens", None)
     body[field] = min(wanted, limits.max_output_tokens)
     if (body.get("min_tokens") or 0) > body[field]:
-        raise _refused("min_tokens", f"it is above the output limit of {body[field]} tokens")
+        raise f.refused("min_tokens", f"it is above the output limit of {body[field]} tokens")
 
 
-def _refused(field: str, why: str) -> EngineRequestError:
-    return EngineRequestError(f"the request's field {field!r} is refused", why=why, hint="Change or drop it.")
+_COUNT = f.integer(1, f.MAX_TOKEN_ID)
 
-
-# -- checks of single fields ----------------------------------------------------------------------------
-
-
-def _number(low: float, high: float) -> _Check:
-    def check(name: str, value: Any, _: EngineLimits) -> None:
-        if value is not None and (type(value) not in (int, float) or not low <= value <= high):
-            raise _refused(name, f"it must be a number from {low} to {high}")
-
-    return check
-
-
-def _integer(low: int, high: int) -> _Check:
-    def check(name: str, value: Any, _: EngineLimits) -> None:
-        if value is not None and (type(value) is not int or not low <= value <= high):
-            raise _refused(name, f"it must be a whole number from {low} to {high}")
-
-    return check
-
-
-def _only(*allowed: object) -> _Check:
-    def check(name: str, value: Any, _: EngineLimits) -> None:
-        if not any(type(value) is type(each) and value == each for each in allowed):
-            raise _refused(name, "it must be " + " or ".join(json.dumps(each) for each in allowed))
-
-    return check
-
-
-def _flag(name: str, value: Any, _: EngineLimits) -> None:
-    if value is not None and type(value) is not bool:
-        raise _refused(name, "it must be true or false")
-
-
-def _text(name: str, value: Any, _: EngineLimits) -> None:
-    if value is not None and not isinstance(value, str):
-        raise _refused(name, "it must be text")
-
-
-def _stop(name: str, value: Any, _: EngineLimits) -> None:
-    stops = [value] if isinstance(value, str) else value
-    if value is None:
-        return
-    if (
-        not isinstance(stops, list)
-        or len(stops) > _MAX_STOPS
-        or not all(isinstance(stop, str) and len(stop) <= _MAX_STOP_CHARS for stop in stops)
-    ):
-        raise _refused(name, f"it must be at most {_MAX_STOPS} texts of at most {_MAX_STOP_CHARS} characters")
-
-
-def _tokens(name: str, value: Any, limits: EngineLimits) -> None:
-    if value is not None and not _is_tokens(value, limits.max_prompt_tokens):
-        raise _refused(name, f"it must be at most {limits.max_prompt_tokens} token ids")
-
-
-def _is_tokens(value: object, most: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) <= most
-        and all(type(token) is int and 0 <= token <= _MAX_TOKEN_ID for token in value)
-    )
-
-
-def _logit_bias(name: str, value: Any, _: EngineLimits) -> None:
-    if value is not None and not (
-        isinstance(value, dict)
-        and len(value) <= _MAX_LOGIT_BIAS
-        and all(isinstance(key, str) and key.isdecimal() and len(key) <= 10 for key in value)
-        and all(type(bias) in (int, float) and -100 <= bias <= 100 for bias in value.values())
-    ):
-        raise _refused(name, "it must map token ids to numbers from -100 to 100")
-
-
-def _sampler_arguments(name: str, value: Any, _: EngineLimits) -> None:
-    if value is not None and not (
-        isinstance(value, dict)
-        and len(value) <= 16
-        and all(isinstance(key, str) and type(item) in (str, int, float) for key, item in value.items())
-    ):
-        raise _refused(name, "it must map at most 16 names to texts or numbers")
-
-
-def _format(name: str, value: Any, _: EngineLimits) -> None:
-    if value is not None and not (
-        isinstance(value, dict) and value.get("type") in ("text", "json_object", "json_schema")
-    ):
-        raise _refused(name, 'its type must be "text", "json_object" or "json_schema"')
-
-
-def _tools(name: str, value: Any, _: EngineLimits) -> None:
-    if value is not None and not (
-        isinstance(value, list)
-        and len(value) <= _MAX_TOOLS
-        and all(isinstance(tool, dict) and tool.get("type") == "function" for tool in value)
-    ):
-        raise _refused(name, f"it must be at most {_MAX_TOOLS} functions")
-
-
-def _tool_choice(name: str, value: Any, _: EngineLimits) -> None:
-    named = isinstance(value, dict) and value.get("type") == "function"
-    if value is not None and not named and value not in ("none", "auto", "required"):
-        raise _refused(name, "it must be none, auto, required or one function")
-
-
-def _prompt(name: str, value: Any, limits: EngineLimits) -> None:
-    # A list of prompts would be several generations: one request is one answer.
-    if not (isinstance(value, str) and value) and not (value and _is_tokens(value, limits.max_prompt_tokens)):
-        raise _refused(name, f"it must be one text, or at most {limits.max_prompt_tokens} token ids")
-
-
-def _inputs(name: str, value: Any, limits: EngineLimits) -> None:
-    single = isinstance(value, str) or _is_tokens(value, limits.max_prompt_tokens)
-    several = (
-        isinstance(value, list)
-        and len(value) <= limits.max_inputs
-        and all(isinstance(item, str) or _is_tokens(item, limits.max_prompt_tokens) for item in value)
-    )
-    if not value or not (single or several):
-        raise _refused(name, f"it must be a text, token ids, or at most {limits.max_inputs} of them")
-
-
-_MESSAGE_FIELDS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "refusal"})
-_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
-
-
-def _messages(name: str, value: Any, limits: EngineLimits) -> None:
-    if not isinstance(value, list) or not 1 <= len(value) <= limits.max_messages:
-        raise _refused(name, f"it must hold 1 to {limits.max_messages} messages")
-    for position, message in enumerate(value):
-        where = f"{name}[{position}]"
-        role = message.get("role") if isinstance(message, dict) else None
-        if not isinstance(role, str) or role not in _ROLES:
-            raise _refused(where, f"a message needs a role: {', '.join(sorted(_ROLES))}")
-        strange = sorted(str(key)[:64] for key in message if key not in _MESSAGE_FIELDS)
-        if strange:
-            raise _refused(f"{where}.{strange[0]}", "this field is not offered in a message")
-        content = message.get("content")
-        parts = content if isinstance(content, list) else []
-        # Parts with an address (images, audio, files) would make the engine fetch what it names.
-        if not (content is None or isinstance(content, str | list)) or not all(map(_is_text_part, parts)):
-            raise _refused(f"{where}.content", "only text is served")
-
-
-def _is_text_part(part: object) -> bool:
-    return (
-        isinstance(part, dict)
-        and part.keys() == {"type", "text"}
-        and part["type"] == "text"
-        and isinstance(part["text"], str)
-    )
-
-
-_COUNT = _integer(1, _MAX_TOKEN_ID)
-
-_SAMPLING: Mapping[str, _Check] = {
-    "model": _text,
-    "user": _text,
-    "n": _only(1, None),
-    "stream": _only(False, None),
+_SAMPLING: Mapping[str, f.Check] = {
+    "model": f.text,
+    "user": f.text,
+    "n": f.only(1, None),
+    "stream": f.flag,
+    "stream_options": f.stream_options,
     "max_tokens": _COUNT,
-    "min_tokens": _integer(0, _MAX_TOKEN_ID),
-    "temperature": _number(0, 2),
-    "top_p": _number(0, 1),
-    "top_k": _integer(-1, _MAX_TOKEN_ID),
-    "min_p": _number(0, 1),
-    "presence_penalty": _number(-2, 2),
-    "frequency_penalty": _number(-2, 2),
-    "repetition_penalty": _number(0.01, 10),
-    "seed": _integer(-(1 << 63), (1 << 63) - 1),
-    "stop": _stop,
-    "stop_token_ids": _tokens,
-    "ignore_eos": _flag,
-    "logit_bias": _logit_bias,
-    "prompt_logprobs": _integer(0, _MAX_LOGPROBS),
-    "return_token_ids": _flag,
-    "return_tokens_as_token_ids": _flag,
-    "skip_special_tokens": _flag,
-    "vllm_xargs": _sampler_arguments,
-    "response_format": _format,
+    "min_tokens": f.integer(0, f.MAX_TOKEN_ID),
+    "temperature": f.number(0, 2),
+    "top_p": f.number(0, 1),
+    "top_k": f.integer(-1, f.MAX_TOKEN_ID),
+    "min_p": f.number(0, 1),
+    "presence_penalty": f.number(-2, 2),
+    "frequency_penalty": f.number(-2, 2),
+    "repetition_penalty": f.number(0.01, 10),
+    "seed": f.integer(-(1 << 63), (1 << 63) - 1),
+    "stop": f.stop,
+    "stop_token_ids": f.tokens,
+    "ignore_eos": f.flag,
+    "logit_bias": f.logit_bias,
+    "prompt_logprobs": f.integer(0, f.MAX_LOGPROBS),
+    "return_token_ids": f.flag,
+    "return_tokens_as_token_ids": f.flag,
+    "skip_special_tokens": f.flag,
+    "logprob_token_ids": f.tokens,
+    "include_stop_str_in_output": f.flag,
+    "spaces_between_special_tokens": f.flag,
+    "allowed_token_ids": f.tokens,
+    "bad_words": f.texts(f.MAX_LOGIT_BIAS),
+    "vllm_xargs": f.sampler_arguments,
+    "response_format": f.response_format,
+    "structured_outputs": f.structured,
+    "cache_salt": f.text,
+    "metadata": f.metadata,
+    "store": f.only(False, None),
+    "service_tier": f.only("auto", "default", None),
+    "prompt_cache_key": f.text,
+    "safety_identifier": f.text,
 }
+_LEFT_OUT = (
+    # Whether the engine streams is decided by how it is called.
+    *("n", "stream", "stream_options"),
+    *("metadata", "store", "service_tier", "prompt_cache_key", "safety_identifier", "modalities"),
+)
 
-_CHECKS: Mapping[EngineKind, Mapping[str, _Check]] = {
+_CHECKS: Mapping[EngineKind, Mapping[str, f.Check]] = {
     EngineKind.CHAT: {
         **_SAMPLING,
-        "messages": _messages,
+        "messages": f.messages,
         "max_completion_tokens": _COUNT,
-        "logprobs": _flag,
-        "top_logprobs": _integer(0, _MAX_LOGPROBS),
-        "tools": _tools,
-        "tool_choice": _tool_choice,
-        "parallel_tool_calls": _flag,
+        "logprobs": f.flag,
+        "top_logprobs": f.integer(0, f.MAX_LOGPROBS),
+        "tools": f.tool_list,
+        "tool_choice": f.tool_choice,
+        "parallel_tool_calls": f.flag,
+        "modalities": f.only(["text"], None),
+        "reasoning_effort": f.only("none", "minimal", "low", "medium", "high", "xhigh", "max", None),
+        "include_reasoning": f.flag,
+        "chat_template_kwargs": f.template_arguments,
+        # An answer that was cut off elsewhere goes on from its text: the last message, left open.
+        "continue_final_message": f.flag,
+        "add_generation_prompt": f.flag,
     },
     EngineKind.COMPLETION: {
         **_SAMPLING,
-        "prompt": _prompt,
-        "echo": _flag,
-        "logprobs": _integer(0, _MAX_LOGPROBS),
-        "add_special_tokens": _flag,
+        "prompt": f.prompt,
+        "echo": f.flag,
+        "logprobs": f.integer(0, f.MAX_LOGPROBS),
+        "add_special_tokens": f.flag,
     },
     EngineKind.EMBEDDING: {
-        "model": _text,
-        "user": _text,
-        "input": _inputs,
-        "encoding_format": _only("float", "base64", None),
-        "dimensions": _integer(1, 1 << 16),
+        "model": f.text,
+        "user": f.text,
+        "input": f.inputs,
+        "encoding_format": f.only("float", "base64", None),
+        "dimensions": f.integer(1, 1 << 16),
     },
 }
 

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import socket
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import aiohttp
 from cocoon_sdk.errors import CocoonError, ConfigError, EngineUnavailableError
 from cocoon_worker.engine.base import (
     ENGINE_TRANSITIONS,
+    EngineChunk,
     EngineHealth,
     EngineLimits,
     EngineProgress,
@@ -173,6 +175,16 @@ class VllmEngine:
         if self._client is None:
             raise self._unavailable()
         return await self._client.run(request, deadline_s=deadline_s)
+
+    def stream(self, request: EngineRequest, *, deadline_s: float) -> AsyncGenerator[EngineChunk, None]:
+        """See `Engine.stream`. Raises `EngineUnavailableError` at once while vLLM is away."""
+        if self._client is None:
+            raise self._unavailable()
+        return self._client.stream(request, deadline_s=deadline_s)
+
+    async def count_tokens(self, request: EngineRequest) -> int | None:
+        """Ask vLLM's tokenizer; None while vLLM is away."""
+        return None if self._client is None else await self._client.count_tokens(request)
 
     async def load(self) -> EngineLoad:
         """Return how busy vLLM is now. Raises `EngineUnavailableError` when it does not tell."""
