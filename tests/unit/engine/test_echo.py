@@ -12,7 +12,6 @@ from cocoon_worker.engine.base import (
     Engine,
     EngineKind,
     EngineRequest,
-    EngineRequestError,
     EngineTimeoutError,
 )
 from cocoon_worker.engine.echo import ECHO_LABEL, EchoEngine
