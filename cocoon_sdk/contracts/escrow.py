@@ -15,13 +15,15 @@ from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.abi_dict import build
-from cocoon_sdk.protocol.abi_dict import parse as parse_dict
 from cocoon_sdk.protocol.abi_runtime import Message
 from cocoon_sdk.protocol.getters import EscrowGetters
+from cocoon_sdk.protocol.session_states import entries_of
 from cocoon_sdk.types import Nano
 
 OWNER_GAS: Final = Nano.ton("0.05")
 """Value attached to an owner's message for gas; what is not used stays in the account or comes back."""
+REDEEM_GAS: Final = Nano.ton("0.02")
+"""Value attached to a redemption by anyone: enough for an escrow with 128 entries."""
 
 
 def allowed_workers(workers: Iterable[Address] | None) -> Cell | None:
@@ -59,8 +61,17 @@ class Escrow(OwnedContract[m.EscrowView]):
 
     async def jobs(self) -> tuple[int, ...]:
         """Return the ids of all jobs that have not ended, in order. Raises `MalformedError`."""
-        entries = (await self.state()).entries
-        return () if entries is None else tuple(number for number, _ in parse_dict(entries, 32))
+        entries = entries_of((await self.state()).entries)
+        return tuple(number for number, entry in entries.items() if isinstance(entry, m.Job))
+
+    async def session(self, session_id: int) -> m.Session | None:
+        """Return a session's entry, None when it has ended, never was, or is a job's."""
+        return await self.get(EscrowGetters.session(session_id))
+
+    async def sessions(self) -> dict[int, m.Session]:
+        """Return all sessions that have not ended, by id. Raises `MalformedError`."""
+        entries = entries_of((await self.state()).entries)
+        return {number: entry for number, entry in entries.items() if isinstance(entry, m.Session)}
 
     async def tombstone(self, job_id: int, kind: int) -> m.Tombstone | None:
         """Return an outcome that came back (kind: 0 reward, 1 slash, 2 release)."""
@@ -69,6 +80,11 @@ class Escrow(OwnedContract[m.EscrowView]):
     async def job_gas(self) -> Nano:
         """Return the gas that one more job sets aside, at the chain's current prices."""
         amount = await self.get(EscrowGetters.job_gas())
+        return Nano(amount)
+
+    async def session_gas(self) -> Nano:
+        """Return the gas that one more session sets aside besides its deposit, at current prices."""
+        amount = await self.get(EscrowGetters.session_gas())
         return Nano(amount)
 
     async def external_cost(self, actions: int = 1) -> Nano:
@@ -110,6 +126,10 @@ class Escrow(OwnedContract[m.EscrowView]):
         """Take an unserved job back."""
         return self._message(m.CancelJob(query_id=0, id=job_id))
 
+    def close_session(self, session_id: int) -> OwnerMessage:
+        """End a session without the hot key; the worker then has the close delay to redeem."""
+        return self._message(m.CloseSession(query_id=0, id=session_id))
+
     def _message(self, body: Message) -> OwnerMessage:
         return OwnerMessage(self.address, OWNER_GAS, body.to_cell())
 
@@ -122,6 +142,20 @@ class Escrow(OwnedContract[m.EscrowView]):
     def reclaim_late(self, job_id: int) -> OwnerMessage:
         """Take a job back from a late claimer."""
         return self._message(m.ReclaimLate(id=job_id))
+
+    def redeem(
+        self, session_id: int, amount: Nano, signature: bytes, *, value: Nano = REDEEM_GAS
+    ) -> OwnerMessage:
+        """Redeem a voucher for a session's worker; what is left of `value` goes to the worker too.
+
+        Anyone may; only the worker's own stake can also close the session (`signing.redeem`).
+        """
+        body = m.Redeem(id=session_id, amount=amount, close=False, signature=signature)
+        return OwnerMessage(self.address, value, body.to_cell())
+
+    def settle_session(self, session_id: int) -> OwnerMessage:
+        """Free what is left of a session whose time is over; anyone may."""
+        return self._message(m.SettleSession(id=session_id))
 
     def deliver(self, job_id: int, kind: int) -> OwnerMessage:
         """Send an outcome that came back once more."""

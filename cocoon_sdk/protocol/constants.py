@@ -70,12 +70,20 @@ GAS_JOB_PATH: Final = 92000
 """All of a job that draws on its own gas: the external that opens it and two more, two notices, the
 outcome.
 """
+GAS_SESSION_PATH: Final = 86000
+"""All of a session that draws on its own gas: the externals that open, close and settle it, the
+notice, the release.
+"""
+GAS_REDEEM_TAIL: Final = 2000
+"""The rest of a redemption, after the table was written: the payment, and the state."""
 GAS_SYNC: Final = 40000
 """Answer of the registry, and its use by an account."""
 ACTION_BATCH: Final = 0
 """Several actions in one external."""
 ACTION_OPEN_JOB: Final = 1
-"""Client: open a job for one worker."""
+"""Client: open a job for one worker; or, with bits behind the id, reserve a deposit for one worker,
+against vouchers. Both begin alike, and a test less for each costs less than a number of its own.
+"""
 ACTION_ACCEPT_RESULT: Final = 2
 """Client: accept what was submitted."""
 ACTION_ACCEPT_SIGNED: Final = 3
@@ -90,6 +98,12 @@ ACTION_POST_JOB: Final = 7
 """Client: open a job that any worker may claim."""
 ACTION_OPEN_INSTANT: Final = 8
 """Client: open a job for one worker with window 0, which is paid when it is submitted."""
+ACTION_TOP_UP_SESSION: Final = 10
+"""Client: add to the deposit of an open session."""
+ACTION_CLOSE_SESSION: Final = 11
+"""Client: end a session; the worker has time to redeem."""
+ACTION_SETTLE_SESSION: Final = 12
+"""Client: take back what is left of a session whose time is over."""
 ACTION_CLAIM: Final = 1
 """Worker: claim a job."""
 ACTION_SUBMIT: Final = 2
@@ -104,3 +118,7 @@ ACTION_SUBMIT_MORE: Final = 6
 """Worker: submit without a claim, in a lock that it has for that escrow."""
 ACTION_SUBMIT_INSTANT: Final = 7
 """Worker: submit for window 0."""
+ACTION_REDEEM: Final = 8
+"""Worker: redeem a voucher, or end a session."""
+ACTION_ACCEPT_SESSION: Final = 9
+"""Worker: lock collateral for a session."""

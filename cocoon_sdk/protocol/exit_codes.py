@@ -92,6 +92,13 @@ class ExitCode(IntEnum):
     TOO_FEW_SIGNERS = 1311
     NO_TOMBSTONE = 1312
     BAD_TERMS = 1313
+    NO_SESSION = 1400
+    SESSION_CLOSING = 1401
+    SESSION_EXPIRED = 1402
+    BAD_EXPIRY = 1403
+    BAD_DEPOSIT = 1404
+    NOTHING_DUE = 1405
+    BAD_VOUCHER = 1406
 
 
 class StackUnderflowError(ContractError):
@@ -639,20 +646,20 @@ class TooManyClaimsError(ContractError):
 
 
 class UnexpectedIdError(ContractError):
-    """Exit code 1300: The id is not the next one: another job was opened meanwhile."""
+    """Exit code 1300: The id is not the next one: another job or session was opened meanwhile."""
 
     CODE = ExitCode.UNEXPECTED_ID
     NAME = "UNEXPECTED_ID"
-    WHY = "The id is not the next one: another job was opened meanwhile"
+    WHY = "The id is not the next one: another job or session was opened meanwhile"
     HINT = "Read next_id and sign again"
 
 
 class TooManyJobsError(ContractError):
-    """Exit code 1301: 128 jobs are open, the most that an account holds."""
+    """Exit code 1301: 128 jobs and sessions are open, the most that an account holds."""
 
     CODE = ExitCode.TOO_MANY_JOBS
     NAME = "TOO_MANY_JOBS"
-    WHY = "128 jobs are open, the most that an account holds"
+    WHY = "128 jobs and sessions are open, the most that an account holds"
     HINT = "Wait until some end"
 
 
@@ -758,6 +765,74 @@ class BadTermsError(ContractError):
     HINT = "Build it with a codec that matches the account's code"
 
 
+class NoSessionError(ContractError):
+    """Exit code 1400: No such session: it never was, it has ended, or the id is a job's."""
+
+    CODE = ExitCode.NO_SESSION
+    NAME = "NO_SESSION"
+    WHY = "No such session: it never was, it has ended, or the id is a job's"
+    HINT = "Look at its history with `cocoon explain`"
+
+
+class SessionClosingError(ContractError):
+    """Exit code 1401: The session is closing already."""
+
+    CODE = ExitCode.SESSION_CLOSING
+    NAME = "SESSION_CLOSING"
+    WHY = "The session is closing already"
+    HINT = "Redeem what is due, or settle when its time is over"
+
+
+class SessionExpiredError(ContractError):
+    """Exit code 1402: The session has expired."""
+
+    CODE = ExitCode.SESSION_EXPIRED
+    NAME = "SESSION_EXPIRED"
+    WHY = "The session has expired"
+    HINT = "Settle it, and open another one"
+
+
+class BadExpiryError(ContractError):
+    """Exit code 1403: The expiry is past, or further ahead than the parameters' max_phases."""
+
+    CODE = ExitCode.BAD_EXPIRY
+    NAME = "BAD_EXPIRY"
+    WHY = "The expiry is past, or further ahead than the parameters' max_phases"
+    HINT = "Choose one in between"
+
+
+class BadDepositError(ContractError):
+    """Exit code 1404: The deposit is nothing, or more than 53 bits (9 million TON) in all."""
+
+    CODE = ExitCode.BAD_DEPOSIT
+    NAME = "BAD_DEPOSIT"
+    WHY = "The deposit is nothing, or more than 53 bits (9 million TON) in all"
+    HINT = "Choose one in between"
+
+
+class NothingDueError(ContractError):
+    """Exit code 1405: The voucher pays nothing beyond what was redeemed already."""
+
+    CODE = ExitCode.NOTHING_DUE
+    NAME = "NOTHING_DUE"
+    WHY = "The voucher pays nothing beyond what was redeemed already"
+    HINT = "Redeem a newer one, or close the session from its worker"
+
+
+class BadVoucherError(ContractError):
+    """Exit code 1406: The signature is not by the session's voucher key over this escrow, epoch, network,
+    worker, session and amount.
+    """
+
+    CODE = ExitCode.BAD_VOUCHER
+    NAME = "BAD_VOUCHER"
+    WHY = (
+        "The signature is not by the session's voucher key over this escrow, epoch, network, "
+        "worker, session and amount"
+    )
+    HINT = "Redeem the voucher as the client signed it"
+
+
 ERRORS: Final[dict[int, type[ContractError]]] = {
     ExitCode.STACK_UNDERFLOW: StackUnderflowError,
     ExitCode.STACK_OVERFLOW: StackOverflowError,
@@ -836,6 +911,13 @@ ERRORS: Final[dict[int, type[ContractError]]] = {
     ExitCode.TOO_FEW_SIGNERS: TooFewSignersError,
     ExitCode.NO_TOMBSTONE: NoTombstoneError,
     ExitCode.BAD_TERMS: BadTermsError,
+    ExitCode.NO_SESSION: NoSessionError,
+    ExitCode.SESSION_CLOSING: SessionClosingError,
+    ExitCode.SESSION_EXPIRED: SessionExpiredError,
+    ExitCode.BAD_EXPIRY: BadExpiryError,
+    ExitCode.BAD_DEPOSIT: BadDepositError,
+    ExitCode.NOTHING_DUE: NothingDueError,
+    ExitCode.BAD_VOUCHER: BadVoucherError,
 }
 """The exception class of every named exit code."""
 

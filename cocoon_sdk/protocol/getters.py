@@ -22,6 +22,7 @@ from cocoon_sdk.protocol.messages import (
     Job,
     Lock,
     Proposal,
+    Session,
     StakeView,
     Tombstone,
 )
@@ -112,6 +113,16 @@ class EscrowGetters:
     def job_gas() -> GetterCall[int]:
         """`jobGas()`."""
         return GetterCall("jobGas", (), one(sint(257)))
+
+    @staticmethod
+    def session(id: int) -> GetterCall[Session | None]:
+        """`session(id: int)`."""
+        return GetterCall("session", (sint(257).stack(id),), optional(Session))
+
+    @staticmethod
+    def session_gas() -> GetterCall[int]:
+        """`sessionGas()`."""
+        return GetterCall("sessionGas", (), one(sint(257)))
 
     @staticmethod
     def state() -> GetterCall[EscrowView]:

@@ -261,6 +261,24 @@ class CancelJob(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CloseSession(Message):
+    """Message `CloseSession`.
+
+    close_session#fa611fbf query_id:uint64 id:uint32 = InMsg;
+    """
+
+    OPCODE: ClassVar[int] = 0xFA611FBF
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("query_id", uint(64)),
+            ("id", uint(32)),
+        ),
+    )
+    query_id: int
+    id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncParams(Message):
     """Message `SyncParams`.
 
@@ -345,6 +363,43 @@ class ReleaseExpired(Message):
     LAYOUT: ClassVar[Layout] = ((("lock", uint(32)),),)
     lock: int
     """Number of the lock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleSession(Message):
+    """Message `SettleSession`.
+
+    settle_session#61f892ab id:uint32 = InMsg;
+    """
+
+    OPCODE: ClassVar[int] = 0x61F892AB
+    LAYOUT: ClassVar[Layout] = ((("id", uint(32)),),)
+    id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redeem(Message):
+    """Message `Redeem`.
+
+    redeem#eaaac99e id:uint32 amount:uint53 close:Bool signature:^Cell = InMsg;
+    """
+
+    OPCODE: ClassVar[int] = 0xEAAAC99E
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("id", uint(32)),
+            ("amount", uint(53)),
+            ("close", BOOL),
+            ("signature", CELL),
+        ),
+    )
+    id: int
+    amount: int
+    """What the voucher states: all that was ever earned in this session."""
+    close: bool
+    """End the session at once. Counts only from the session's worker."""
+    signature: Cell
+    """512 bits by the session's voucher key; not looked at when nothing is paid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -447,6 +502,30 @@ class SubmitClaimed(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptSession(Message):
+    """Message `AcceptSession`.
+
+    accept_session#f26edc6a id:uint32 collateral:uint53 lock:uint32 binding:uint128 = InMsg;
+    """
+
+    OPCODE: ClassVar[int] = 0xF26EDC6A
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("id", uint(32)),
+            ("collateral", uint(53)),
+            ("lock", uint(32)),
+            ("binding", uint(128)),
+        ),
+    )
+    id: int
+    collateral: int
+    lock: int
+    """Lock that the stake has just added the collateral to."""
+    binding: int
+    """Hash of the stake's parameter cell XOR hash of what is fixed of the session, the last 128 bits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlashPaid(Message):
     """Message `SlashPaid`.
 
@@ -489,6 +568,19 @@ class Disputed(Message):
     OPCODE: ClassVar[int] = 0x5D2940EE
     LAYOUT: ClassVar[Layout] = ((("id", uint(32)),),)
     id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionClosing(Message):
+    """Message `SessionClosing`.
+
+    session_closing#ce58d0f2 id:uint32 = InMsg;
+    """
+
+    OPCODE: ClassVar[int] = 0xCE58D0F2
+    LAYOUT: ClassVar[Layout] = ((("id", uint(32)),),)
+    id: int
+    """From when on it can be settled stands in `session(id)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -946,6 +1038,76 @@ class JobWorker(Struct):
     )
     operator_key: int
     account: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionParties(Struct):
+    """Whom a session is between; deposit and expiry stand in the external's root cell, where their bits
+    are free.
+
+    session_parties$_ worker:uint256 voucher_key:uint256 = SessionParties;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("worker", uint(256)),
+            ("voucher_key", uint(256)),
+        ),
+    )
+    worker: int
+    """Account id of the worker's stake. The client checks before it signs that it is genuine."""
+    voucher_key: int
+    """Signs vouchers, for the whole life of the session. The client checks that it is not weak; the zero
+    key is refused.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redemption(Struct):
+    """A voucher that an operator redeems. The escrow needs no deriving: nothing but gas goes there.
+
+    redemption$_ escrow:uint256 amount:uint53 close:Bool signature:^Cell = Redemption;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("escrow", uint(256)),
+            ("amount", uint(53)),
+            ("close", BOOL),
+            ("signature", CELL),
+        ),
+    )
+    escrow: int
+    amount: int
+    close: bool
+    signature: Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionTarget(Struct):
+    """What an operator names of a session that it locks collateral for; as JobTarget.
+
+    session_target$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool collateral:uint53
+    lock:uint32 session_hash:uint128 = SessionTarget;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("escrow_owner", uint(256)),
+            ("escrow_index", uint(32)),
+            ("previous_code", BOOL),
+            ("collateral", uint(53)),
+            ("lock", uint(32)),
+            ("session_hash", uint(128)),
+        ),
+    )
+    escrow_owner: int
+    escrow_index: int
+    previous_code: bool
+    collateral: int
+    lock: int
+    session_hash: int
+    """SHA-256 of expiry, worker, voucher key and fee as they stand in the escrow, the last 128 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1597,6 +1759,56 @@ class WorkerStakeData(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Session(Struct):
+    """One entry among the jobs, under an id of the same counter. As many bits and references as a Job:
+    what acts on jobs reads a leaf to its end before it looks at the status, and then answers as for any
+    job in a wrong state.
+
+    session$_ status:uint4 deadline:uint32 worker:uint256 voucher_key:uint256 fee_bps:uint16
+    deposit:uint53 gas:uint64 redeemed:uint53 collateral:uint53 lock:uint32 back:uint64 spare:uint77
+    params:^Cell again:^Cell = Session;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("status", uint(4)),
+            ("deadline", uint(32)),
+            ("worker", uint(256)),
+            ("voucher_key", uint(256)),
+            ("fee_bps", uint(16)),
+            ("deposit", uint(53)),
+            ("gas", uint(64)),
+            ("redeemed", uint(53)),
+            ("collateral", uint(53)),
+            ("lock", uint(32)),
+            ("back", uint(64)),
+            ("spare", uint(77)),
+            ("params", CELL),
+            ("again", CELL),
+        ),
+    )
+    status: int
+    deadline: int
+    """OPEN: expiry. CLOSING: from then on it can be settled."""
+    worker: int
+    voucher_key: int
+    fee_bps: int
+    deposit: int
+    gas: int
+    """Set aside for what the client still has to do."""
+    redeemed: int
+    collateral: int
+    """Of a guarded session: what the worker's stake locked for it, in its lock; else 0."""
+    lock: int
+    back: int
+    """What is left of the gas that the worker attached when it accepted; goes back when the session ends."""
+    spare: int
+    params: Cell
+    again: Cell
+    """The parameters once more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job(Struct):
     """One entry, inline in the leaf of `entries` (key: id, 32 bits). Amounts have a fixed width, so that a
     job always fits one leaf and hot paths can skip what they do not need.
@@ -1903,19 +2115,24 @@ MESSAGES: Final[dict[int, type[Message]]] = {
     Unbond.OPCODE: Unbond,
     CompleteUnbond.OPCODE: CompleteUnbond,
     CancelJob.OPCODE: CancelJob,
+    CloseSession.OPCODE: CloseSession,
     SyncParams.OPCODE: SyncParams,
     Finalize.OPCODE: Finalize,
     ReclaimLate.OPCODE: ReclaimLate,
     Resolve.OPCODE: Resolve,
     Deliver.OPCODE: Deliver,
     ReleaseExpired.OPCODE: ReleaseExpired,
+    SettleSession.OPCODE: SettleSession,
+    Redeem.OPCODE: Redeem,
     Sweep.OPCODE: Sweep,
     Claim.OPCODE: Claim,
     Submit.OPCODE: Submit,
     SubmitClaimed.OPCODE: SubmitClaimed,
+    AcceptSession.OPCODE: AcceptSession,
     SlashPaid.OPCODE: SlashPaid,
     JobOffer.OPCODE: JobOffer,
     Disputed.OPCODE: Disputed,
+    SessionClosing.OPCODE: SessionClosing,
     Reward.OPCODE: Reward,
     Release.OPCODE: Release,
     Slash.OPCODE: Slash,

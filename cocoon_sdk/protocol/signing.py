@@ -12,12 +12,16 @@ from dataclasses import dataclass
 
 from pytoniq_core import Address, Builder, Cell, begin_cell
 
-from cocoon_sdk.crypto.keys import SigningKey
+from cocoon_sdk.crypto.keys import SigningKey, VerifyKey
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol.messages import (
     JobTarget,
     JobTerms,
+    Redemption,
+    Session,
+    SessionParties,
+    SessionTarget,
     SignedResult,
     SubmitInstant,
     SubmitMore,
@@ -80,6 +84,19 @@ def job_hash(terms: Cell) -> int:
 def binding_hash(params: Cell, terms: Cell) -> int:
     """Return what a claim or submission binds: the stake's parameters XOR the terms of the job, 128 bits."""
     return int.from_bytes(params.hash[16:], "big") ^ job_hash(terms)
+
+
+def session_hash(session: Session) -> int:
+    """Return what names a session in `SessionTarget`: what is fixed of it while it is open, 128 bits."""
+    content = b"".join(
+        (
+            session.deadline.to_bytes(4, "big"),
+            session.worker.to_bytes(32, "big"),
+            session.voucher_key.to_bytes(32, "big"),
+            session.fee_bps.to_bytes(2, "big"),
+        )
+    )
+    return int.from_bytes(hashlib.sha256(content).digest()[16:], "big")
 
 
 def result_digest(domain: Domain, worker: Address, job_id: int, result_hash: bytes, amount: int) -> Hash:
@@ -170,6 +187,36 @@ def reclaim_late(job_id: int) -> Action:
     return _action(c.ACTION_RECLAIM_LATE, begin_cell().store_uint(job_id, 32))
 
 
+def open_session(
+    session_id: int, worker: Address, voucher_key: VerifyKey, deposit: Nano, expiry: int
+) -> Action:
+    """Client: reserve a deposit for one worker under the expected id (docs/protocol.md 4).
+
+    `worker` is the stake's address, `expiry` a unix time in seconds. It takes the deposit and the escrow's
+    `session_gas` out of free funds and the daily limit. Raises `MalformedError` for a worker outside of
+    workchain 0.
+    """
+    fields = begin_cell().store_uint(session_id, 32).store_uint(deposit, 56).store_uint(expiry, 32)
+    parties = SessionParties(worker=account_id(worker), voucher_key=voucher_key.to_int())
+    return _action(c.ACTION_OPEN_JOB, fields, parties.to_cell())
+
+
+def top_up_session(session_id: int, amount: Nano) -> Action:
+    """Client: add to the deposit of an open session; takes the amount and one `external_cost`."""
+    fields = begin_cell().store_uint(session_id, 32).store_uint(amount, 64)
+    return _action(c.ACTION_TOP_UP_SESSION, fields)
+
+
+def close_session(session_id: int) -> Action:
+    """Client: end a session; the worker then has the session's close delay to redeem."""
+    return _action(c.ACTION_CLOSE_SESSION, begin_cell().store_uint(session_id, 32))
+
+
+def settle_session(session_id: int) -> Action:
+    """Client: take back what was not redeemed in time."""
+    return _action(c.ACTION_SETTLE_SESSION, begin_cell().store_uint(session_id, 32))
+
+
 def claim(job_id: int, target: JobTarget) -> Action:
     """Worker: claim a job."""
     return _action(c.ACTION_CLAIM, begin_cell().store_uint(job_id, 32), target.to_cell())
@@ -226,6 +273,27 @@ def finalize(job_id: int, escrow: Address) -> Action:
     """Worker: ask an escrow to pay after the window."""
     target = begin_cell().store_bytes(escrow.hash_part).end_cell()
     return _action(c.ACTION_FINALIZE, begin_cell().store_uint(job_id, 32), target)
+
+
+def redeem(
+    session_id: int, escrow: Address, amount: Nano, signature: bytes = b"", *, close: bool = False
+) -> Action:
+    """Worker: redeem a voucher: a cumulative amount, and the signature of its `voucher_digest`.
+
+    With `close` the session ends at once; the signature counts only if something is due.
+    """
+    redemption = Redemption(
+        escrow=account_id(escrow),
+        amount=amount,
+        close=close,
+        signature=begin_cell().store_bytes(signature).end_cell(),
+    )
+    return _action(c.ACTION_REDEEM, begin_cell().store_uint(session_id, 32), redemption.to_cell())
+
+
+def accept_session(session_id: int, target: SessionTarget) -> Action:
+    """Worker: lock collateral for a session."""
+    return _action(c.ACTION_ACCEPT_SESSION, begin_cell().store_uint(session_id, 32), target.to_cell())
 
 
 # -- externals -------------------------------------------------------------------------------------------
