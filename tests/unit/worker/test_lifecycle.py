@@ -25,7 +25,7 @@ from cocoon_worker.lifecycle import (
     undone,
 )
 from cocoon_worker.records import JobRecord
-from cocoon_worker.states import JOB_TRANSITIONS, ActionKind, JobState
+from cocoon_worker.states import JOB_TRANSITIONS, SESSION_ACTIONS, ActionKind, JobState
 from tests.unit.worker.samples import NOW, STAKE, job_record
 
 
@@ -192,7 +192,7 @@ def test_pause_can_grow_only_to_its_bound() -> None:
 
 EVENTS = st.one_of(
     st.tuples(st.sampled_from(OutcomeKind), st.sampled_from([None, 0, 3, 4]), st.integers(0, 200)),
-    st.sampled_from(ActionKind),
+    st.sampled_from(sorted(set(ActionKind) - SESSION_ACTIONS)),
     st.sampled_from(["dispute", "expiry"]),
 )
 
