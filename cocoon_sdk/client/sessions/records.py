@@ -42,7 +42,7 @@ class SessionRecord:
     """One session as it was stored. Times are unix seconds.
 
     `uid` names the record from before the chain gave it a number. `signed` and `signature` are the best
-    voucher that was given, `accounted` what came for it, `lost` what the worker counts and never delivered.
+    voucher that was given, `accounted` what really came for it.
     `redeemed` is what it had taken out on chain when we last looked. `holder` alone may sign, whatever the
     time is; after `lease_until` another process may take its place.
 
@@ -63,7 +63,6 @@ class SessionRecord:
     signed: Nano = _NOTHING
     signature: bytes = b""
     accounted: Nano = _NOTHING
-    lost: Nano = _NOTHING
     next_rid: int = 1
     redeemed: Nano = _NOTHING
     holder: str | None = None

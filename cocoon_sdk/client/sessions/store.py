@@ -33,7 +33,7 @@ SESSIONS_SCHEMA: Final = Schema(
                 session_id BIGINT NOT NULL, worker BYTEA NOT NULL, model TEXT NOT NULL,
                 increment BIGINT NOT NULL, deposit BIGINT NOT NULL, expires BIGINT NOT NULL,
                 state TEXT NOT NULL, signed BIGINT NOT NULL, signature BYTEA NOT NULL,
-                accounted BIGINT NOT NULL, lost BIGINT NOT NULL, next_rid BIGINT NOT NULL,
+                accounted BIGINT NOT NULL, next_rid BIGINT NOT NULL,
                 redeemed BIGINT NOT NULL, holder TEXT, lease_until BIGINT NOT NULL,
                 opened_at BIGINT NOT NULL, used_at BIGINT NOT NULL,
                 pending_deposit BIGINT NOT NULL, pending_until BIGINT NOT NULL,
@@ -49,7 +49,7 @@ SESSIONS_SCHEMA: Final = Schema(
 
 _COLUMNS: Final = (
     "uid, global_id, escrow, epoch, session_id, worker, model, increment, deposit, expires, state, signed, "
-    "signature, accounted, lost, next_rid, redeemed, holder, lease_until, opened_at, used_at, "
+    "signature, accounted, next_rid, redeemed, holder, lease_until, opened_at, used_at, "
     "pending_deposit, pending_until, settle_at, why"
 )
 _SELECT: Final = f"SELECT {_COLUMNS} FROM client_sessions "  # noqa: S608 - constants only
@@ -57,16 +57,16 @@ _IN_ESCROW: Final = "global_id = ? AND escrow = ? AND epoch = ?"
 
 _INSERT: Final = (
     f"INSERT INTO client_sessions ({_COLUMNS}, day, signed_before_day) "  # noqa: S608 - constants only
-    f"VALUES ({', '.join('?' * 27)})"
+    f"VALUES ({', '.join('?' * 26)})"
 )
 _PUT_VOUCHER: Final = (
-    "UPDATE client_sessions SET signed = ?, signature = ?, accounted = ?, lost = ?, used_at = ?, day = ?, "
+    "UPDATE client_sessions SET signed = ?, signature = ?, accounted = ?, next_rid = ?, used_at = ?, "
+    "lease_until = CASE WHEN lease_until < ? THEN ? ELSE lease_until END, day = ?, "
     "signed_before_day = CASE WHEN day = ? THEN signed_before_day ELSE signed END "
     "WHERE uid = ? AND holder = ? AND signed = ? AND state = 'open'"
 )
 _PUT_PROGRESS: Final = (
-    "UPDATE client_sessions SET accounted = ?, lost = ?, next_rid = ?, used_at = ? "
-    "WHERE uid = ? AND holder = ?"
+    "UPDATE client_sessions SET accounted = ?, next_rid = ?, used_at = ? WHERE uid = ? AND holder = ?"
 )
 _TAKE: Final = (
     "UPDATE client_sessions SET pending_deposit = pending_deposit "  # noqa: S608 - constants only
@@ -77,15 +77,12 @@ _LEASE: Final = (
     "WHERE uid = ? AND state <> 'closed' AND (holder IS NULL OR holder = ? OR lease_until <= ?) "
     f"RETURNING {_COLUMNS}"
 )
-_RENEW: Final = (
-    f"UPDATE client_sessions SET lease_until = ? WHERE {_IN_ESCROW} "  # noqa: S608 - constants only
-    "AND holder = ? RETURNING uid"
-)
+_RENEW: Final = "UPDATE client_sessions SET lease_until = ? WHERE holder = ? RETURNING uid"
 _MOST_DEPOSIT: Final = "CASE WHEN pending_deposit > deposit THEN pending_deposit ELSE deposit END"
 _EXPOSURE: Final = (
     "SELECT CAST(COALESCE(SUM(signed), 0) AS BIGINT), "  # noqa: S608 - constants only
     "CAST(COALESCE(SUM(CASE WHEN day = ? THEN signed - signed_before_day ELSE 0 END), 0) AS BIGINT), "
-    "CAST(COALESCE(SUM(CASE WHEN state IN ('opening', 'open') "
+    "CAST(COALESCE(SUM(CASE WHEN state IN ('opening', 'open') AND epoch = ? "
     f"THEN {_MOST_DEPOSIT} - signed ELSE 0 END), 0) AS BIGINT) "
     "FROM client_sessions WHERE global_id = ? AND escrow = ?"
 )
@@ -131,7 +128,7 @@ class SessionStore:
         return [_record(row) for row in rows]
 
     async def exposure(self, domain: Domain, now: int) -> Exposure:
-        """Return what limits are held against, over all sessions of the escrow, of earlier epochs too."""
+        """Return what limits are held against; what was signed in earlier lives of the escrow counts too."""
         return await _exposure(self._database, domain, now)
 
     # -- opening and topping up: within limits, before anything leaves ------------------------------
@@ -198,12 +195,14 @@ class SessionStore:
         before: int,
         voucher: Voucher,
         accounted: int,
-        lost: int,
+        next_rid: int,
         now: int,
+        lease_until: int,
     ) -> None:
         """Keep a voucher before it is sent, if we still hold the session and `before` is what was signed.
 
-        Raises `StaleSessionError` otherwise: then nothing is kept, and the voucher must not leave.
+        Extends the lease too. Raises `StaleSessionError` otherwise: nothing is kept then, and nothing may
+        leave.
         """
         day = now // SECONDS_A_DAY
         changed = await self._database.execute(
@@ -211,8 +210,10 @@ class SessionStore:
             int(voucher.amount),
             voucher.signature,
             accounted,
-            lost,
+            next_rid,
             now,
+            lease_until,
+            lease_until,
             day,
             day,
             uid,
@@ -222,11 +223,9 @@ class SessionStore:
         if changed != 1:
             raise _stale(uid)
 
-    async def put_progress(
-        self, uid: str, holder: str, *, accounted: int, lost: int, next_rid: int, now: int
-    ) -> None:
+    async def put_progress(self, uid: str, holder: str, *, accounted: int, next_rid: int, now: int) -> None:
         """Keep what came and the number of the next request. Raises `StaleSessionError`."""
-        changed = await self._database.execute(_PUT_PROGRESS, accounted, lost, next_rid, now, uid, holder)
+        changed = await self._database.execute(_PUT_PROGRESS, accounted, next_rid, now, uid, holder)
         if changed != 1:
             raise _stale(uid)
 
@@ -240,9 +239,9 @@ class SessionStore:
         rows = await self._database.fetch(_LEASE, holder, until, uid, holder, now)
         return _record(rows[0]) if rows else None
 
-    async def renew(self, domain: Domain, holder: str, until: int) -> frozenset[str]:
-        """Extend all leases of a holder in one escrow; return the names of what it still holds."""
-        rows = await self._database.fetch(_RENEW, until, *_escrow(domain), holder)
+    async def renew(self, holder: str, until: int) -> frozenset[str]:
+        """Extend all leases of a holder; return the names of what it still holds."""
+        rows = await self._database.fetch(_RENEW, until, holder)
         return frozenset(str(row[0]) for row in rows)
 
     async def release(self, uid: str, holder: str) -> None:
@@ -339,7 +338,11 @@ def _stale(uid: str) -> StaleSessionError:
 
 async def _exposure(within: Statements, domain: Domain, now: int) -> Exposure:
     ((signed, today, outstanding),) = await within.fetch(
-        _EXPOSURE, now // SECONDS_A_DAY, domain.global_id, bytes(domain.contract.hash_part)
+        _EXPOSURE,
+        now // SECONDS_A_DAY,
+        domain.epoch,
+        domain.global_id,
+        bytes(domain.contract.hash_part),
     )
     return Exposure(Nano(signed), Nano(today), Nano(outstanding))
 
@@ -391,7 +394,6 @@ def _values(record: SessionRecord) -> tuple[Any, ...]:
         int(record.signed),
         record.signature,
         int(record.accounted),
-        int(record.lost),
         record.next_rid,
         int(record.redeemed),
         record.holder,
@@ -407,8 +409,8 @@ def _values(record: SessionRecord) -> tuple[Any, ...]:
 
 def _record(row: Any) -> SessionRecord:
     (uid, global_id, escrow, epoch, session_id, worker, model, increment, deposit, expires, state) = row[:11]
-    (signed, signature, accounted, lost, next_rid, redeemed, holder, lease_until) = row[11:19]
-    (opened_at, used_at, pending_deposit, pending_until, settle_at, why) = row[19:]
+    (signed, signature, accounted, next_rid, redeemed, holder, lease_until) = row[11:18]
+    (opened_at, used_at, pending_deposit, pending_until, settle_at, why) = row[18:]
     return SessionRecord(
         uid=uid,
         domain=Domain(global_id, account_address(int.from_bytes(escrow, "big")), epoch),
@@ -422,7 +424,6 @@ def _record(row: Any) -> SessionRecord:
         signed=Nano(signed),
         signature=bytes(signature),
         accounted=Nano(accounted),
-        lost=Nano(lost),
         next_rid=next_rid,
         redeemed=Nano(redeemed),
         holder=holder,

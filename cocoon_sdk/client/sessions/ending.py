@@ -1,0 +1,88 @@
+"""Ending sessions: nothing is signed any more, the chain is told, and later the rest is freed.
+
+Owns both steps, so that each can be done again after a death at any point. Must not know when to do them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cocoon_sdk.client.sessions.desk import SessionDesk, log
+from cocoon_sdk.client.sessions.errors import StaleSessionError
+from cocoon_sdk.client.sessions.onchain import is_open, settle_from
+from cocoon_sdk.client.sessions.records import SessionRecord, SessionState
+from cocoon_sdk.protocol.exit_codes import NoSessionError, SessionClosingError
+from cocoon_sdk.types import Nano
+
+ENDED_ELSEWHERE = "it had ended on chain"
+
+
+class SessionEnding:
+    """Closes and settles. Methods raise `StorageError` and `ChainError` kinds besides."""
+
+    def __init__(self, desk: SessionDesk) -> None:
+        self._desk, self._store, self._chain = desk, desk.store, desk.chain
+
+    async def close(self, record: SessionRecord, why: str, *, by_force: bool = False) -> SessionRecord:
+        """End a session: from now on nothing is signed, then the chain is told. Returns the record.
+
+        Raises `StaleSessionError` when another process holds it and it is not taken `by_force`.
+        """
+        leased = await self._leased(record, "close", by_force=by_force)
+        await self._store.closing(leased.uid, self._desk.holder, 0, why)
+        entry = await self._chain.session(leased.session_id)
+        if entry is not None and is_open(entry):
+            try:
+                async with self._desk.turn():
+                    await self._chain.close(leased.session_id)
+            except (SessionClosingError, NoSessionError) as error:
+                log.info("session %d was being ended already: %s", leased.session_id, error.why)
+            entry = await self._chain.session(leased.session_id)
+        if entry is None:
+            return await self._gone(leased, leased.redeemed, ENDED_ELSEWHERE)
+        settle_at = settle_from(entry)
+        await self._store.closing(leased.uid, self._desk.holder, settle_at, why)
+        log.info("session %d closed: %s", leased.session_id, why)
+        return replace(leased, state=SessionState.CLOSING, settle_at=settle_at, why=leased.why or why)
+
+    async def expire(self, record: SessionRecord, settle_at: int) -> SessionRecord:
+        """Note that a session is over without a close: it has expired, or somebody else closed it."""
+        leased = await self._leased(record, "end")
+        await self._store.closing(leased.uid, self._desk.holder, settle_at, "it has expired or was closed")
+        return replace(leased, state=SessionState.CLOSING, settle_at=settle_at)
+
+    async def settle(self, record: SessionRecord, *, by_force: bool = False) -> SessionRecord:
+        """Free what is left of a session whose time is over. Returns the record.
+
+        Raises `TooEarlyError` before that time, `StaleSessionError` as `close`.
+        """
+        leased = await self._leased(record, "settle", by_force=by_force)
+        entry = await self._chain.session(leased.session_id)
+        if entry is None:
+            return await self._gone(leased, leased.redeemed, ENDED_ELSEWHERE)
+        try:
+            async with self._desk.turn():
+                await self._chain.settle(leased.session_id)
+        except NoSessionError as error:
+            log.info("session %d was settled already: %s", leased.session_id, error.why)
+        return await self._gone(leased, Nano(entry.redeemed), "settled")
+
+    async def note_gone(self, record: SessionRecord) -> SessionRecord:
+        """Note that the chain has a session no more: its worker closed it, or somebody settled it."""
+        leased = await self._leased(record, "end")
+        return await self._gone(leased, leased.redeemed, ENDED_ELSEWHERE)
+
+    async def _leased(self, record: SessionRecord, verb: str, *, by_force: bool = False) -> SessionRecord:
+        leased = await self._desk.lease(record, by_force=by_force)
+        if leased is None:
+            raise StaleSessionError(
+                f"cannot {verb} session {record.session_id}",
+                why=f"{record.holder} holds it",
+                hint="Stop that process, wait until its lease has run out, or force it",
+            )
+        return leased
+
+    async def _gone(self, record: SessionRecord, redeemed: Nano, why: str) -> SessionRecord:
+        await self._store.closed(record.uid, self._desk.holder, redeemed, why)
+        log.info("session %d ended (%s): its worker took %s", record.session_id, why, redeemed)
+        return replace(record, state=SessionState.CLOSED, redeemed=redeemed, why=record.why or why)
