@@ -21,7 +21,7 @@ from cocoon_sdk.client.sessions.onchain import (
     check_room,
     fits_deposit,
     is_open,
-    terms_of,
+    is_ours,
 )
 from cocoon_sdk.client.sessions.records import SessionRecord, SessionState
 from cocoon_sdk.errors import ConfigError
@@ -126,7 +126,7 @@ class SessionFunding:
         or when that is not known yet.
         """
         entry = sight.sessions.get(record.session_id)
-        if entry is not None and entry.terms.hash == terms_of(self._desk.context, record).to_cell().hash:
+        if entry is not None and is_ours(self._desk.context, record, entry):
             await self._store.opened(record.uid, self._desk.holder)
             log.info("session %d had been opened after all", record.session_id)
             return replace(record, state=SessionState.OPEN, pending_until=0)

@@ -28,7 +28,7 @@ from cocoon_sdk.client.sessions.errors import (
 from cocoon_sdk.client.sessions.funding import SessionFunding
 from cocoon_sdk.client.sessions.holding import HeldSession
 from cocoon_sdk.client.sessions.keeper import KeeperReport, SessionKeeper
-from cocoon_sdk.client.sessions.onchain import EscrowSight, terms_of
+from cocoon_sdk.client.sessions.onchain import EscrowSight, key_of
 from cocoon_sdk.client.sessions.records import (
     LIVE_STATES,
     SessionPolicy,
@@ -38,7 +38,6 @@ from cocoon_sdk.client.sessions.records import (
 )
 from cocoon_sdk.client.sessions.store import SessionStore
 from cocoon_sdk.errors import CocoonError
-from cocoon_sdk.protocol.vouchers import voucher_key
 from cocoon_sdk.types import Nano
 
 
@@ -177,7 +176,7 @@ class SessionManager:
             found = await self.funding.agree(sight, found)
         except SessionUsedUpError:
             return  # the keeper notes what became of it
-        key = terms_of(self.desk.context, found).voucher_key
+        key = key_of(self.desk.context, found).verify_key.to_int()
         if sight.sessions[found.session_id].voucher_key != key:
             log.error("session %d was opened under another hot key and is of no use", found.session_id)
             return
@@ -186,7 +185,7 @@ class SessionManager:
 
     def _hold(self, record: SessionRecord) -> HeldSession:
         desk = self.desk
-        key = voucher_key(desk.context.hot_key, record.escrow, record.session_id)
+        key = key_of(desk.context, record)
         held = HeldSession(
             record, key, desk.store, desk.policy, desk.context.clock, desk.holder, self._see_to_deposit
         )

@@ -17,6 +17,7 @@ from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.sessions.errors import SessionRefusedError, SpendLimitError
 from cocoon_sdk.client.sessions.records import SessionRecord
 from cocoon_sdk.contracts.accounts import VALID_FOR_S, Plan
+from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import InsufficientEscrowError
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
@@ -70,14 +71,19 @@ def settle_from(entry: m.Session) -> int:
     return entry.deadline + (close_delay(entry) if is_open(entry) else 0)
 
 
-def terms_of(context: ClientContext, record: SessionRecord) -> m.SessionTerms:
-    """Return what a record is opened with: all of it follows from the record and the hot key."""
-    key = voucher_key(context.hot_key, record.escrow, record.session_id)
-    return m.SessionTerms(
-        worker=signing.account_id(record.worker),
-        voucher_key=key.verify_key.to_int(),
-        deposit=int(record.deposit),
-        expiry=record.expires,
+def key_of(context: ClientContext, record: SessionRecord) -> SigningKey:
+    """Return the session's voucher key, which follows from the hot key and the session's place."""
+    return voucher_key(context.hot_key, record.escrow, record.session_id)
+
+
+def is_ours(context: ClientContext, record: SessionRecord, entry: m.Session) -> bool:
+    """Tell whether an entry is what the record was opened as, and not somebody else's under that number."""
+    return (
+        entry.worker == signing.account_id(record.worker)
+        and entry.voucher_key == key_of(context, record).verify_key.to_int()
+        and entry.deposit == record.deposit
+        # A close moves the deadline; until then it tells one opening from any other.
+        and (entry.deadline == record.expires or not is_open(entry))
     )
 
 
@@ -135,7 +141,13 @@ class EscrowSide:
 
         async def attempt(view: m.EscrowView) -> Plan:
             record = await numbered(view)
-            action = signing.open_session(record.session_id, terms_of(self._context, record))
+            action = signing.open_session(
+                record.session_id,
+                record.worker,
+                key_of(self._context, record).verify_key,
+                record.deposit,
+                record.expires,
+            )
             return Plan([action], record.deposit + await self._contract.session_gas())
 
         await self._contract.act(self._context.hot_key, attempt)
