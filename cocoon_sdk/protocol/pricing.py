@@ -37,15 +37,31 @@ class Usage(WireModel):
         return Usage.from_wire({name: mine[name] + theirs[name] for name in mine})
 
 
+class Tariff:
+    """Terms as plain integers, to price every piece of a stream by."""
+
+    __slots__ = ("_cached", "_input", "_minimum", "_output")
+
+    def __init__(self, terms: Terms) -> None:
+        self._input, self._cached = int(terms.input_price), int(terms.cached_input_price)
+        self._output, self._minimum = int(terms.output_price), int(terms.minimum_price)
+
+    def price(self, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> int:
+        """Return nanoTON: the sum, rounded up once, at least the minimum. The caller checks the counts."""
+        micro = (
+            (input_tokens - cached_input_tokens) * self._input
+            + cached_input_tokens * self._cached
+            + output_tokens * self._output
+        )
+        # Up, in the worker's favour, by less than one nanoTON for the whole request.
+        charge = -(-micro // TOKENS_PER_UNIT)
+        return charge if charge > self._minimum else self._minimum
+
+
 def price(usage: Usage, terms: Terms) -> Nano:
     """Return what `usage` costs under `terms`: the sum, rounded up once, but at least the minimum."""
-    micro = (
-        (usage.input_tokens - usage.cached_input_tokens) * int(terms.input_price)
-        + usage.cached_input_tokens * int(terms.cached_input_price)
-        + usage.output_tokens * int(terms.output_price)
-    )
-    # Up, in the worker's favour, by less than one nanoTON for the whole request.
-    return Nano(max(-(-micro // TOKENS_PER_UNIT), int(terms.minimum_price)))
+    counts = (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
+    return Nano(Tariff(terms).price(*counts))
 
 
 def max_price(terms: Terms, *, max_input_tokens: int, max_output_tokens: int) -> Nano:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
@@ -19,7 +19,7 @@ from cocoon_sdk.protocol.job_states import EntryStatus
 from cocoon_sdk.types import Nano
 from cocoon_worker.catalogue import OwnOffer
 from cocoon_worker.config import Policy
-from cocoon_worker.engine.base import EngineKind, EngineRequest, EngineRequestError
+from cocoon_worker.engine.base import EngineKind, EngineLimits, EngineRequest, EngineRequestError
 from cocoon_worker.engine.request import checked_body
 
 _TOKENS_PER_MESSAGE: Final = 8
@@ -318,17 +318,12 @@ def build_request(offer: OwnOffer, payload: PayloadFacts) -> Request | Refuse:
         return Refuse(Refusal.KIND, f"{plain.kind} is not served")
     if plain.model != offer.model:
         return Refuse(Refusal.MODEL, "the payload names another model than the job")
-    body: dict[str, Any] = {**plain.request, "model": offer.engine_model}
-    if offer.terms.sampling is SamplingClass.GREEDY and kind is not EngineKind.EMBEDDING:
-        if body.get("temperature") not in (None, 0, 0.0):
-            return Refuse(Refusal.REQUEST, "this offer is greedy: the temperature must be 0")
-        body["temperature"] = 0
     try:
-        body = checked_body(EngineRequest(kind, body), (offer.engine_model,), offer.limits)
+        body = request_body(offer, kind, plain.request, offer.limits)
     except EngineRequestError as error:
         return Refuse(Refusal.REQUEST, str(error))
-    output_tokens = _output_tokens(kind, body)
-    input_tokens = _input_tokens(kind, body, offer.bytes_per_token)
+    output_tokens = output_limit(kind, body)
+    input_tokens = input_bound(kind, body, offer.bytes_per_token)
     if input_tokens + output_tokens > offer.max_context:
         why = f"up to {input_tokens} + {output_tokens} tokens, the context holds {offer.max_context}"
         return Refuse(Refusal.CONTEXT, why)
@@ -339,13 +334,29 @@ def build_request(offer: OwnOffer, payload: PayloadFacts) -> Request | Refuse:
     )
 
 
-def _output_tokens(kind: EngineKind, body: dict[str, Any]) -> int:
+def request_body(
+    offer: OwnOffer, kind: EngineKind, fields: Mapping[str, Any], limits: EngineLimits
+) -> dict[str, Any]:
+    """Return what the engine is asked under an offer: checked, its model named, sampled as was promised.
+
+    Raises `EngineRequestError`.
+    """
+    body: dict[str, Any] = {**fields, "model": offer.engine_model}
+    if offer.terms.sampling is SamplingClass.GREEDY and kind is not EngineKind.EMBEDDING:
+        if body.get("temperature") not in (None, 0, 0.0):
+            raise EngineRequestError("this offer is greedy: the temperature must be 0")
+        body["temperature"] = 0
+    return checked_body(EngineRequest(kind, body), (offer.engine_model,), limits)
+
+
+def output_limit(kind: EngineKind, body: dict[str, Any]) -> int:
+    """Return the most tokens that a checked request makes."""
     if kind is EngineKind.EMBEDDING:
         return 0
     return int(body.get("max_completion_tokens") or body["max_tokens"])
 
 
-def _input_tokens(kind: EngineKind, body: dict[str, Any], bytes_per_token: float) -> int:
+def input_bound(kind: EngineKind, body: dict[str, Any], bytes_per_token: float) -> int:
     """Bound the prompt's tokens from above, from its bytes; token ids count as they are."""
     if kind is EngineKind.CHAT:
         parts = {name: body[name] for name in ("messages", "tools") if name in body}

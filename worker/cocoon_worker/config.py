@@ -36,6 +36,7 @@ from pytoniq_core import Address
 from cocoon_sdk.data import MAX_INLINE_BYTES
 from cocoon_sdk.errors import ConfigError
 from cocoon_sdk.protocol.offers import Endpoint
+from cocoon_sdk.protocol.session_wire import MAX_REQUESTS
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Nano
 
@@ -178,7 +179,7 @@ class Policy(_Section):
     """Margins and limits of what is accepted. Times in seconds."""
 
     max_concurrent: Annotated[int, Field(ge=1, le=1024)] = 4
-    """Requests that the engine works on at a time."""
+    """Requests that the engine works on at a time. Sessions use what jobs leave of it, at least a quarter."""
     max_accepted: Annotated[int, Field(ge=1, le=1024)] = 32
     """Jobs accepted but not yet submitted."""
     max_queue: Annotated[int, Field(ge=1, le=10_000)] = 256
@@ -208,9 +209,36 @@ class Policy(_Section):
         return self
 
 
+class ServingConfig(_Section):
+    """Serving sessions over the endpoint: what is risked, and bounds on what others can make us hold."""
+
+    max_unpaid: TonAmount = Field(default_factory=lambda: Nano.ton("0.001"))
+    """Work done in one session before it is paid for, at most; over its whole life when it never is."""
+    max_connections: Annotated[int, Field(ge=1, le=10_000)] = 256
+    max_handshakes: Annotated[int, Field(ge=1, le=1000)] = 32
+    """Connections at a time that have not shown yet which session they are for."""
+    max_requests: Annotated[int, Field(ge=1, le=MAX_REQUESTS)] = 128
+    """Requests under way in one session at a time."""
+    max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 512
+    """Requests of all sessions that wait for the engine; more are refused as busy."""
+    handshake_s: Annotated[float, Field(gt=0, le=120)] = 15.0
+    """Longest time from connecting to the welcome, the look at the chain included."""
+    pay_s: Annotated[float, Field(gt=0, le=600)] = 20.0
+    """How long a request waits for a voucher."""
+    queue_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    """How long a request waits for the engine, or until other requests of its session are paid."""
+    request_s: Annotated[float, Field(gt=0, le=7200)] = 900.0
+    """Longest generation."""
+    stall_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    """How long a client may leave unread what was sent to it."""
+    idle_s: Annotated[float, Field(gt=0, le=DAY_S)] = 900.0
+    """How long a connection may be quiet."""
+
+
 class SessionsConfig(_Section):
     """Sessions: when what clients signed is redeemed, and what is put at risk for them. Times in seconds."""
 
+    serving: ServingConfig = ServingConfig()
     least_left_s: Annotated[int, Field(ge=10, le=DAY_S)] = 120
     """Nothing new is served in a session that expires sooner."""
     redeem_threshold: TonAmount = Field(default_factory=lambda: Nano.ton("0.5"))
