@@ -45,10 +45,10 @@ class ClientLedger:
         if not 0 <= accounted <= signed <= deposit:
             raise MeteringError("cannot resume the session", why="its amounts contradict each other")
         self.deposit, self.increment = deposit, increment
-        self.signed = signed
+        self.signed = int(signed)
         self.lost = 0
         """What the worker counts and we never got, over all connections; never more than an increment."""
-        self._used = accounted
+        self._used = int(accounted)
         self._open: dict[int, int] = {}
 
     @property
@@ -135,7 +135,7 @@ class ClientLedger:
         """
         if not self.signed < amount or not self.covers(amount):
             raise MeteringError("refused to sign a voucher", why="it exceeds what may be paid ahead")
-        self.signed = amount
+        self.signed = int(amount)
 
     def _most(self) -> int:
         # What never arrived is not paid ahead a second time.
@@ -176,10 +176,10 @@ class WorkerLedger:
     ) -> None:
         if not 0 <= booked <= signed <= deposit or lost < 0:
             raise MeteringError("cannot resume the session", why="its amounts contradict each other")
-        self.deposit, self.max_unpaid, self.signed = deposit, max_unpaid, signed
-        self.lost = lost
+        self.deposit, self.max_unpaid, self.signed = deposit, max_unpaid, int(signed)
+        self.lost = int(lost)
         """Work that was done and never paid, over the session's whole life."""
-        self._used = booked
+        self._used = int(booked)
         self._open: dict[int, int] = {}
         self._ahead: dict[int, int] = {}
         self._reserved = 0
@@ -205,7 +205,7 @@ class WorkerLedger:
         """Take a verified voucher; False when it is not better than the best one, or beyond the deposit."""
         if not self.signed < voucher <= self.deposit:
             return False
-        self.signed = voucher
+        self.signed = int(voucher)
         return True
 
     def may_ever_begin(self, at_most: int) -> bool:
@@ -230,7 +230,10 @@ class WorkerLedger:
         return self.may_begin(at_most) and self._used + self._reserved + at_most <= self.signed
 
     def begin(self, rid: int, at_most: int) -> None:
-        """Begin request `rid`. Raises `MeteringError` unless `may_begin`."""
+        """Begin request `rid`; no single step of the engine costs more than `at_most` later on.
+
+        Raises `MeteringError` unless `may_begin`.
+        """
         if not self.may_begin(at_most) or rid in self._open or rid in self._ahead:
             raise MeteringError("cannot begin the request", why="too much is unpaid")
         self._reserve(rid, at_most)

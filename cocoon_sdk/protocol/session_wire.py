@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.types import Nano
 
 SESSION_PATH: Final = "/v1/session"
 """Where a worker's endpoint takes WebSocket connections."""
@@ -195,7 +196,14 @@ class FailureCode:
     INTERNAL: Final = "internal"
 
 
-_encoder: Final = msgspec.msgpack.Encoder()
+def _plain(value: object) -> int:
+    if isinstance(value, Nano):
+        return int(value)
+    raise NotImplementedError
+
+
+# Money is an integer of its own kind, which MessagePack does not know.
+_encoder: Final = msgspec.msgpack.Encoder(enc_hook=_plain)
 _from_client: Final = msgspec.msgpack.Decoder(Annotated[list[ClientFrame], Meta(max_length=MAX_FRAMES)])
 _from_worker: Final = msgspec.msgpack.Decoder(Annotated[list[WorkerFrame], Meta(max_length=MAX_FRAMES)])
 
