@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from pytoniq_core import Address, Cell
+from pytoniq_core import Address, Cell, begin_cell
 
 from cocoon_sdk.contracts.accounts import OwnedContract
 from cocoon_sdk.contracts.network import Deployment, Network
@@ -150,7 +150,8 @@ class Escrow(OwnedContract[m.EscrowView]):
 
         Anyone may; only the worker's own stake can also close the session (`signing.redeem`).
         """
-        body = m.Redeem(id=session_id, amount=amount, close=False, signature=signature)
+        cell = begin_cell().store_bytes(signature).end_cell()
+        body = m.Redeem(id=session_id, amount=amount, close=False, signature=cell)
         return OwnerMessage(self.address, value, body.to_cell())
 
     def settle_session(self, session_id: int) -> OwnerMessage:
