@@ -23,6 +23,7 @@ from cocoon_sdk.types import Hash, Nano
 
 TEMPLATE_TOKENS: Final = 1024
 """What a chat template may add to the bytes of a body: roles, default system prompts, the form of tools."""
+LIKELY_BYTES_PER_TOKEN: Final = 4
 MAX_CHOICES: Final = 128
 _MAX_TOKENS: Final = 1 << 32
 
@@ -103,12 +104,16 @@ class Tariff:
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """The most that one request can use and cost with one offer; `begin` is the price of its prompt alone."""
+    """The most that one request can use and cost with one offer.
+
+    `begin` is the most that its first piece can cost, `likely_begin` what it probably costs. In nanoTON.
+    """
 
     input_tokens: int
     output_tokens: int
     price: Nano
     begin: Nano
+    likely_begin: Nano
 
     @classmethod
     def of(cls, head: RequestHead, offer: Offer, tariff: Tariff) -> Ceiling:
@@ -125,4 +130,5 @@ class Ceiling:
             output_tokens=most,
             price=Nano(tariff.price(input_tokens, 0, most)),
             begin=Nano(tariff.price(input_tokens, 0, min(most, 1))),
+            likely_begin=Nano(tariff.price(head.body_bytes // LIKELY_BYTES_PER_TOKEN, 0, 0)),
         )

@@ -83,10 +83,10 @@ def said_so_far(kind: str, events: Sequence[bytes]) -> SoFar:
     return SoFar(text, reason, body)
 
 
-def continued_body(kind: str, body: bytes, so_far: SoFar, output_tokens: int) -> bytes:
-    """Return the body that asks for the rest; `output_tokens` is what came already.
+def continued_body(kind: str, body: bytes, so_far: SoFar, output_tokens: int) -> bytes | None:
+    """Return the body that asks for the rest, None when the request's limit leaves nothing to ask for.
 
-    Raises `NotContinuableError`, also when the request leaves no tokens to ask for.
+    `output_tokens` is what came already. Raises `NotContinuableError`.
     """
     request = read_event(body)
     _check_continuable(request)
@@ -94,7 +94,7 @@ def continued_body(kind: str, body: bytes, so_far: SoFar, output_tokens: int) ->
         if request.get(name) is not None:
             request[name] -= output_tokens
             if request[name] < 1:
-                raise NotContinuableError("its token limit is reached")
+                return None
     if request.get("min_tokens"):
         request["min_tokens"] = max(0, request["min_tokens"] - output_tokens)
     if kind == COMPLETION:
@@ -157,8 +157,8 @@ class Continuer:
         return write_json(content)
 
 
-def closing_event(so_far: SoFar, kind: str, reason: str) -> bytes:
-    """Return the event that ends an answer whose worker left with its last word but without saying so."""
-    choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason}
-    choice.update({"delta": {}} if kind == CHAT else {"text": ""})
+def closing_event(kind: str, so_far: SoFar) -> bytes:
+    """Return the event that ends an answer which reached its limit when its worker was lost."""
+    choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": "length"}
+    choice["delta" if kind == CHAT else "text"] = {} if kind == CHAT else ""
     return write_json({**so_far.head, "choices": [choice]})

@@ -98,6 +98,12 @@ class WorkerLostError(WorkerFailedError):
     code = "worker_lost"
 
 
+class UnknownTermsError(WorkerFailedError):
+    """The worker does not offer these terms any more: its announcement has to be read again."""
+
+    code = "unknown_terms"
+
+
 class DishonestWorkerError(WorkerFailedError):
     """The worker's numbers, receipt or frames are wrong: nothing more is paid to it."""
 
@@ -142,6 +148,11 @@ _STATUS: Final[tuple[tuple[type[CocoonError], int, str], ...]] = (
     (ChainError, 503, "chain_unavailable"),
     (ConfigError, 500, "misconfigured"),
 )
+
+
+def again(error: SessionError) -> SessionError:
+    """Return the same error anew, for one more task to raise: shared ones would share their tracebacks."""
+    return type(error)(error.what, why=error.why, hint=error.hint, retry_after_s=error.retry_after_s)
 
 
 def http_meaning(error: CocoonError) -> tuple[int, str]:

@@ -1,60 +1,270 @@
-"""Answers from whichever worker fits: choice, retries, and going on elsewhere in the middle of a stream.
+"""Answers from whichever worker fits: whole bodies or streams, with retries and going on elsewhere.
 
-Owns the life of one answer over several workers and its bill. Must not know sockets, frames or chain.
+Owns what users get: one answer, one usage, one bill, however many workers took part. Must not know sockets,
+frames or chain.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Self
 
+from cocoon_sdk.client.sessions.answering import Answering, House
+from cocoon_sdk.client.sessions.call import Call
+from cocoon_sdk.client.sessions.catalogue import Catalogue, ModelSource, OfferSource
+from cocoon_sdk.client.sessions.continuation import (
+    Continuer,
+    NotContinuableError,
+    closing_event,
+    continued_body,
+    said_so_far,
+)
+from cocoon_sdk.client.sessions.dialing import Dialer
+from cocoon_sdk.client.sessions.errors import AnswerCutError, SessionError, WorkerFailedError
+from cocoon_sdk.client.sessions.events import engine_usage, usage_event, usage_with_cost, without_usage
+from cocoon_sdk.client.sessions.joining import Joiner, write_json
+from cocoon_sdk.client.sessions.link import DEFAULT_LIMITS, LinkLimits
+from cocoon_sdk.client.sessions.pool import LinkPool, Sessions
+from cocoon_sdk.client.sessions.selection import Selection, SelectionPolicy
 from cocoon_sdk.client.sessions.values import Bill, Candidate, InferenceRequest, ServedModel
+from cocoon_sdk.data import AddressPolicy
+from cocoon_sdk.errors import CocoonError, MalformedError, PriceTooHighError
 
 
-class InferenceStream(Protocol):
-    """An answer while it is made: an async iterator of the JSON of one OpenAI event each.
+class _Events:
+    """The pieces of one answer, one after the other, whoever makes them."""
 
-    `bill` grows with it. Leaving early (`aclose`, or the end of `async with`) stops the worker's engine.
+    def __init__(self, house: House, request: InferenceRequest) -> None:
+        self._request, self._house = request, house
+        self.answering = Answering(house, request)
+        self.said: list[bytes] = []
+        """What came of the answer so far: what another worker would go on from."""
+        self.whole = False
+        self.ended = False
+        self._with_usage: bytes | None = None
+        self._call: Call | None = None
+        self._continuer: Continuer | None = None
+
+    def ready(self) -> bytes | None:
+        """Return the next event if it is there already."""
+        while self._call is not None:
+            piece = self._call.ready()
+            if piece is None:
+                return None
+            event = self._event(piece)
+            if event is not None:
+                return event
+        return None
+
+    async def next(self) -> bytes | None:
+        """Return the next event, None after the last one. Raises what ended the answer."""
+        while not self.ended:
+            if self._call is None:
+                self._call = await self.answering.begin()
+            try:
+                piece = await self._call.next()
+                event = None if piece is None else self._event(piece)
+                if piece is None and not self.said:
+                    raise WorkerFailedError("the worker failed", why="its answer is empty")
+            except (SessionError, MalformedError, PriceTooHighError) as error:
+                self._call = None
+                event = await self._go_on(error)
+            else:
+                if piece is None:
+                    self.ended, self._call = True, None
+                    await self.answering.succeed()
+            if event is not None:
+                return event
+        return None
+
+    async def leave(self) -> None:
+        """Nobody reads any more: stop the worker."""
+        if not self.ended:
+            self.ended, self._call = True, None
+            await self.answering.cancel()
+
+    def leave_soon(self) -> None:
+        """The same, beside what goes on."""
+        if not self.ended:
+            self._house.pool.spawn(self.leave())
+
+    def engine_usage(self) -> dict[str, Any] | None:
+        """Return the usage in the engine's own words, when one worker gave the whole answer."""
+        if self._with_usage is None or self.answering.asked != 1:
+            return None
+        return engine_usage(self._with_usage)
+
+    def _event(self, piece: bytes) -> bytes | None:
+        if not self._request.stream and self._call is not None and self._call.whole:
+            self.whole = True
+            self.said.append(piece)
+            return piece
+        event = without_usage(piece)
+        if event is not piece:
+            self._with_usage = piece
+            if event is None:
+                return None
+        if self._continuer is not None:
+            event = self._continuer.rewrite(event)
+        self.said.append(event)
+        return event
+
+    async def _go_on(self, error: CocoonError) -> bytes | None:
+        """Prepare the next attempt: from what was said, or from the beginning where nobody has it yet.
+
+        May return the last event instead. Raises when the answer has to end here.
+        """
+        if self.whole:
+            self.said.clear()  # a body that its worker did not vouch for
+            self.whole = False
+        if not self.said:
+            await self.answering.fail(error, delivered=False)
+            return None
+        kind, answering = self._request.kind, self.answering
+        try:
+            so_far = said_so_far(kind, self.said)
+            body = continued_body(kind, self._request.body, so_far, answering.output_tokens)
+        except NotContinuableError as obstacle:
+            if not self._request.stream:
+                self.said.clear()
+                self._continuer = None
+                await answering.fail(error, delivered=False)
+                answering.start_over()
+                return None
+            await answering.fail(error, delivered=True)
+            why = f"{error}; {obstacle}"
+            raise AnswerCutError("the answer broke off", why=why, hint="Ask again") from error
+        await answering.fail(error, delivered=True)
+        if so_far.finished:
+            self.ended = True  # only the worker's receipt is missing
+            return None
+        if body is None:
+            self.ended = True
+            self.said.append(closing_event(kind, so_far))
+            return self.said[-1]
+        self._continuer = Continuer(kind, so_far)
+        answering.continue_with(body if so_far.text else self._request.body)
+        return None
+
+
+class InferenceStream:
+    """An answer while it is made: an async iterator of the JSON of one OpenAI event each, without `data: `.
+
+    The last event carries usage and cost, if the body asked for it (`stream_options.include_usage`). Leaving
+    early (`aclose`, or the end of `async with`) stops the worker's engine.
     """
 
-    bill: Bill
+    def __init__(self, house: House, request: InferenceRequest) -> None:
+        self._events = _Events(house, request)
+        self._usage_due = self._events.answering.head.include_usage
 
-    def __aiter__(self) -> Self: ...
+    def __aiter__(self) -> Self:
+        return self
 
     async def __anext__(self) -> bytes:
-        """Return the next event, without `data: `. Raises what ended the answer."""
-        ...
+        """Return the next event. Raises what ended the answer."""
+        event = self._events.ready() or await self._events.next()
+        if event is not None:
+            return event
+        if not self._usage_due:
+            raise StopAsyncIteration
+        self._usage_due = False
+        events = self._events
+        return usage_event(events.said[-1] if events.said else None, events.engine_usage(), self.bill)
+
+    def ready(self, most: int = 256) -> list[bytes]:
+        """Return further events that are there already: what came together may leave together."""
+        found: list[bytes] = []
+        while len(found) < most and (event := self._events.ready()) is not None:
+            found.append(event)
+        return found
+
+    @property
+    def bill(self) -> Bill:
+        """What it used and costs so far."""
+        return self._events.answering.bill()
 
     async def aclose(self) -> None:
         """Stop the answer at the worker and wait shortly for its last count."""
-        ...
+        self._usage_due = False
+        await self._events.leave()
 
-    async def __aenter__(self) -> Self: ...
+    async def __aenter__(self) -> Self:
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        await self.aclose()
 
 
-class InferenceClient(Protocol):
-    """Asks workers; get it as `AsyncCocoon.inference`."""
+class InferenceClient:
+    """Asks workers; get it as `AsyncCocoon.inference`. Close it when done."""
+
+    def __init__(
+        self,
+        workers: OfferSource,
+        models: ModelSource,
+        sessions: Sessions,
+        policy: AddressPolicy,
+        *,
+        selection: SelectionPolicy | None = None,
+        limits: LinkLimits = DEFAULT_LIMITS,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
+    ) -> None:
+        catalogue = Catalogue(workers, models, clock=clock)
+        pool = LinkPool(sessions, Dialer(policy), limits=limits, clock=clock, sleep=sleep)
+        self._house = House(catalogue, pool, Selection(selection, clock=clock), clock, sleep)
 
     async def answer(self, request: InferenceRequest) -> tuple[bytes, Bill]:
-        """Return the whole OpenAI body in JSON, with its usage as the worker counted it, and the bill."""
-        ...
+        """Return the whole OpenAI body in JSON, with its usage as the worker counted it, and the bill.
+
+        Raises `RequestRefusedError`, `NoWorkerError`, `UnknownModelError`, `InsufficientEscrowError`,
+        `SpendLimitError`, `BusyError`, `WorkerFailedError`, `WorkerTimeoutError`, `PriceTooHighError`.
+        """
+        events = _Events(self._house, request)
+        try:
+            while await events.next() is not None:
+                pass
+        finally:
+            events.leave_soon()
+        bill = events.answering.bill()
+        if events.whole:
+            return events.said[0], bill
+        joiner = Joiner(request.kind)
+        for event in events.said:
+            joiner.add(event)
+        body = joiner.body()
+        usage = usage_with_cost(events.engine_usage(), bill)
+        del usage["cost"]
+        body["usage"] = usage
+        return write_json(body), bill
 
     def stream(self, request: InferenceRequest) -> InferenceStream:
-        """Return an answer that is made while it is read; nothing is sent before its first `anext`."""
-        ...
+        """Return an answer that is made while it is read; nothing is sent before its first `anext`.
+
+        Raises `RequestRefusedError`; reading it raises what `answer` raises, and `AnswerCutError`.
+        """
+        return InferenceStream(self._house, request)
 
     async def models(self) -> tuple[ServedModel, ...]:
-        """Return the models that at least one worker serves, by name."""
-        ...
+        """Return the models that at least one worker serves, by name. Raises `ChainError`."""
+        return await self._house.catalogue.served()
 
     async def explain_choice(self, model: str) -> tuple[Candidate, ...]:
-        """Return the workers of a model, best first, with the reasons."""
-        ...
+        """Return the workers of a model, best first, with the reasons.
+
+        Raises `UnknownModelError` and `ChainError`.
+        """
+        listings = await self._house.catalogue.offers(model)
+        pool = self._house.pool
+        return self._house.selection.explain(listings, lambda listing: pool.remaining(listing.worker))
 
     async def close(self) -> None:
         """Close all links; sessions stay open."""
-        ...
+        await self._house.catalogue.close()
+        await self._house.pool.close()

@@ -1,0 +1,333 @@
+"""One answer over as many workers as it takes: asking, counting, and going on elsewhere.
+
+Owns the attempts of one request and their bill. Must not know sockets or chain, nor whether a user reads
+events or a whole body. Each worker is paid for its own tokens; the user sees one answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cocoon_sdk.client.sessions.bounds import Ceiling, RequestHead
+from cocoon_sdk.client.sessions.call import Call, Question
+from cocoon_sdk.client.sessions.catalogue import Catalogue, Listing
+from cocoon_sdk.client.sessions.errors import (
+    BusyError,
+    DishonestWorkerError,
+    RequestRefusedError,
+    SessionError,
+    SessionRefusedError,
+    SpendLimitError,
+    StaleSessionError,
+    TooDearError,
+    UnknownTermsError,
+    WorkerFailedError,
+    WorkerTimeoutError,
+)
+from cocoon_sdk.client.sessions.pool import Lease, LinkPool
+from cocoon_sdk.client.sessions.selection import Selection
+from cocoon_sdk.client.sessions.values import (
+    NOTHING_PAID,
+    NOTHING_USED,
+    Attempt,
+    Bill,
+    InferenceRequest,
+    Outcome,
+)
+from cocoon_sdk.errors import (
+    ChainError,
+    CocoonError,
+    InsufficientEscrowError,
+    NoWorkerError,
+    PriceTooHighError,
+)
+from cocoon_sdk.protocol.pricing import Usage
+from cocoon_sdk.types import Nano
+
+MAX_ATTEMPTS: Final = 4
+"""How many workers are asked for one answer at most, each at most twice."""
+_TRIES_EACH: Final = 2
+_MOST_WAIT_S: Final = 5.0
+"""How long a request waits for a worker that is left alone, when there is no other."""
+_LAST_WORD_S: Final = 2.0
+"""How long a stream that is left waits for the worker's last count."""
+_SESSION_PAUSE_S: Final = 30.0
+_MAX_WHY: Final = 300
+_OUR_MONEY: Final = (InsufficientEscrowError, SpendLimitError)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What answers are made with; times are monotonic seconds."""
+
+    catalogue: Catalogue
+    pool: LinkPool
+    selection: Selection
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One attempt that is under way."""
+
+    listing: Listing
+    lease: Lease
+    call: Call
+
+
+class Answering:
+    """The attempts at one request. `begin` asks the next worker, and returns where its pieces come from."""
+
+    def __init__(self, house: House, request: InferenceRequest) -> None:
+        self._house, self._request = house, request
+        self._head = RequestHead.read(request.kind, request.body)
+        self._body, self._stream = request.body, request.stream
+        self._deadline = house.clock() + request.timeout_s
+        self._tries: dict[bytes, int] = {}
+        self._past: list[Attempt] = []
+        self._delivered = NOTHING_USED
+        self._chosen: Listing | None = None
+        self._turn: _Turn | None = None
+        self._asked = 0
+
+    @property
+    def head(self) -> RequestHead:
+        """What the body says about its size and its usage event."""
+        return self._head
+
+    # -- attempts --------------------------------------------------------------------------------------
+
+    async def begin(self) -> Call:
+        """Ask the next worker that fits. Raises what stands in the way of all of them."""
+        errors: list[CocoonError] = []
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, self._deadline - self._house.clock())):
+                    listing = await self._choose(errors)
+                    return await self._ask(listing)
+            except TimeoutError:
+                why = f"no worker began within {self._request.timeout_s:g} s"
+                raise WorkerTimeoutError("the answer takes too long", why=why) from None
+            except (SessionError, InsufficientEscrowError, ChainError) as error:
+                if self._chosen is None:
+                    raise
+                errors.append(error)
+                self._judge(self._chosen, error)
+
+    async def _choose(self, errors: list[CocoonError]) -> Listing:
+        house, request = self._house, self._request
+        self._chosen = None
+        while True:
+            listings = [
+                each
+                for each in await house.catalogue.offers(request.model)
+                if self._tries.get(each.key, 0) < _TRIES_EACH
+            ]
+            if not listings or self._asked >= MAX_ATTEMPTS:
+                raise self._nobody(errors)
+            usable = house.selection.order(listings, self._head, self._remaining)
+            if usable:
+                usable.sort(key=lambda each: self._tries.get(each.key, 0))
+                return usable[0]
+            wait = min(house.selection.cooling(each.key) for each in listings)
+            if not 0.0 < wait <= _MOST_WAIT_S:
+                raise self._nobody(errors, retry_after_s=int(wait) + 1)
+            await house.sleep(wait)
+
+    def _remaining(self, listing: Listing) -> Nano | None:
+        return self._house.pool.remaining(listing.worker)
+
+    async def _ask(self, listing: Listing) -> Call:
+        self._chosen = listing
+        ceiling = Ceiling.of(self._head, listing.offer.offer, listing.tariff)
+        left = self._left()
+        if left is not None and listing.tariff.price(0, 0, 0) > left:
+            self._tries[listing.key] = _TRIES_EACH
+            raise BusyError("this worker is too dear", why="its minimum price is above what is allowed")
+        lease = await self._house.pool.lease(listing.offer, ceiling.price)
+        question = Question(
+            kind=self._request.kind,
+            body=self._body,
+            stream=self._stream,
+            tariff=listing.tariff,
+            ceiling=ceiling,
+            max_price=left,
+            deadline=self._deadline,
+        )
+        try:
+            call = lease.ask(question)
+        except BaseException:
+            await lease.release()
+            raise
+        self._turn = _Turn(listing, lease, call)
+        self._asked += 1
+        self._tries[listing.key] = self._tries.get(listing.key, 0) + 1
+        self._house.selection.began(listing.key)
+        return call
+
+    def _left(self) -> Nano | None:
+        most = self._request.max_price
+        return None if most is None else most - sum(attempt.cost for attempt in self._past)
+
+    async def succeed(self) -> None:
+        """The answer is complete."""
+        turn = await self._close_attempt(Outcome.DONE, "")
+        self._house.selection.succeeded(turn.listing.key)
+
+    async def fail(self, error: Exception, *, delivered: bool) -> None:
+        """An attempt ended early; `delivered` tells whether the user keeps what came of it.
+
+        Raises the error when no other worker is to be asked.
+        """
+        turn = await self._close_attempt(Outcome.FAILED, str(error)[:_MAX_WHY], delivered=delivered)
+        if not isinstance(error, CocoonError) or isinstance(error, PriceTooHighError):
+            raise error
+        self._judge(turn.listing, error)
+
+    async def cancel(self) -> None:
+        """Nobody wants the rest: stop the worker, and wait a moment for its last count."""
+        turn = self._turn
+        if turn is None:
+            return
+        turn.lease.link.cancel(turn.call)
+        try:
+            async with asyncio.timeout(_LAST_WORD_S):
+                await turn.call.end()
+        except TimeoutError:
+            pass  # the link goes on waiting, and ends when nothing comes
+        await self._close_attempt(Outcome.CANCELLED, "nobody reads it any more", delivered=True)
+
+    def continue_with(self, body: bytes) -> None:
+        """Ask the next worker for the rest only, in events."""
+        self._body, self._stream = body, True
+        self._head = RequestHead.read(self._request.kind, body)
+
+    def start_over(self) -> None:
+        """Ask the next worker for everything: what came was thrown away."""
+        self._body, self._stream = self._request.body, self._request.stream
+        self._head = RequestHead.read(self._request.kind, self._body)
+        self._delivered = NOTHING_USED
+
+    async def _close_attempt(self, outcome: Outcome, why: str, *, delivered: bool = True) -> _Turn:
+        turn, self._turn = self._turn, None
+        assert turn is not None
+        call, selection = turn.call, self._house.selection
+        selection.ended(turn.listing.key)
+        if call.first_at is not None:
+            selection.first_piece(turn.listing.key, call.first_at - call.asked_at)
+        attempt = _attempt(turn, outcome, why)
+        self._past.append(attempt)
+        if delivered:
+            self._delivered = _together(self._delivered, attempt.usage)
+        await turn.lease.release()
+        return turn
+
+    def _judge(self, listing: Listing, error: CocoonError) -> None:
+        """Draw the conclusions for a worker; raise what no other worker would do better."""
+        selection, key = self._house.selection, listing.key
+        why = str(error)[:_MAX_WHY]
+        if isinstance(error, WorkerTimeoutError) and self._house.clock() >= self._deadline:
+            selection.failed(key, why)
+            raise error
+        if isinstance(error, RequestRefusedError) and not isinstance(error, TooDearError):
+            raise error
+        if isinstance(error, UnknownTermsError):
+            self._house.catalogue.outdated(self._request.model)
+        elif isinstance(error, DishonestWorkerError):
+            self._tries[key] = _TRIES_EACH
+            selection.lied(key, why)
+        elif isinstance(error, BusyError):
+            selection.unavailable(key, float(error.retry_after_s or 1), why)
+        elif isinstance(error, TooDearError | ChainError | InsufficientEscrowError | SpendLimitError):
+            self._tries[key] = _TRIES_EACH  # nothing against this worker, but not for this request
+        elif isinstance(error, SessionRefusedError):
+            selection.unavailable(key, float(error.retry_after_s or _SESSION_PAUSE_S), why)
+        elif isinstance(error, StaleSessionError):
+            self._tries[key] = self._tries.get(key, 0) + 1
+        else:
+            selection.failed(key, why)
+
+    def _nobody(self, errors: list[CocoonError], *, retry_after_s: int | None = None) -> CocoonError:
+        """Return the error that tells best why nobody answered."""
+        failures = [attempt.why for attempt in self._past if attempt.outcome is Outcome.FAILED]
+        for kind in (*_OUR_MONEY, TooDearError, BusyError, ChainError, SessionRefusedError):
+            found = next((error for error in errors if isinstance(error, kind)), None)
+            if found is not None and not failures:
+                return found
+        if failures:
+            why = f"{len(failures)} attempts failed, the last one because: {failures[-1]}"
+            return WorkerFailedError(
+                f"no worker could answer for {self._request.model}", why=why, retry_after_s=retry_after_s
+            )
+        if errors:
+            return errors[-1]
+        if retry_after_s is not None:
+            return BusyError(
+                f"no worker for {self._request.model} can be asked now",
+                why="all that fit are busy or failed a moment ago",
+                retry_after_s=retry_after_s,
+            )
+        return NoWorkerError(
+            f"no worker serves {self._request.model}",
+            why=self._house.catalogue.why_ignored(self._request.model) or "none has an endpoint",
+            hint="See explain_choice",
+        )
+
+    # -- the bill --------------------------------------------------------------------------------------
+
+    @property
+    def asked(self) -> int:
+        """How many times a worker was asked."""
+        return self._asked
+
+    @property
+    def output_tokens(self) -> int:
+        """Output tokens that the user has, over all attempts."""
+        current = 0 if self._turn is None else self._turn.call.output
+        return self._delivered.output_tokens + current
+
+    def bill(self) -> Bill:
+        """Return what it used and costs so far."""
+        attempts = list(self._past)
+        usage = self._delivered
+        if self._turn is not None:
+            attempts.append(_attempt(self._turn, Outcome.UNDER_WAY, ""))
+            usage = _together(usage, self._turn.call.usage)
+        last = attempts[-1] if attempts else None
+        return Bill(
+            usage=usage,
+            cost=Nano(sum(attempt.cost for attempt in attempts)) if attempts else NOTHING_PAID,
+            worker=None if last is None else last.worker,
+            session_id=0 if last is None else last.session_id,
+            attempts=tuple(attempts),
+        )
+
+
+def _attempt(turn: _Turn, outcome: Outcome, why: str) -> Attempt:
+    call = turn.call
+    return Attempt(
+        worker=turn.listing.worker,
+        outcome=outcome,
+        why=why,
+        cost=call.cost,
+        ttft_s=None if call.first_at is None else call.first_at - call.asked_at,
+        usage=call.usage,
+        session_id=turn.lease.held.ref.session_id,
+        receipt=call.receipt,
+    )
+
+
+def _together(before: Usage, more: Usage) -> Usage:
+    """Return what the user sees of two parts: the prompt once, all output."""
+    if before.input_tokens == 0:
+        return more
+    return Usage(
+        input_tokens=before.input_tokens,
+        cached_input_tokens=before.cached_input_tokens,
+        output_tokens=before.output_tokens + more.output_tokens,
+    )

@@ -1,0 +1,237 @@
+"""One request under way on a link: what came of it, what it costs so far, and whether that can be true.
+
+Owns the checks of a worker's counts, charges and receipt for one request, and handing its pieces to who waits
+for them. Must not know sockets, vouchers or other requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from cocoon_sdk.client.sessions.bounds import Ceiling, Tariff
+from cocoon_sdk.client.sessions.errors import DishonestWorkerError, SessionError, again
+from cocoon_sdk.client.sessions.values import SignedReceipt
+from cocoon_sdk.crypto.keys import VerifyKey
+from cocoon_sdk.errors import PriceTooHighError
+from cocoon_sdk.protocol.metering import ClientLedger
+from cocoon_sdk.protocol.pricing import Usage
+from cocoon_sdk.protocol.session_wire import Delta, Done, Failed
+from cocoon_sdk.protocol.vouchers import Receipt, ResponseHash, SessionRef, request_hash
+from cocoon_sdk.types import Hash, Nano
+
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
+"""Most bytes of one answer, over all its pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of one worker, and the bounds that its answer is held to.
+
+    `max_price` is what may be charged at most, in nanoTON; `deadline` ends the answer (monotonic seconds).
+    """
+
+    kind: str
+    body: bytes = field(repr=False)
+    stream: bool
+    tariff: Tariff
+    ceiling: Ceiling
+    max_price: Nano | None
+    deadline: float
+
+
+class Call:
+    """One request and its answer; made by `Link.ask`. Exactly one task may wait for pieces.
+
+    `charged` is what it costs so far, in nanoTON; `whole` tells that the answer came as one body. `asked_at`
+    and `first_at` are monotonic seconds.
+    """
+
+    __slots__ = (
+        "_error",
+        "_hash",
+        "_ledger",
+        "_pieces",
+        "_waiter",
+        "asked_at",
+        "cached",
+        "cancelling_since",
+        "charged",
+        "ended",
+        "first_at",
+        "input",
+        "last_at",
+        "output",
+        "question",
+        "receipt",
+        "received",
+        "rid",
+        "whole",
+    )
+
+    def __init__(self, rid: int, question: Question, ledger: ClientLedger, now: float) -> None:
+        self.rid, self.question, self._ledger = rid, question, ledger
+        self.input = self.cached = self.output = 0
+        self.charged = 0
+        self.received = 0
+        self.whole = False
+        self.ended = False
+        self.cancelling_since: float | None = None
+        self.receipt: SignedReceipt | None = None
+        self.asked_at = self.last_at = now
+        self.first_at: float | None = None
+        self._hash = ResponseHash()
+        self._pieces: deque[bytes] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+
+    # -- for who asked ---------------------------------------------------------------------------------
+
+    async def next(self) -> bytes | None:
+        """Return the next piece, None after the last one. Raises what ended the answer, after its pieces."""
+        while not self._pieces:
+            if self._error is not None:
+                raise self._error
+            if self.ended:
+                return None
+            await self._wait()
+        return self._pieces.popleft()
+
+    def ready(self) -> bytes | None:
+        """Return the next piece if it is there already."""
+        return self._pieces.popleft() if self._pieces else None
+
+    async def end(self) -> None:
+        """Wait until nothing more comes."""
+        while not self.ended:
+            self._pieces.clear()
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens so far, as the worker counts them."""
+        return Usage(input_tokens=self.input, cached_input_tokens=self.cached, output_tokens=self.output)
+
+    @property
+    def cost(self) -> Nano:
+        """What it costs so far."""
+        return Nano(self.charged)
+
+    # -- for the link ----------------------------------------------------------------------------------
+
+    def take(self, delta: Delta, now: float) -> bool:
+        """Take in a piece; False when it costs more than was allowed. Raises `CocoonError` for lies."""
+        data = delta.data
+        self.received += len(data)
+        if self.received > MAX_ANSWER_BYTES:
+            raise _lie(f"its answer exceeds {MAX_ANSWER_BYTES} bytes")
+        self._count(delta.input_tokens, delta.cached_input_tokens, delta.output_tokens)
+        self._hash.update(data)
+        self.last_at = now
+        if self.first_at is None:
+            self.first_at = now
+            self.whole = not delta.piece
+        charge = self.question.tariff.price(self.input, self.cached, self.output)
+        if charge != self.charged:
+            self._ledger.charge(self.rid, charge)
+            self.charged = charge
+        if self._error is not None or self.cancelling_since is not None:
+            return True  # nobody wants it any more, but it came and counts
+        most = self.question.max_price
+        if most is not None and charge > most:
+            self.abort(
+                PriceTooHighError(
+                    "the answer was cut",
+                    why=f"it costs more than the allowed {most}",
+                    hint="Raise max_price, or ask for fewer tokens",
+                )
+            )
+            return False
+        self._pieces.append(data)
+        self._wake()
+        return True
+
+    def finish(self, done: Done, session: SessionRef, operator: VerifyKey) -> None:
+        """Take in the receipt. Raises `CocoonError` unless it says what was counted."""
+        if done.cancelled and self.cancelling_since is None:
+            raise _lie("it says that a request was cancelled which was not")
+        self._count(done.input_tokens, done.cached_input_tokens, done.output_tokens, sent=not done.cancelled)
+        price = self.question.tariff.price(self.input, self.cached, self.output)
+        # What a cancelled request had used up may be signed for only in part: the rest is the worker's loss.
+        if done.charged > price or (done.charged < price and not done.cancelled):
+            raise _lie("its receipt names another price than its terms give")
+        self._ledger.finish(self.rid, done.charged)
+        self.charged = done.charged
+        if done.total != self._ledger.used:
+            raise _lie("its receipt names another total than what was received")
+        receipt = self._receipt(done)
+        if not receipt.verified_by(operator, session, done.signature):
+            raise _lie("its receipt is not what it sent, or not signed by its operator key")
+        self.receipt = SignedReceipt(receipt, session, operator, done.signature)
+        self._end(None)
+
+    def _receipt(self, done: Done) -> Receipt:
+        return Receipt(
+            rid=self.rid,
+            request_hash=request_hash(self.question.kind, self.question.body),
+            response_hash=self._hash.digest(),
+            terms_hash=self.question.tariff.terms_hash,
+            proof_hash=Hash(done.proof_hash),
+            input_tokens=done.input_tokens,
+            cached_input_tokens=done.cached_input_tokens,
+            output_tokens=done.output_tokens,
+            charged=Nano(done.charged),
+            total=Nano(done.total),
+        )
+
+    def fail(self, failed: Failed, error: SessionError) -> None:
+        """Take in that it failed. Raises `CocoonError` for a charge that cannot be right."""
+        self._ledger.finish(self.rid, failed.charged)
+        self.charged = failed.charged
+        self._end(error)
+
+    def abort(self, error: Exception) -> None:
+        """End it for who waits; the link still hears of it until the worker's last word."""
+        if self._error is None and not self.ended:
+            self._error = error
+            self._wake()
+
+    def lose(self, error: SessionError) -> None:
+        """End it because the link broke."""
+        self._end(again(error))
+
+    def _end(self, error: Exception | None) -> None:
+        self.ended = True
+        if self._error is None:
+            self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _count(self, input_tokens: int, cached: int, output: int, *, sent: bool = True) -> None:
+        if input_tokens < self.input or cached < self.cached or output < self.output:
+            raise _lie("its counts fall")
+        if cached > input_tokens:
+            raise _lie("it counts more cached input than input")
+        ceiling = self.question.ceiling
+        if input_tokens > ceiling.input_tokens:
+            raise _lie("it counts more input tokens than the request has bytes")
+        if output > ceiling.output_tokens or (sent and output > self.received):
+            raise _lie("it counts more output tokens than were allowed, or than it sent bytes")
+        self.input, self.cached, self.output = input_tokens, cached, output
+
+
+def _lie(why: str) -> DishonestWorkerError:
+    return DishonestWorkerError("the worker is not honest", why=why, hint="Nothing more is paid to it")
