@@ -38,34 +38,36 @@ class Usage(WireModel):
 
 
 class Tariff:
-    """Terms as plain integers, to price every piece of a stream by."""
+    """The token prices of terms as plain integers: what a session's requests cost, piece by piece.
 
-    __slots__ = ("_cached", "_input", "_minimum", "_output")
+    Without the minimum, which is a job's: a job has a chain operation of its own to pay, a request has not.
+    """
+
+    __slots__ = ("_cached", "_input", "_output")
 
     def __init__(self, terms: Terms) -> None:
         self._input, self._cached = int(terms.input_price), int(terms.cached_input_price)
-        self._output, self._minimum = int(terms.output_price), int(terms.minimum_price)
+        self._output = int(terms.output_price)
 
     def price(self, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> int:
-        """Return nanoTON: the sum, rounded up once, at least the minimum. The caller checks the counts."""
+        """Return nanoTON: the sum, rounded up once. The caller checks the counts."""
         micro = (
             (input_tokens - cached_input_tokens) * self._input
             + cached_input_tokens * self._cached
             + output_tokens * self._output
         )
         # Up, in the worker's favour, by less than one nanoTON for the whole request.
-        charge = -(-micro // TOKENS_PER_UNIT)
-        return charge if charge > self._minimum else self._minimum
+        return -(-micro // TOKENS_PER_UNIT)
 
 
 def price(usage: Usage, terms: Terms) -> Nano:
-    """Return what `usage` costs under `terms`: the sum, rounded up once, but at least the minimum."""
+    """Return what a job's `usage` costs under `terms`: the sum, rounded up once, but at least the minimum."""
     counts = (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
-    return Nano(Tariff(terms).price(*counts))
+    return Nano(max(Tariff(terms).price(*counts), int(terms.minimum_price)))
 
 
 def max_price(terms: Terms, *, max_input_tokens: int, max_output_tokens: int) -> Nano:
-    """Return the most a request can cost: no cached input, every allowed output token produced.
+    """Return the most a job can cost: no cached input, every allowed output token produced.
 
     Raises `MalformedError` for token bounds that no request can have.
     """
