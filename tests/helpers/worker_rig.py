@@ -36,6 +36,7 @@ from cocoon_worker.config import (
     EngineConfig,
     OfferConfig,
     Policy,
+    SessionsConfig,
     WorkerConfig,
 )
 from cocoon_worker.engine.base import Engine
@@ -106,6 +107,7 @@ class Rig:
         policy: dict[str, Any] | None = None,
         offer: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
+        sessions: dict[str, Any] | None = None,
     ) -> WorkerConfig:
         """Return settings of a worker that sells the echo."""
         folder = self.root / name
@@ -131,6 +133,7 @@ class Rig:
             endpoint=public if endpoint else None,
             policy=Policy(**(policy or {})),
             data=DataConfig(**(data or {})),
+            sessions=SessionsConfig(**(sessions or {})),
         )
 
     def service(

@@ -7,7 +7,6 @@ is redeemed, or sign. Money that arrives is always noted, whatever state the ses
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.types import Nano
@@ -16,9 +15,6 @@ from cocoon_worker.events import JobOutcome, OutcomeKind
 from cocoon_worker.sessions.book import SessionBook
 from cocoon_worker.sessions.records import GuardState, SessionEntry, SessionState
 from cocoon_worker.sessions.survey import SessionFacts, settle_time, state_of
-
-MAX_PAUSE_S: Final = 3600
-_FIRST_PAUSE_S: Final = 15
 
 
 def note_facts(book: SessionBook, facts: SessionFacts, now: int, *, guard: bool = False) -> SessionEntry:
@@ -44,13 +40,14 @@ def note_facts(book: SessionBook, facts: SessionFacts, now: int, *, guard: bool 
 def on_view(entry: SessionEntry, view: m.Session | None, now: int, patience_s: int) -> SessionEntry:
     """Return the entry after a look at the escrow; `now` is what the chain has surely reached.
 
-    A missing entry is believed after `patience_s`: one endpoint may lag behind another.
+    That an entry with money in it is missing is believed after `patience_s`: one endpoint may lag behind
+    another, and what it paid may be on its way.
     """
     if entry.state is SessionState.ENDED:
         return entry
     if view is None:
         since = entry.missing_since or now
-        if now - since < patience_s:
+        if now - since < patience_s and entry.unredeemed:
             return replace(entry, missing_since=since, looked_at=now)
         return ended(replace(entry, looked_at=now), now, "the escrow has no such session any more")
     seen = _seen(
@@ -121,11 +118,8 @@ def on_outcome(entry: SessionEntry, outcome: JobOutcome, now: int) -> SessionEnt
     match outcome.kind:
         case OutcomeKind.REWARD:
             paid = Nano(entry.paid + outcome.amount)
-            entry = replace(
-                entry, paid=paid, fee=Nano(entry.fee + outcome.fee), redeemed_at=now, updated_at=now
-            )
-            if entry.asked and entry.settled >= min(entry.asked, entry.deposit):
-                entry = replace(entry, asked=Nano(0), asked_at=0, tries=0, not_before=0)
+            fee = Nano(entry.fee + outcome.fee)
+            entry = replace(entry, paid=paid, fee=fee, redeemed_at=now, updated_at=now)
         case OutcomeKind.GONE | OutcomeKind.BOUNCED:
             # The answer to AcceptSession, which is the only thing we ask of a session that locks.
             if entry.guard is GuardState.ASKED:
