@@ -16,7 +16,7 @@ from msgspec import Meta
 from cocoon_sdk.client.sessions.errors import RequestRefusedError
 from cocoon_sdk.client.sessions.values import EMBEDDING, KINDS
 from cocoon_sdk.protocol.offers import Offer
-from cocoon_sdk.protocol.pricing import TOKENS_PER_UNIT
+from cocoon_sdk.protocol import pricing
 from cocoon_sdk.protocol.session_wire import MAX_BODY_BYTES
 from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.types import Hash, Nano
@@ -80,26 +80,15 @@ class RequestHead:
         )
 
 
-class Tariff:
-    """Terms as plain integers, to price every piece of a stream. The same formula as `pricing.price`."""
+class Tariff(pricing.Tariff):
+    """A worker's terms, and the prices of their tokens."""
 
-    __slots__ = ("_cached", "_input", "_minimum", "_output", "terms", "terms_hash")
+    __slots__ = ("terms", "terms_hash")
 
     def __init__(self, terms: Terms) -> None:
+        super().__init__(terms)
         self.terms = terms
         self.terms_hash: Hash = terms.terms_hash
-        self._input, self._cached = int(terms.input_price), int(terms.cached_input_price)
-        self._output, self._minimum = int(terms.output_price), int(terms.minimum_price)
-
-    def price(self, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> int:
-        """Return nanoTON, rounded up once, at least the minimum. Counts are checked by the caller."""
-        micro = (
-            (input_tokens - cached_input_tokens) * self._input
-            + cached_input_tokens * self._cached
-            + output_tokens * self._output
-        )
-        charge = -(-micro // TOKENS_PER_UNIT)
-        return charge if charge > self._minimum else self._minimum
 
 
 @dataclass(frozen=True, slots=True)
