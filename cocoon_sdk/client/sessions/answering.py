@@ -28,6 +28,7 @@ from cocoon_sdk.client.sessions.errors import (
     WorkerFailedError,
     WorkerTimeoutError,
 )
+from cocoon_sdk.client.sessions.joining import read_event, write_json
 from cocoon_sdk.client.sessions.pool import Lease, LinkPool
 from cocoon_sdk.client.sessions.selection import Selection
 from cocoon_sdk.client.sessions.values import (
@@ -152,7 +153,7 @@ class Answering:
         lease = await self._house.pool.lease(listing.offer, ceiling.price)
         question = Question(
             kind=self._request.kind,
-            body=self._body,
+            body=self._body_for(listing),
             stream=self._stream,
             tariff=listing.tariff,
             ceiling=ceiling,
@@ -169,6 +170,13 @@ class Answering:
         self._tries[listing.key] = self._tries.get(listing.key, 0) + 1
         self._house.selection.began(listing.key)
         return call
+
+    def _body_for(self, listing: Listing) -> bytes:
+        name = listing.offer.offer.model
+        if self._head.model in (None, name):
+            return self._body
+        # Asked for by its id, or under a name of ours: workers know their offer's name only.
+        return write_json({**read_event(self._body), "model": name})
 
     def _left(self) -> Nano | None:
         most = self._request.max_price

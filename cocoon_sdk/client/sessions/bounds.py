@@ -15,8 +15,8 @@ from msgspec import Meta
 
 from cocoon_sdk.client.sessions.errors import RequestRefusedError
 from cocoon_sdk.client.sessions.values import EMBEDDING, KINDS
-from cocoon_sdk.protocol.offers import Offer
 from cocoon_sdk.protocol import pricing
+from cocoon_sdk.protocol.offers import Offer
 from cocoon_sdk.protocol.session_wire import MAX_BODY_BYTES
 from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.types import Hash, Nano
@@ -37,6 +37,7 @@ class _StreamOptions(msgspec.Struct):
 class _Head(msgspec.Struct):
     """The fields of a body that this side has to understand; all others are the engine's."""
 
+    model: str | None = None
     max_tokens: _Tokens | None = None
     max_completion_tokens: _Tokens | None = None
     n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
@@ -48,13 +49,14 @@ _read_head: Final = msgspec.json.Decoder(_Head).decode
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """What a body says about its size. `max_output` is None when it sets no limit."""
+    """What a body says about its model and size. `max_output` is None when it sets no limit."""
 
     kind: str
     body_bytes: int
     max_output: int | None
     choices: int
     include_usage: bool
+    model: str | None = None
 
     @classmethod
     def read(cls, kind: str, body: bytes) -> RequestHead:
@@ -67,7 +69,7 @@ class RequestHead:
             raise RequestRefusedError(what, why=why, hint="Shorten the prompt, or open a job for it")
         try:
             head = _read_head(body)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise RequestRefusedError(what, why=str(error)[:200]) from None
         limits = [each for each in (head.max_tokens, head.max_completion_tokens) if each is not None]
         options = head.stream_options
@@ -77,6 +79,7 @@ class RequestHead:
             max_output=min(limits, default=None),
             choices=head.n or 1,
             include_usage=options is not None and bool(options.include_usage),
+            model=head.model,
         )
 
 

@@ -37,7 +37,7 @@ def read_event(event: bytes) -> dict[str, Any]:
     """Read one event. Raises `MalformedError` unless it is a JSON object."""
     try:
         value = read_json(event)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedError("cannot read a piece of the answer", why=str(error)[:100]) from None
     if not isinstance(value, dict):
         raise MalformedError("cannot read a piece of the answer", why="it is no object")
