@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from cocoon_sdk.client.sessions.bounds import Ceiling, OfferTariff
+from cocoon_sdk.client.sessions.bounds import Ceiling, Tariff
 from cocoon_sdk.client.sessions.errors import DishonestWorkerError, SessionError, again
 from cocoon_sdk.client.sessions.values import SignedReceipt
 from cocoon_sdk.crypto.keys import VerifyKey
@@ -36,7 +36,7 @@ class Question:
     kind: str
     body: bytes = field(repr=False)
     stream: bool
-    tariff: OfferTariff
+    tariff: Tariff
     ceiling: Ceiling
     max_price: Nano | None
     deadline: float

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from pytoniq_core import Address
 
 from cocoon_sdk.client.discovery import WorkerList, WorkerOffer
-from cocoon_sdk.client.sessions.bounds import OfferTariff
+from cocoon_sdk.client.sessions.bounds import Tariff
 from cocoon_sdk.client.sessions.values import ServedModel
 from cocoon_sdk.contracts.registry import RegisteredModel
 from cocoon_sdk.errors import CocoonError, UnknownModelError
@@ -52,7 +52,7 @@ class Listing:
     """An offer with its prices ready for use."""
 
     offer: WorkerOffer
-    tariff: OfferTariff
+    tariff: Tariff
 
     @property
     def worker(self) -> Address:
@@ -146,7 +146,7 @@ class Catalogue:
 
     async def _read(self, model: str) -> _Entry:
         found = await self._workers.list(model)
-        listings = tuple(Listing(offer, OfferTariff(offer.terms)) for offer in found if offer.endpoint)
+        listings = tuple(Listing(offer, Tariff(offer.terms)) for offer in found if offer.endpoint)
         entry = _Entry(listings, found.why_ignored(), self._clock())
         if len(self._entries) >= MAX_MODELS:
             self._entries.clear()
