@@ -26,6 +26,7 @@ TEMPLATE_TOKENS: Final = 1024
 LIKELY_BYTES_PER_TOKEN: Final = 4
 MAX_CHOICES: Final = 128
 _MAX_TOKENS: Final = 1 << 32
+_TOKENS_PER_PIECE: Final = 16
 
 _Tokens = Annotated[int, Meta(ge=0, le=_MAX_TOKENS)]
 
@@ -121,6 +122,6 @@ class Ceiling:
             input_tokens=input_tokens,
             output_tokens=most,
             price=Nano(tariff.price(input_tokens, 0, most)),
-            begin=Nano(tariff.price(input_tokens, 0, min(most, 1))),
+            begin=Nano(tariff.price(input_tokens, 0, min(most, _TOKENS_PER_PIECE))),
             likely_begin=Nano(tariff.price(head.body_bytes // LIKELY_BYTES_PER_TOKEN, 0, 0)),
         )

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -182,10 +183,7 @@ class Link:
     async def close(self) -> None:
         """End the connection; requests under way end with `WorkerLostError`."""
         self._fail(WorkerLostError("the connection was closed", why="by this side"))
-        for task in self._tasks:
-            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._socket.close()
 
     # -- beginning -----------------------------------------------------------------------------------------
 
@@ -311,13 +309,12 @@ class Link:
                 why="the worker wants more than one increment for it ahead",
                 hint="Shorten it, raise the increment, or open a job for it",
             )
-        # The first piece brings the price of the prompt: only a request without one can need so much.
+        # One piece brings the price of the prompt, the first or (what was found in a cache) the last one: only
+        # a request whose prompt is as dear as that can need so much.
         dear = [
             call
             for call in self._calls.values()
-            if call.first_at is None
-            and call.cancelling_since is None
-            and not self._ledger.affords(call.question.ceiling.begin)
+            if call.cancelling_since is None and not self._ledger.affords(call.question.ceiling.begin)
         ]
         if not dear:
             why = "it waits for more than may be paid ahead"
@@ -388,4 +385,8 @@ class Link:
         self.reserved = 0
         self._wake.set()
         # Ends the reading task, which may be the one that came here.
-        self._closing = asyncio.ensure_future(self._socket.close())
+        self._tasks.append(asyncio.create_task(self._end_socket(), name="cocoon session: closing"))
+
+    async def _end_socket(self) -> None:
+        with suppress(aiohttp.ClientError, OSError):
+            await self._socket.close()
