@@ -86,10 +86,19 @@ class _Events:
             self.ended, self._call = True, None
             await self.answering.cancel()
 
-    def leave_soon(self) -> None:
-        """The same, beside what goes on."""
+    def leave_soon(self, on_bill: Callable[[Bill], None] | None = None) -> None:
+        """The same, beside what goes on; then hand out the bill."""
         if not self.ended:
-            self._house.pool.spawn(self.leave())
+            self._house.pool.spawn(self._leave_with_bill(on_bill))
+        elif on_bill is not None:
+            on_bill(self.answering.bill())
+
+    async def _leave_with_bill(self, on_bill: Callable[[Bill], None] | None) -> None:
+        try:
+            await self.leave()
+        finally:
+            if on_bill is not None:
+                on_bill(self.answering.bill())
 
     def engine_usage(self) -> dict[str, Any] | None:
         """Return the usage in the engine's own words, when one worker gave the whole answer."""
@@ -220,8 +229,13 @@ class InferenceClient:
         pool = LinkPool(sessions, Dialer(policy), limits=limits, clock=clock, sleep=sleep)
         self._house = House(catalogue, pool, Selection(selection, clock=clock), clock, sleep)
 
-    async def answer(self, request: InferenceRequest) -> tuple[bytes, Bill]:
+    async def answer(
+        self, request: InferenceRequest, *, on_bill: Callable[[Bill], None] | None = None
+    ) -> tuple[bytes, Bill]:
         """Return the whole OpenAI body in JSON, with its usage as the worker counted it, and the bill.
+
+        `on_bill` is called once with the final bill, also when the answer fails; when the caller is
+        cancelled, after the worker has been stopped and has said what it counted.
 
         Raises `RequestRefusedError`, `NoWorkerError`, `UnknownModelError`, `InsufficientEscrowError`,
         `SpendLimitError`, `BusyError`, `WorkerFailedError`, `WorkerTimeoutError`, `PriceTooHighError`.
@@ -231,7 +245,7 @@ class InferenceClient:
             while await events.next() is not None:
                 pass
         finally:
-            events.leave_soon()
+            events.leave_soon(on_bill)
         bill = events.answering.bill()
         if events.whole:
             return events.said[0], bill

@@ -1,0 +1,232 @@
+"""Who may ask now: concurrency, rates and budgets, and the account of each request.
+
+Owns admission and what a finished request is charged to its key. Must not know HTTP. Nothing here waits,
+except for a chunk of a key's budget where the last one is used up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from cocoon_sdk.client.sessions import COMPLETION, EMBEDDING, Bill, ServedModel
+from cocoon_sdk.client.sessions.bounds import TEMPLATE_TOKENS, RequestHead, Tariff
+from cocoon_sdk.gateway.budgets import Budgets, Reservation
+from cocoon_sdk.gateway.catalogue import Catalogue
+from cocoon_sdk.gateway.config import GatewayConfig
+from cocoon_sdk.gateway.errors import (
+    BudgetReachedError,
+    BusyError,
+    ModelNotAllowedError,
+    RateLimitError,
+    ShuttingDownError,
+)
+from cocoon_sdk.gateway.keys import ApiKey
+from cocoon_sdk.gateway.limits import Bucket
+from cocoon_sdk.gateway.metrics import OTHER, Metrics
+from cocoon_sdk.gateway.requests import Prepared
+from cocoon_sdk.types import Nano
+
+HEADROOM: Final = 2
+"""How much dearer than the cheapest worker the one that serves may be, where a budget bounds the price."""
+NOTHING: Final = Bill()
+
+
+@dataclass(slots=True)
+class _Counts:
+    """One key at this gateway."""
+
+    under_way: int = 0
+    requests: Bucket | None = None
+    tokens: Bucket | None = None
+
+
+@dataclass(slots=True)
+class Place:
+    """A request's place among those under way; `leave` frees it."""
+
+    _gate: Gate
+    _counts: _Counts
+    key: ApiKey | None
+    _held: bool = True
+
+    def leave(self) -> None:
+        """Free the place; a second call does nothing."""
+        if self._held:
+            self._held = False
+            self._counts.under_way -= 1
+            self._gate.left()
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One admitted request: what it may cost at most (None: no bound), and its account."""
+
+    model: str
+    max_price: Nano | None
+    _counts: _Counts
+    _metrics: Metrics
+    _now: Callable[[], float]
+    _reservation: Reservation | None
+    _label: str
+    started: float
+    _settled: bool = field(default=False)
+
+    def first_piece(self) -> None:
+        """Note that the first piece of a streamed answer is there."""
+        self._metrics.model(self._label).ttft.observe(self._now() - self.started)
+
+    def settle(self, bill: Bill) -> None:
+        """Charge the key for what was really used; a second call does nothing."""
+        if self._settled:
+            return
+        self._settled = True
+        if self._reservation is not None:
+            self._reservation.settle(int(bill.cost))
+        if self._counts.tokens is not None:
+            self._counts.tokens.take(bill.usage.input_tokens + bill.usage.output_tokens)
+        self._metrics.served(self._label, bill, self._now() - self.started)
+
+
+class Gate:
+    """Admits requests. `now` is a steady time in seconds."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        budgets: Budgets,
+        catalogue: Catalogue,
+        metrics: Metrics,
+        now: Callable[[], float],
+    ) -> None:
+        self._config, self._budgets, self._catalogue = config, budgets, catalogue
+        self._metrics, self._now = metrics, now
+        self._counts: dict[str, _Counts] = {}
+        self._anonymous = _Counts()
+        self.under_way = 0
+        self.closed = False
+        self._on_empty: Callable[[], None] | None = None
+
+    def enter(self, key: ApiKey | None) -> Place:
+        """Take a place among the requests under way, before a body is read.
+
+        Raises `ShuttingDownError`, `BusyError`, or `RateLimitError`.
+        """
+        if self.closed:
+            raise ShuttingDownError(
+                "the gateway is shutting down", hint="Ask again when it is back", retry_after_s=5
+            )
+        if self.under_way >= self._config.max_concurrent:
+            why = f"{self.under_way} requests are under way"
+            raise BusyError("the gateway is busy", why=why, retry_after_s=1)
+        counts = self._anonymous if key is None else self._of(key)
+        if key is not None and counts.under_way >= self._config.max_concurrent_per_key:
+            why = f"{counts.under_way} requests of this API key are under way"
+            raise BusyError("too many requests at once", why=why, retry_after_s=1)
+        self._check_rates(counts)
+        counts.under_way += 1
+        self.under_way += 1
+        return Place(self, counts, key)
+
+    def left(self) -> None:
+        """Note that a place was freed (called by `Place`)."""
+        self.under_way -= 1
+        if not self.under_way and self._on_empty is not None:
+            self._on_empty()
+
+    def when_empty(self, call: Callable[[], None]) -> None:
+        """Call back when nothing is under way, at once if that is so already."""
+        self._on_empty = call
+        if not self.under_way:
+            call()
+
+    async def admit(self, place: Place, request: Prepared) -> Ticket:
+        """Check model and money of a request.
+
+        Raises `ModelNotAllowedError`, `BudgetReachedError`, `RequestRefusedError` for a body that no worker
+        could serve, and what finding the models raises.
+        """
+        key = place.key
+        if key is not None and not key.allows(request.model):
+            raise ModelNotAllowedError(
+                f"the API key {key.name!r} may not use this model",
+                why=f"it may use {', '.join(sorted(key.limits.models)[:20])}",
+                param="model",
+            )
+        served = await self._catalogue.find(request.model)
+        max_price, reservation = self._config.max_price, None
+        if key is not None:
+            purse = self._budgets.of(key)
+            if purse.limited and served is not None:
+                reservation = await self._reserve(key, request, served)
+                max_price = reservation.amount
+            else:
+                # Without a worker there is no price either: whoever is asked next says so.
+                reservation = await purse.reserve(Nano(0))
+        return Ticket(
+            model=request.model,
+            max_price=max_price,
+            _counts=place._counts,
+            _metrics=self._metrics,
+            _now=self._now,
+            _reservation=reservation,
+            _label=OTHER if served is None else served.name,
+            started=self._now(),
+        )
+
+    async def _reserve(self, key: ApiKey, request: Prepared, served: ServedModel) -> Reservation:
+        """Set aside what the request may cost at a dear worker; where that is not left, at the cheapest."""
+        most = ceiling(request, served)
+        limit = self._config.max_price
+        wanted = [Nano(HEADROOM * most), most] if limit is None else [min(Nano(HEADROOM * most), limit)]
+        purse = self._budgets.of(key)
+        try:
+            return await purse.reserve(wanted[0])
+        except BudgetReachedError:
+            if len(wanted) == 1:
+                raise
+        return await purse.reserve(wanted[1])
+
+    def _of(self, key: ApiKey) -> _Counts:
+        counts = self._counts.get(key.id)
+        if counts is None:
+            counts = self._counts.setdefault(key.id, _Counts())
+        counts.requests = self._bucket(counts.requests, key.limits.requests_per_minute)
+        counts.tokens = self._bucket(counts.tokens, key.limits.tokens_per_minute)
+        return counts
+
+    def _bucket(self, bucket: Bucket | None, per_minute: int | None) -> Bucket | None:
+        if per_minute is None:
+            return None
+        if bucket is None or bucket.per_minute != per_minute:
+            return Bucket(per_minute, self._now)
+        return bucket
+
+    def _check_rates(self, counts: _Counts) -> None:
+        for word, bucket in (("requests", counts.requests), ("tokens", counts.tokens)):
+            if bucket is not None and (wait := bucket.wait_s()):
+                raise RateLimitError(
+                    f"the API key's {word} of this minute are used up",
+                    why=f"it allows {bucket.per_minute} {word} a minute",
+                    retry_after_s=wait,
+                )
+        if counts.requests is not None:
+            counts.requests.take(1)
+
+
+def ceiling(request: Prepared, served: ServedModel) -> Nano:
+    """Return the most that a request can cost at the cheapest worker, in nanoTON.
+
+    No token is shorter than a byte of the body; the answer has at most the tokens that were asked for, or
+    that the model gives. Raises `RequestRefusedError`.
+    """
+    head = RequestHead.read(request.kind, request.body)
+    written = 0
+    if request.kind != EMBEDDING:
+        written = served.max_output_tokens
+        if head.max_output is not None:
+            written = min(written, head.max_output)
+        written *= head.choices
+    read = head.body_bytes + (0 if request.kind == COMPLETION else TEMPLATE_TOKENS)
+    return Nano(Tariff(served.cheapest).price(read, 0, written))
