@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cocoon_sdk.cli import demo, escrow, explain, job, keys, models, sandbox, worker
+from cocoon_sdk.cli import demo, escrow, explain, job, keys, models, sandbox, watchtower, worker
 from cocoon_sdk.cli.session import GLOBAL
 
 app = typer.Typer(
@@ -23,6 +23,9 @@ app = typer.Typer(
 app.command()(explain.explain)
 app.add_typer(job.app, name="job")
 app.add_typer(escrow.app, name="escrow")
+sessions = typer.Typer(no_args_is_help=True, help="Prepaid inference: deposits, vouchers, and who redeems.")
+watchtower.add_to(sessions)
+app.add_typer(sessions, name="session")
 app.add_typer(worker.app, name="worker")
 app.add_typer(models.workers, name="workers")
 app.add_typer(models.models, name="models")

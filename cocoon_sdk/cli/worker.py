@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cocoon_sdk.cli import worker_sessions
 from cocoon_sdk.cli.options import Amount, DryRun, Index, Json, Yes
 from cocoon_sdk.cli.session import Session, run
 
@@ -158,6 +159,10 @@ def withdraw(
             await _status(session)
 
     run(work, as_json=as_json, index=index)
+
+
+app.command()(worker_sessions.sessions)
+app.command()(worker_sessions.redeem)
 
 
 # -- what they share -------------------------------------------------------------------------------------

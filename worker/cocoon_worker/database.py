@@ -23,13 +23,20 @@ _FULL: Final = frozenset(
 
 
 class Database:
-    """An open database file. Raises `JournalLockedError` when another process (or object) has it open."""
+    """An open database file. Raises `JournalLockedError` when another process (or object) has it open.
 
-    def __init__(self, path: Path) -> None:
+    `read_only`: beside whoever has it open, without a lock; every write is refused.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         self._depth = 0
         self._swift = False
         self._unflushed = False
+        self._lock = -1
+        if read_only:
+            self._open_to_read()
+            return
         self._lock = _take_lock(path.with_name(path.name + ".lock"))
         try:
             # Made before SQLite does, so that it and its side files are nobody else's business.
@@ -46,10 +53,18 @@ class Database:
             os.close(self._lock)
             raise
 
+    def _open_to_read(self) -> None:
+        if not self._path.is_file():
+            raise JournalError(f"cannot open the journal {self._path}", why="there is none")
+        with self._named("cannot open the journal"):
+            self._connection = sqlite3.connect(self._path, isolation_level=None)
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute("PRAGMA query_only=ON")
+
     def close(self) -> None:
         """Let go of the file. Nothing is written: what was committed is all there is."""
+        self._connection.close()
         if self._lock >= 0:
-            self._connection.close()
             os.close(self._lock)
             self._lock = -1
 

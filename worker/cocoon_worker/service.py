@@ -43,7 +43,9 @@ from cocoon_worker.records import JobKey
 from cocoon_worker.server import WorkerServer
 from cocoon_worker.sessions import SessionBook, SessionSurvey
 from cocoon_worker.sessions.desk import SessionDesk
+from cocoon_worker.sessions.endpoint import SessionEndpoint
 from cocoon_worker.sessions.redemption import Redemption
+from cocoon_worker.sessions.share import EngineShare
 from cocoon_worker.settlement import STAKE_ALARM, Settlement
 from cocoon_worker.states import OVER, JobState
 from cocoon_worker.survey import Survey
@@ -186,11 +188,15 @@ class WorkerService:
         self._keep_house()
         await self._engine.start()
         self._closing.push_async_callback(self._engine.stop)
+        self._share = EngineShare(config.policy.max_concurrent, config.sessions.serving.max_waiting)
         self._server: WorkerServer | None = None
+        self._sessions: SessionEndpoint | None = None
         if config.endpoint is not None:
-            self._server = WorkerServer(context, self._agenda, config.endpoint)
+            self._sessions = SessionEndpoint(context, self._share)
+            self._server = WorkerServer(context, self._agenda, config.endpoint, self._sessions)
             await self._server.start()
             self._closing.push_async_callback(self._server.stop)
+            self._closing.push_async_callback(self._sessions.stop)  # first: the server waits for its handlers
         log.info("worker started", operator=operator.verify_key.hex, models=[offer.model for offer in offers])
 
     def stop(self) -> None:
@@ -237,10 +243,12 @@ class WorkerService:
     async def _drain(self) -> None:
         """Finish what the grace allows; what it does not stays in the journal, for the next start."""
         self.context.draining = True
+        if self._sessions is not None:
+            self._sessions.leave()
         self.context.log.info("worker stopping", running=len(self._tasks))
         loop = asyncio.get_running_loop()
         end = loop.time() + self._config.policy.shutdown_grace_s
-        while loop.time() < end and (self._tasks or self._unsent()):
+        while loop.time() < end and (self._tasks or self._unsent() or self._conversing()):
             try:
                 await self.step()
             except (ChainError, JournalFullError) as error:
@@ -249,6 +257,9 @@ class WorkerService:
             await asyncio.wait(waiting, timeout=min(1.0, max(0.0, end - loop.time())))
         await self._cancel_tasks()
         self.context.log.info("worker stopped", left=len(self._unsent()))
+
+    def _conversing(self) -> bool:
+        return self._sessions is not None and self._sessions.busy > 0
 
     def _unsent(self) -> list[JobKey]:
         waiting = self.journal.jobs((JobState.RUNNING, JobState.READY))
@@ -293,8 +304,7 @@ class WorkerService:
         await self._settlement.step()
         # What a sandbox does at once, or a fast network meanwhile, need not wait for the next round.
         await self._watchers.pump()
-        context.sessions.book.flush()
-        self._redemption.check_margins()
+        self._redemption.finish_round()
         context.alarm(CHAIN_ALARM, False)
         context.alarm(JOURNAL_ALARM, False)
 
@@ -334,7 +344,7 @@ class WorkerService:
 
     def _start_work(self) -> None:
         now = self.context.time.maybe()
-        running = sum(task.get_name().startswith("serve") for task in self._tasks.values())
+        running = self._serving()
         jobs = self.journal.jobs(_SERVED)
         # Claims have the harder deadline, and what was running before a restart has waited longest.
         jobs.sort(key=lambda job: (job.state is not JobState.RUNNING, not job.claimed, job.deadline))
@@ -344,6 +354,10 @@ class WorkerService:
             if job.not_before <= now and job.key not in self._tasks:
                 self._spawn(job.key, "serve")
                 running += 1
+                self._share.note_jobs(running)
+
+    def _serving(self) -> int:
+        return sum(task.get_name().startswith("serve") for task in self._tasks.values())
 
     def _spawn(self, key: JobKey, step: str) -> None:
         work = self._processor.judge(key) if step == "judge" else self._processor.serve(key)
@@ -353,6 +367,7 @@ class WorkerService:
         def forget(_: asyncio.Task[None]) -> None:
             if self._tasks.get(key) is task:
                 del self._tasks[key]
+            self._share.note_jobs(self._serving())
             self._news.set()
 
         task.add_done_callback(forget)

@@ -19,9 +19,11 @@ from cocoon_worker.context import Context
 from cocoon_worker.records import PlannedAction
 from cocoon_worker.sessions import watch
 from cocoon_worker.sessions.bookkeeping import MAX_GUARD_TRIES, SessionBookkeeper
+from cocoon_worker.sessions.export import VoucherExport
 from cocoon_worker.sessions.policy import Verdict, is_over, is_thin, judge, margin_s
 from cocoon_worker.sessions.records import GuardState, SessionEntry, SessionState
 from cocoon_worker.sessions.survey import state_of
+from cocoon_worker.sessions.wishes import take_wish
 from cocoon_worker.states import ActionKind
 
 MARGIN_ALARM: Final = "session-margin"
@@ -56,6 +58,7 @@ class Redemption:
         self._desk, self._config = context.sessions, context.config.sessions
         self._book = context.sessions.book
         self._patience_s = context.config.policy.confirmation_s
+        self._export = VoucherExport(context)
         self._unseen = {entry.key for entry in self._book.open_entries()}
         """What was open when this worker started: looked at once, whatever happened while it was down."""
 
@@ -63,11 +66,22 @@ class Redemption:
 
     async def look(self) -> None:
         """Look at the sessions about which the chain may know more than the book."""
+        self._take_wishes()
         now = self._context.time.maybe()
         entries = [entry for entry in self._book.open_entries() if self._wants_look(entry, now)]
         entries.sort(key=lambda entry: (not is_over(entry, now), entry.looked_at))
         for entry in entries[:MAX_LOOKS]:
             await self._look_at(entry)
+
+    def _take_wishes(self) -> None:
+        try:
+            wished = take_wish(self._context.config.data_dir)
+        except MalformedError as error:
+            self._context.log.warning("wish not understood", why=str(error))
+            return
+        if wished is None:
+            wished = {entry.key for entry in self._book.unredeemed_entries()}
+        self._desk.requested |= wished
 
     def _wants_look(self, entry: SessionEntry, now: int) -> bool:
         if entry.key in self._unseen or entry.missing_since or entry.asked_at:
@@ -206,6 +220,12 @@ class Redemption:
             current = self._book.entry(entry.key)
             if current is not None:
                 self._books.seen(current, replace(current, guard=GuardState.REFUSED, reason=why))
+
+    def finish_round(self) -> None:
+        """Make everything survive a power cut, hand vouchers out, and look at the margins."""
+        self._book.flush()
+        self._export.run()
+        self.check_margins()
 
     # -- margins ---------------------------------------------------------------------------------------------
 
