@@ -23,7 +23,12 @@ from cocoon_sdk.client.sessions.continuation import (
     said_so_far,
 )
 from cocoon_sdk.client.sessions.dialing import Dialer
-from cocoon_sdk.client.sessions.errors import AnswerCutError, SessionError, WorkerFailedError
+from cocoon_sdk.client.sessions.errors import (
+    AnswerCutError,
+    DishonestWorkerError,
+    SessionError,
+    WorkerFailedError,
+)
 from cocoon_sdk.client.sessions.events import engine_usage, usage_event, usage_with_cost, without_usage
 from cocoon_sdk.client.sessions.joining import Joiner, write_json
 from cocoon_sdk.client.sessions.link import DEFAULT_LIMITS, LinkLimits
@@ -126,9 +131,8 @@ class _Events:
 
         May return the last event instead. Raises when the answer has to end here.
         """
-        if self.whole:
-            self.said.clear()  # a body that its worker did not vouch for
-            self.whole = False
+        if self.whole or (isinstance(error, DishonestWorkerError) and not self._request.stream):
+            self._throw_away()  # what its worker did not vouch for
         if not self.said:
             await self.answering.fail(error, delivered=False)
             return None
@@ -138,10 +142,8 @@ class _Events:
             body = continued_body(kind, self._request.body, so_far, answering.output_tokens)
         except NotContinuableError as obstacle:
             if not self._request.stream:
-                self.said.clear()
-                self._continuer = None
+                self._throw_away()
                 await answering.fail(error, delivered=False)
-                answering.start_over()
                 return None
             await answering.fail(error, delivered=True)
             why = f"{error}; {obstacle}"
@@ -157,6 +159,11 @@ class _Events:
         self._continuer = Continuer(kind, so_far)
         answering.continue_with(body if so_far.text else self._request.body)
         return None
+
+    def _throw_away(self) -> None:
+        self.said.clear()
+        self.whole, self._continuer = False, None
+        self.answering.start_over()
 
 
 class InferenceStream:

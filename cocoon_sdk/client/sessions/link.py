@@ -309,8 +309,8 @@ class Link:
                 why="the worker wants more than one increment for it ahead",
                 hint="Shorten it, raise the increment, or open a job for it",
             )
-        # One piece brings the price of the prompt, the first or (what was found in a cache) the last one: only
-        # a request whose prompt is as dear as that can need so much.
+        # One piece brings the price of the prompt, the first or (what was found in a cache) the last one:
+        # only a request whose prompt is as dear as that can need so much.
         dear = [
             call
             for call in self._calls.values()
