@@ -1,6 +1,6 @@
 """A client's sessions on the sandbox: a town, a worker that redeems, and managers over databases.
 
-The worker's side of the wire is left out here: what it has been given is whatever `HeldSession.sign` returned.
+The worker's side of the wire is left out here: what it was given is whatever `HeldSession.sign` returned.
 """
 
 from __future__ import annotations
@@ -86,7 +86,12 @@ class SessionTown:
         return [number for number in range(1, view.next_id) if self.on_chain(number) is not None]
 
     def redeem(
-        self, held: HeldSession, voucher: Voucher, *, worker: ScriptedWorker | None = None, close: bool = False
+        self,
+        held: HeldSession,
+        voucher: Voucher,
+        *,
+        worker: ScriptedWorker | None = None,
+        close: bool = False,
     ) -> list[Transaction]:
         """Let the worker take out what a voucher states."""
         action = signing.redeem(
