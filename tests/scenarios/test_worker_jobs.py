@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from cocoon_sdk.chain.base import Chain
@@ -358,8 +360,8 @@ class VerboseEngine(EchoEngine):
 
     async def run(self, request: EngineRequest, *, deadline_s: float) -> EngineResult:
         found = await super().run(request, deadline_s=deadline_s)
-        found.response["tail"] = base64.b64encode(random.Random(1).randbytes(self.tail)).decode()
-        return found
+        tail = base64.b64encode(random.Random(1).randbytes(self.tail)).decode()
+        return replace(found, raw=msgspec.json.encode({**found.response, "tail": tail}))
 
 
 @pytest.mark.parametrize(("tail", "inline"), [(7000, True), (9000, False)])

@@ -1,4 +1,5 @@
-"""The worker's HTTP endpoint: results for their clients, the announcement, health and metrics.
+"""The worker's HTTP endpoint: results for their clients, the announcement, health and metrics; and the door
+to sessions, which are served by `cocoon_worker.sessions`.
 
 Owns routes, bounds and answers. Must not change a job: it only reads the journal. Nothing here is secret:
 results are sealed to the client's key, and a signature is of use to the escrow's hot key only. No request has
@@ -17,11 +18,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from cocoon_sdk.protocol import encode_info
+from cocoon_sdk.protocol.session_wire import SESSION_PATH
 from cocoon_worker.agenda import Agenda
 from cocoon_worker.config import EndpointConfig
 from cocoon_worker.context import Context
 from cocoon_worker.errors import JournalError
 from cocoon_worker.records import JobKey, JobRecord
+from cocoon_worker.sessions.endpoint import SessionEndpoint
 from cocoon_worker.states import JobState
 
 _KEY: Final = re.compile(r"\A0:([0-9a-f]{64})\Z")
@@ -42,8 +45,10 @@ _GONE: Final = frozenset({JobState.REFUSED, JobState.FAILED, JobState.LOST, JobS
 class WorkerServer:
     """Serves one worker; `start` binds, `stop` closes."""
 
-    def __init__(self, context: Context, agenda: Agenda, config: EndpointConfig) -> None:
-        self._context, self._agenda, self._config = context, agenda, config
+    def __init__(
+        self, context: Context, agenda: Agenda, config: EndpointConfig, sessions: SessionEndpoint
+    ) -> None:
+        self._context, self._agenda, self._config, self._sessions = context, agenda, config, sessions
         self._runner: web.AppRunner | None = None
         self._answering = asyncio.Semaphore(_MAX_ANSWERS)
         self.port = 0
@@ -58,6 +63,7 @@ class WorkerServer:
                 web.get("/v1/info", self._info),
                 web.get("/health", self._health),
                 web.get("/metrics", self._metrics),
+                web.get(SESSION_PATH, self._sessions.handle),
             ]
         )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=30.0)
