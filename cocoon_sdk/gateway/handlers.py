@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from cocoon_sdk.client.sessions import CHAT, COMPLETION, EMBEDDING, Bill, InferenceClient, InferenceRequest
+from cocoon_sdk.client.sessions import CHAT, COMPLETION, EMBEDDING, Bill, InferenceRequest
 from cocoon_sdk.clock import Clock
 from cocoon_sdk.gateway import answers
 from cocoon_sdk.gateway.config import GatewayConfig
@@ -20,6 +20,7 @@ from cocoon_sdk.gateway.errors import Refusal
 from cocoon_sdk.gateway.forms import CHUNKS, ResponseForm, StreamForm
 from cocoon_sdk.gateway.gate import Gate, Ticket
 from cocoon_sdk.gateway.incoming import Incoming
+from cocoon_sdk.gateway.inference import Inference
 from cocoon_sdk.gateway.outgoing import EventWriter, json_response
 from cocoon_sdk.gateway.requests import Prepared, encode, prepare, read_fields
 from cocoon_sdk.gateway.responses import ResponseEvents, response_of_chat, translate
@@ -34,7 +35,7 @@ class InferenceHandlers:
 
     def __init__(
         self,
-        inference: InferenceClient,
+        inference: Inference,
         gate: Gate,
         incoming: Incoming,
         config: GatewayConfig,

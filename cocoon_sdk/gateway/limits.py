@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final
 
-MINUTE_S = 60.0
+MINUTE_S: Final = 60.0
+_ROUNDING: Final = 1e-6
 
 
 class Bucket:
@@ -37,4 +39,4 @@ class Bucket:
     def wait_s(self, amount: float = 1.0) -> int:
         """Return in how many whole seconds `amount` will be there; 0 when it is there now."""
         missing = min(amount, float(self.per_minute)) - self.level()
-        return 0 if missing <= 0 else max(1, math.ceil(missing * MINUTE_S / self.per_minute))
+        return 0 if missing <= _ROUNDING else max(1, math.ceil(missing * MINUTE_S / self.per_minute))

@@ -16,7 +16,6 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from cocoon_sdk.client.sessions import InferenceClient
 from cocoon_sdk.clock import Clock, SystemClock
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.gateway import answers
@@ -34,6 +33,7 @@ from cocoon_sdk.gateway.errors import (
 from cocoon_sdk.gateway.gate import Gate
 from cocoon_sdk.gateway.handlers import InferenceHandlers
 from cocoon_sdk.gateway.incoming import Incoming
+from cocoon_sdk.gateway.inference import Inference
 from cocoon_sdk.gateway.key_store import KeyStore
 from cocoon_sdk.gateway.keys import REFRESH_S, KeyRing
 from cocoon_sdk.gateway.metrics import Metrics
@@ -71,7 +71,7 @@ class GatewayServer:
 
     def __init__(
         self,
-        inference: InferenceClient,
+        inference: Inference,
         store: KeyStore,
         config: GatewayConfig,
         *,

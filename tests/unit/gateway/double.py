@@ -11,7 +11,7 @@ import asyncio
 import base64
 import json
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Self
 
 from pytoniq_core import Address
@@ -21,7 +21,6 @@ from cocoon_sdk.client.sessions import (
     EMBEDDING,
     Attempt,
     Bill,
-    Candidate,
     InferenceRequest,
     Outcome,
     ServedModel,
@@ -98,12 +97,6 @@ class EchoInference:
     async def models(self) -> tuple[ServedModel, ...]:
         return self.served
 
-    async def explain_choice(self, model: str) -> tuple[Candidate, ...]:
-        return ()
-
-    async def close(self) -> None:
-        pass
-
     async def _begin(self, request: InferenceRequest) -> None:
         self.asked.append(request)
         self.begun.set()
@@ -175,7 +168,7 @@ class EchoStream:
             self._owner.cancelled.append(self._request.model)
             self._done = True
 
-    async def _run(self) -> AsyncIterator[bytes]:  # type: ignore[misc]
+    async def _run(self) -> AsyncGenerator[bytes]:
         await self._owner._begin(self._request)
         whole, usage = self._owner._whole(self._request)
         for count, piece in enumerate(_pieces(whole, self._request.kind)):
