@@ -116,11 +116,12 @@ class ClientLedger:
     def payable(self, due: int = 0) -> Nano | None:
         """Return the amount of the voucher to sign now, or None.
 
-        Pays ahead when less than half a window is left, or up to what the worker waits for (`due`).
+        Pays ahead when less than half a window is left, or when it reaches what the worker waits for (`due`);
+        what it cannot reach changes nothing.
         """
         most = self._most()
         low = 2 * (self.signed - self._used) < self.window
-        if most > self.signed and (low or due > self.signed):
+        if most > self.signed and (low or self.signed < due <= most):
             return Nano(most)
         return None
 

@@ -44,6 +44,8 @@ def test_client_can_pay_early_when_the_worker_waits() -> None:
     assert ledger.payable(1_050) == Nano(1_100)
     assert ledger.covers(1_100)
     assert not ledger.covers(1_101)
+    # Else a worker could have a voucher signed for every token.
+    assert ledger.payable(1_101) is None
 
 
 @pytest.mark.parametrize("amount", [1_001, 10_001, 0, -1])
@@ -63,6 +65,7 @@ def test_client_cannot_sign_when_it_exceeds_the_deposit() -> None:
     assert ledger.remaining == 200
     ledger.deposit = Nano(20_000)
     assert ledger.payable(10_500) == Nano(10_800)
+    assert ledger.payable(10_801) == Nano(10_800), "it is low anyway"
 
 
 def test_client_cannot_be_charged_when_it_is_not_signed_for_or_falls() -> None:
