@@ -1,4 +1,4 @@
-"""Keys, mnemonics, key files and sealed boxes."""
+"""Keys, mnemonics, key files, sealed boxes and encrypted channels."""
 
 from cocoon_sdk.crypto.boxes import (
     MAX_BOX_BYTES,
@@ -7,6 +7,16 @@ from cocoon_sdk.crypto.boxes import (
     open_box,
     seal,
     sealed_bytes,
+)
+from cocoon_sdk.crypto.channel import (
+    CHANNEL_VERSION,
+    MAX_CHANNEL_MESSAGE_BYTES,
+    Channel,
+    ClientHandshake,
+    HandshakeError,
+    WorkerHandshake,
+    WorkerName,
+    client_proof,
 )
 from cocoon_sdk.crypto.keyfiles import read_box_key_file, read_key_file, read_signing_key_file, write_key_file
 from cocoon_sdk.crypto.keys import (
@@ -21,16 +31,24 @@ from cocoon_sdk.crypto.keys import (
 from cocoon_sdk.crypto.mnemonics import new_mnemonic, parse_mnemonic, signing_key_from_mnemonic
 
 __all__ = [
+    "CHANNEL_VERSION",
     "MAX_BOX_BYTES",
     "MAX_BOX_TEXT_BYTES",
+    "MAX_CHANNEL_MESSAGE_BYTES",
     "SMALL_ORDER_POINTS",
     "BoxKey",
     "BoxPublicKey",
+    "Channel",
+    "ClientHandshake",
+    "HandshakeError",
     "SecretKey",
     "SigningKey",
     "VerifyKey",
     "WeakPublicKeyError",
+    "WorkerHandshake",
+    "WorkerName",
     "bucket_bytes",
+    "client_proof",
     "new_mnemonic",
     "open_box",
     "parse_mnemonic",

@@ -1,4 +1,8 @@
-"""What both sides must agree on: messages, hashes, terms, prices. Pure: no I/O, no event loop, no clock."""
+"""What both sides must agree on: messages, hashes, terms, prices. Pure: no I/O, no event loop, no clock.
+
+What needs the contracts' messages (`messages`, `signing`, `vouchers`) is imported from its own module: they
+take longer to load than all the rest together.
+"""
 
 from cocoon_sdk.protocol.canonical import canonical_bytes, parse_canonical, parse_json
 from cocoon_sdk.protocol.envelope import (
@@ -25,6 +29,13 @@ from cocoon_sdk.protocol.envelope import (
 )
 from cocoon_sdk.protocol.hashing import Tag, same_hash, sha256, tagged_hash
 from cocoon_sdk.protocol.merkle import MerkleProof, MerkleTree, check_merkle_proof, merkle_root
+from cocoon_sdk.protocol.metering import (
+    DEFAULT_INCREMENT,
+    MAX_INCREMENT,
+    ClientLedger,
+    MeteringError,
+    WorkerLedger,
+)
 from cocoon_sdk.protocol.offers import (
     MAX_INFO_BYTES,
     Offer,
@@ -37,13 +48,17 @@ from cocoon_sdk.protocol.pricing import Usage, max_price, price
 from cocoon_sdk.protocol.terms import Rounding, SamplingClass, Terms
 
 __all__ = [
+    "DEFAULT_INCREMENT",
     "MAX_ENVELOPE_BYTES",
+    "MAX_INCREMENT",
     "MAX_INFO_BYTES",
     "MAX_TEXT_BYTES",
+    "ClientLedger",
     "JobKind",
     "JobRef",
     "MerkleProof",
     "MerkleTree",
+    "MeteringError",
     "Offer",
     "PackedPayload",
     "PayloadHeader",
@@ -57,6 +72,7 @@ __all__ = [
     "Terms",
     "Usage",
     "WorkerInfo",
+    "WorkerLedger",
     "canonical_bytes",
     "check_merkle_proof",
     "decode_info",

@@ -24,6 +24,7 @@ from cocoon_sdk.types import Nano
 DEFAULT_INCREMENT: Final = Nano(1_000_000)
 """0.001 TON: less than opening a session costs, so going away with it never pays."""
 MAX_INCREMENT: Final = Nano(5_000_000)
+"""Most that a client risks, 0.005 TON: more would be worth taking."""
 
 
 class MeteringError(CocoonError):
@@ -44,6 +45,9 @@ class ClientLedger:
     ) -> None:
         if not 0 <= accounted <= signed <= deposit:
             raise MeteringError("cannot resume the session", why="its amounts contradict each other")
+        if not 0 < increment <= MAX_INCREMENT:
+            why = f"an increment is at most {MAX_INCREMENT}"
+            raise MeteringError("cannot use the session", why=why, hint="Choose a smaller increment")
         self.deposit, self.increment = deposit, increment
         self.signed = int(signed)
         self.lost = 0

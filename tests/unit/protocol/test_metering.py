@@ -149,6 +149,9 @@ def test_ledgers_cannot_begin_when_the_stored_amounts_contradict(known: dict[str
 
 def test_increments_are_small_beside_a_session() -> None:
     assert 0 < DEFAULT_INCREMENT < MAX_INCREMENT == Nano.ton("0.005")
+    for increment in (0, -1, MAX_INCREMENT + 1):
+        with pytest.raises(MeteringError, match="at most"):
+            ClientLedger(Nano.ton(1), increment=Nano(increment))
 
 
 # -- worker ------------------------------------------------------------------------------------------------
