@@ -20,6 +20,10 @@ from cocoon_sdk.client.escrow import AsyncEscrow
 from cocoon_sdk.client.handover import HandoverClient
 from cocoon_sdk.client.jobs import AsyncJobs
 from cocoon_sdk.client.models import AsyncModels
+from cocoon_sdk.client.openai.resources import AsyncOpenAIResources
+from cocoon_sdk.client.sessions.account import DEFAULT_DATABASE, AsyncSessions, DatabasePlace
+from cocoon_sdk.client.sessions.inference import InferenceClient
+from cocoon_sdk.client.sessions.records import SessionPolicy, SpendLimits
 from cocoon_sdk.clock import Clock, SystemClock
 from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.contracts.network import Network
@@ -41,6 +45,10 @@ class AsyncCocoon:
     public addresses), `store` takes payloads that are too large for a message. `private_networks` (CIDR) are
     networks of ours that workers' URLs may point to.
 
+    Inference (`chat`, `completions`, `embeddings`) opens sessions with workers by itself: under
+    `session_policy`, never beyond `spend_limits`. What was signed is kept in `database`: the path of a file
+    (default: one in the user's home) or the URL of a PostgreSQL database.
+
     Use it with `async with`, or call `close`, which closes the chain too.
     """
 
@@ -57,6 +65,9 @@ class AsyncCocoon:
         store: DataStore | None = None,
         private_networks: tuple[str, ...] = (),
         clock: Clock | None = None,
+        database: DatabasePlace = DEFAULT_DATABASE,
+        session_policy: SessionPolicy | None = None,
+        spend_limits: SpendLimits | None = None,
     ) -> None:
         network = registry if isinstance(registry, Network) else Network(_address(registry, "registry"))
         if isinstance(owner, Address | str):
@@ -89,6 +100,13 @@ class AsyncCocoon:
         self.models = AsyncModels(self._context)
         self.workers = AsyncWorkers(self._context, self.models)
         self.jobs = AsyncJobs(self._context, self.models, self.workers, self._handover)
+        self.sessions = AsyncSessions(
+            self._context, self.workers, database=database, policy=session_policy, limits=spend_limits
+        )
+        self.inference = InferenceClient(self.workers, self.models, self.sessions, policy)
+        self.openai = AsyncOpenAIResources(self.inference)
+        self.chat, self.completions = self.openai.chat, self.openai.completions
+        self.embeddings = self.openai.embeddings
 
     @classmethod
     def connect(
@@ -130,7 +148,9 @@ class AsyncCocoon:
         await self.close()
 
     async def close(self) -> None:
-        """Close connections, the chain's included. Jobs go on on chain."""
+        """Close connections, the chain's included. Jobs go on on chain, sessions stay open."""
+        await self.inference.close()
+        await self.sessions.close()
         await self._handover.close()
         if self._http is not None:
             await self._http.close()

@@ -1,92 +1,34 @@
 """`Cocoon`: the same client without `await`, for scripts and notebooks.
 
-Owns one private event loop on a thread of its own and thin, typed wrappers: each method runs its async
-counterpart there and waits. Must not hold any logic of its own. It works inside Jupyter, whose own loop is
-already running, and from several threads.
+Owns thin, typed wrappers: each method runs its async counterpart on a private event loop with a thread of
+its own, and waits. Must not hold any logic of its own. It works inside Jupyter, whose own loop is already
+running, and from several threads.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self
 
 from pytoniq_core import Address
 
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.app import AsyncCocoon, Owner
+from cocoon_sdk.client.blocking import Blocking, LoopThread, blocking
 from cocoon_sdk.client.discovery import AsyncWorkers
 from cocoon_sdk.client.escrow import AsyncEscrow
 from cocoon_sdk.client.job import AsyncJob
 from cocoon_sdk.client.jobs import AsyncJobs
 from cocoon_sdk.client.models import AsyncModels
+from cocoon_sdk.client.openai.blocking import OpenAIResources
 from cocoon_sdk.client.planning import JobCost
+from cocoon_sdk.client.sessions.account import AsyncSessions
 from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.crypto.keys import SigningKey
-from cocoon_sdk.errors import ConfigError
 
 P = ParamSpec("P")
-T = TypeVar("T")
-A = TypeVar("A")
-
-
-class LoopThread:
-    """An event loop that runs on a thread of its own until `close`."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name="cocoon", daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        # Here and not in `close`, whose thread may be running a loop of its own.
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the loop and wait for it; an interrupt here cancels it there."""
-        if self._loop.is_closed() or threading.current_thread() is self._thread:
-            work.close()
-            raise ConfigError("cannot run this call", why="the client was closed, or calls itself")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def close(self) -> None:
-        """Stop the loop and wait for its thread."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-
-
-class Blocking(Generic[A]):
-    """A wrapper of an async object, with the loop that it lives on."""
-
-    def __init__(self, inner: A, thread: LoopThread) -> None:
-        self._inner, self._thread = inner, thread
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._inner!r}>"
-
-
-def blocking(
-    method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Blocking[A], P], T]:
-    """Make the blocking counterpart of an async method: same arguments, same docstring."""
-
-    @functools.wraps(method)
-    def call(self: Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._thread.run(method(self._inner, *args, **kwargs))
-
-    return call
 
 
 class Job(Blocking[AsyncJob]):
@@ -157,6 +99,19 @@ class Escrow(Blocking[AsyncEscrow]):
     sync_params = blocking(AsyncEscrow.sync_params)
 
 
+class Sessions(Blocking[AsyncSessions]):
+    """The sessions of one client; see `AsyncSessions`."""
+
+    list = blocking(AsyncSessions.list)
+    get = blocking(AsyncSessions.get)
+    estimate = blocking(AsyncSessions.estimate)
+    open = blocking(AsyncSessions.open)
+    top_up = blocking(AsyncSessions.top_up)
+    close_session = blocking(AsyncSessions.close_session)
+    settle = blocking(AsyncSessions.settle)
+    keep = blocking(AsyncSessions.keep)
+
+
 class Workers(Blocking[AsyncWorkers]):
     """The workers of a network; see `AsyncWorkers`."""
 
@@ -203,6 +158,10 @@ class Cocoon:
         self.models = Models(self._inner.models, self._thread)
         self.workers = Workers(self._inner.workers, self._thread)
         self.jobs = Jobs(self._inner.jobs, self._thread)
+        self.sessions = Sessions(self._inner.sessions, self._thread)
+        self.openai = OpenAIResources(self._inner.openai, self._thread)
+        self.chat, self.completions = self.openai.chat, self.openai.completions
+        self.embeddings = self.openai.embeddings
 
     @classmethod
     def connect(
