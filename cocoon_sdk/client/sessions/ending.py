@@ -28,7 +28,7 @@ class SessionEnding:
 
         Raises `StaleSessionError` when another process holds it and it is not taken `by_force`.
         """
-        leased = await self._leased(record, "close", by_force=by_force)
+        leased = await self.leased(record, "close", by_force=by_force)
         await self._store.closing(leased.uid, self._desk.holder, 0, why)
         entry = await self._chain.session(leased.session_id)
         if entry is not None and is_open(entry):
@@ -47,7 +47,7 @@ class SessionEnding:
 
     async def expire(self, record: SessionRecord, settle_at: int) -> SessionRecord:
         """Note that a session is over without a close: it has expired, or somebody else closed it."""
-        leased = await self._leased(record, "end")
+        leased = await self.leased(record, "end")
         await self._store.closing(leased.uid, self._desk.holder, settle_at, "it has expired or was closed")
         return replace(leased, state=SessionState.CLOSING, settle_at=settle_at)
 
@@ -56,7 +56,7 @@ class SessionEnding:
 
         Raises `TooEarlyError` before that time, `StaleSessionError` as `close`.
         """
-        leased = await self._leased(record, "settle", by_force=by_force)
+        leased = await self.leased(record, "settle", by_force=by_force)
         entry = await self._chain.session(leased.session_id)
         if entry is None:
             return await self._gone(leased, leased.redeemed, ENDED_ELSEWHERE)
@@ -69,10 +69,11 @@ class SessionEnding:
 
     async def note_gone(self, record: SessionRecord) -> SessionRecord:
         """Note that the chain has a session no more: its worker closed it, or somebody settled it."""
-        leased = await self._leased(record, "end")
+        leased = await self.leased(record, "end")
         return await self._gone(leased, leased.redeemed, ENDED_ELSEWHERE)
 
-    async def _leased(self, record: SessionRecord, verb: str, *, by_force: bool = False) -> SessionRecord:
+    async def leased(self, record: SessionRecord, verb: str, *, by_force: bool = False) -> SessionRecord:
+        """Take a record for us. Raises `StaleSessionError` when another process has it and keeps it."""
         leased = await self._desk.lease(record, by_force=by_force)
         if leased is None:
             raise StaleSessionError(

@@ -59,7 +59,7 @@ class SessionManager:
     ) -> None:
         self.desk = SessionDesk(context, store, policy or SessionPolicy(), limits or SpendLimits(), holder)
         self.funding, self.ending = SessionFunding(self.desk), SessionEnding(self.desk)
-        self._keeper = SessionKeeper(self.desk, self.funding, self.ending, self._held_by, self._let_go)
+        self._keeper = SessionKeeper(self.desk, self.funding, self.ending, self._held_by, self.let_go)
         self._held: dict[str, HeldSession] = {}
         self._locks: dict[bytes, asyncio.Lock] = {}
         self._ahead: dict[str, asyncio.Task[None]] = {}
@@ -120,7 +120,7 @@ class SessionManager:
             await self.ending.close(held.record, why)
         except StaleSessionError as error:
             log.info("session %d is left to its new holder: %s", held.ref.session_id, error)
-        self._let_go(held.uid, why)
+        self.let_go(held.uid, why)
 
     def _ready(self, worker: Address, at_least: Nano) -> HeldSession | None:
         for held in self._of(worker):
@@ -195,7 +195,7 @@ class SessionManager:
     def _held_by(self, uid: str) -> HeldSession | None:
         return self._held.get(uid)
 
-    def _let_go(self, uid: str, why: str) -> None:
+    def let_go(self, uid: str, why: str) -> None:
         """Hold a session no more; whoever still uses it can sign nothing."""
         held = self._held.pop(uid, None)
         if held is not None:
@@ -216,7 +216,7 @@ class SessionManager:
             sight = await self.desk.look()
             stored = await self.store.get(held.uid)
             if stored is None or stored.holder != self.desk.holder:
-                self._let_go(held.uid, "another process holds it")
+                self.let_go(held.uid, "another process holds it")
                 raise StaleSessionError(f"cannot add to session {held.ref.session_id}", why=held.stale)
             try:
                 record = await self.funding.agree(sight, stored)
@@ -288,4 +288,4 @@ class SessionManager:
                 log.warning(
                     "session %d is not given back, its lease runs out: %s", held.ref.session_id, error
                 )
-            self._let_go(held.uid, "this client is closed")
+            self.let_go(held.uid, "this client is closed")
