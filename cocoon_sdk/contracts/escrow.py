@@ -83,9 +83,8 @@ class Escrow(OwnedContract[m.EscrowView]):
         return Nano(amount)
 
     async def session_gas(self) -> Nano:
-        """Return the gas that one more session sets aside besides its deposit, at current prices."""
-        amount = await self.get(EscrowGetters.session_gas())
-        return Nano(amount)
+        """Return the gas that one more session sets aside besides its deposit: as much as a job's."""
+        return await self.job_gas()
 
     async def external_cost(self, actions: int = 1) -> Nano:
         """Return what an external with this many actions must have covered."""

@@ -36,7 +36,7 @@ PURPOSE_STAKE_EXTERNAL: Final = 0x53544B58
 PURPOSE_RESULT: Final = 0x52534C54
 PURPOSE_VERDICT: Final = 0x56524443
 PURPOSE_VOUCHER: Final = 0x56434852
-ESCROW_RENT: Final = 80000000
+ESCROW_RENT: Final = 100000000
 STAKE_RENT: Final = 80000000
 REGISTRY_RESERVE: Final = 200000000
 MARKET_RENT: Final = 20000000
@@ -68,11 +68,7 @@ GAS_ESCROW_RESOLVE: Final = 45000
 """Resolve with nine arbiters."""
 GAS_JOB_PATH: Final = 92000
 """All of a job that draws on its own gas: the external that opens it and two more, two notices, the
-outcome.
-"""
-GAS_SESSION_PATH: Final = 86000
-"""All of a session that draws on its own gas: the externals that open, close and settle it, the
-notice, the release.
+outcome. A session has the same: the externals that open, close and settle it, a notice, a release.
 """
 GAS_REDEEM_TAIL: Final = 2000
 """The rest of a redemption, after the table was written: the payment, and the state."""

@@ -120,11 +120,6 @@ class EscrowGetters:
         return GetterCall("session", (sint(257).stack(id),), optional(Session))
 
     @staticmethod
-    def session_gas() -> GetterCall[int]:
-        """`sessionGas()`."""
-        return GetterCall("sessionGas", (), one(sint(257)))
-
-    @staticmethod
     def state() -> GetterCall[EscrowView]:
         """`state()`."""
         return GetterCall("state", (), EscrowView.from_stack)

@@ -1388,6 +1388,43 @@ class TakenJob(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket(Struct):
+    """Level of a bucket that refills with limit x elapsed / 86400, rounded down; `spending` begins with
+    its time and level, what is left of it and of `auth` behind the limit comes back (saves 80).
+
+    bucket$_ spending:^Cell auth:^Cell level:int257 = Bucket;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("spending", SLICE),
+            ("auth", SLICE),
+            ("level", sint(257)),
+        ),
+    )
+    spending: Cell
+    auth: Cell
+    level: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place(Struct):
+    """Next id and number of entries as they stand in the data, 40 bits, and the id that was asked for.
+
+    place$_ counts:int257 id:int257 = Place;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("counts", sint(257)),
+            ("id", sint(257)),
+        ),
+    )
+    counts: int
+    id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class External(Struct):
     """What a signed external begins with, checked: what is left of data and auth, the action, and the new
     data's builder.
