@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -154,7 +155,8 @@ def test_receipt_cannot_be_used_for_another(other: str) -> None:
 @pytest.mark.parametrize("name", list(Receipt.__dataclass_fields__))
 def test_receipt_binds_every_field(name: str) -> None:
     value = getattr(RECEIPT, name)
-    changed = replace(RECEIPT, **{name: Hash(b"\xff" * 32) if isinstance(value, bytes) else value + 1})
+    other: Any = Hash(b"\xff" * 32) if isinstance(value, bytes) else value + 1
+    changed = replace(RECEIPT, **{name: other})
     assert not changed.verified_by(OPERATOR.verify_key, SESSION, RECEIPT.sign(OPERATOR, SESSION))
 
 
