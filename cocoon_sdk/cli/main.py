@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from cocoon_sdk.cli import demo, escrow, explain, job, keys, models, sandbox, watchtower, worker
+from cocoon_sdk.cli import (
+    demo,
+    escrow,
+    explain,
+    job,
+    keys,
+    models,
+    sandbox,
+    session_commands,
+    watchtower,
+    worker,
+)
 from cocoon_sdk.cli.session import GLOBAL
 
 app = typer.Typer(
@@ -24,6 +35,7 @@ app.command()(explain.explain)
 app.add_typer(job.app, name="job")
 app.add_typer(escrow.app, name="escrow")
 sessions = typer.Typer(no_args_is_help=True, help="Prepaid inference: deposits, vouchers, and who redeems.")
+session_commands.add_to(sessions)
 watchtower.add_to(sessions)
 app.add_typer(sessions, name="session")
 app.add_typer(worker.app, name="worker")

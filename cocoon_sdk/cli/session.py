@@ -183,6 +183,7 @@ class Session:
 
     async def _made(self, key: SigningKey, owner: KeyWallet | Address) -> AsyncCocoon:
         from cocoon_sdk.client.app import AsyncCocoon
+        from cocoon_sdk.client.sessions.account import DEFAULT_DATABASE
 
         client = AsyncCocoon(
             self.chain,
@@ -191,6 +192,7 @@ class Session:
             owner=owner,
             index=self.settings.index,
             private_networks=self.settings.private_networks,
+            database=self.settings.database or DEFAULT_DATABASE,
         )
         return await self.closing.enter_async_context(client)
 

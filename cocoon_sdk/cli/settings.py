@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     """Address of the owner's wallet where its key is not at hand: enough for all but the owner's messages."""
     hot_key_file: Path | None = None
     """Key file of the escrow's hot key."""
+    database: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = None
+    """Where vouchers are kept: a file, or a `postgresql://` URL; default: a file in the user's home."""
     index: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 0
     """Which of the owner's escrows or stakes."""
     private_networks: tuple[str, ...] = ()
