@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.protocol.two_sides import Bounds, Cut, Job, World
+from tests.unit.protocol.broken_link import Cut, World
+from tests.unit.protocol.two_sides import Bounds, Job
 
 STREAM, OTHER = Job(120, (30, 30, 200, 30, 90)), Job(0, (250, 250, 250, 250, 250, 250))
 WHOLE, DEAR_WHOLE = Job(50, (100, 100), whole=True), Job(200, (300, 300, 300, 300), whole=True)

@@ -1,13 +1,12 @@
-"""A client and a worker as small state machines: real ledgers, frames and vouchers over a link that breaks.
+"""A client and a worker as small state machines, with real ledgers, frames and vouchers.
 
 Owns the two sides as docs/sessions.md tells an implementer to build them, and the true count of what was
-worked for and what came, which neither ledger sees. Knows no sockets and no clock: `World.run` does one
-thing at a time, chosen by a seeded generator, and a cut may come before any of them.
+worked for and what came, which neither ledger sees. Knows no sockets and no clock; what joins them is
+`broken_link`.
 """
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -16,7 +15,7 @@ from pytoniq_core import Address
 
 from cocoon_sdk.crypto import SigningKey
 from cocoon_sdk.protocol import session_wire as wire
-from cocoon_sdk.protocol.metering import ClientLedger, MeteringError, WorkerLedger
+from cocoon_sdk.protocol.metering import ClientLedger, WorkerLedger
 from cocoon_sdk.protocol.signing import Domain
 from cocoon_sdk.protocol.vouchers import NO_PROOF, SessionRef, Voucher, voucher_key
 from cocoon_sdk.types import Nano
@@ -374,96 +373,3 @@ class Worker:
             if run.left < len(run.made):
                 self.out.append(wire.Failed(rid, wire.FailureCode.UNPAID, "", self._abandon(rid), None))
         self.store()
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Before which step the connection breaks, and who restarts from what it stored."""
-
-    at: int
-    client_restarts: bool = False
-    worker_restarts: bool = False
-
-
-class World:
-    """Both sides and the link between them. `problems` would be losses; `run` checks them at every step."""
-
-    def __init__(self, jobs: tuple[Job, ...], bounds: Bounds, seed: int, cuts: tuple[Cut, ...] = ()) -> None:
-        self.bounds, self.cuts = bounds, {cut.at: cut for cut in cuts}
-        self.client, self.worker = Client(bounds, jobs), Worker(bounds, jobs)
-        self._random = random.Random(seed)
-        self.steps = 0
-        self._connect()
-
-    def run(self, most: int = 2_000) -> World:
-        while self.steps < most:
-            cut = self.cuts.get(self.steps)
-            if cut is not None:
-                self._cut(cut)
-            if self.client.distrusts or not self._step():
-                return self
-            self.steps += 1
-            self.check()
-        assert not self.bounds.honest, f"nothing ends: {self.client.state}, {self.worker.runs}"
-        return self
-
-    def check(self) -> None:
-        bounds, worker = self.bounds, self.worker
-        assert self.client.loss <= bounds.increment, "the client lost more than its increment"
-        assert worker.loss <= bounds.max_unpaid + worker.forgotten, "the worker lost more than it may"
-        assert worker.ledger.booked <= worker.ledger.signed <= bounds.deposit
-        assert worker.ledger.ahead + worker.ledger.lost <= bounds.max_unpaid
-
-    def _cut(self, cut: Cut) -> None:
-        self.client.cut(cut.client_restarts)
-        self.worker.cut(cut.worker_restarts)
-        self._connect()
-        self.check()
-
-    def _connect(self) -> None:
-        welcome = self.worker.welcome(self.client.hello())
-        self._trusting(lambda: self.client.welcome(welcome))
-
-    def _trusting(self, action: object) -> None:
-        assert callable(action)
-        try:
-            action()
-        except MeteringError:
-            # Between honest sides nobody is called dishonest.
-            if self.bounds.honest:
-                raise
-            self.client.distrusts = True
-
-    def _step(self) -> bool:
-        client, worker = self.client, self.worker
-        actions: list[tuple[str, int]] = [
-            ("ask", number) for number, state in enumerate(client.state) if state == "waiting"
-        ]
-        actions += [("engine", rid) for rid in worker.runnable()]
-        actions += [("to worker", 0)] * bool(client.out) + [("to client", 0)] * bool(worker.out)
-        actions += [
-            ("cancel", rid)
-            for rid, number in client.asked.items()
-            if client.jobs[number].cancel_after == 0 and rid not in client.cancelled
-        ]
-        if not actions:
-            if not worker.runs:
-                return False
-            # Nobody moves any more, so a voucher that is waited for never comes.
-            assert not self.bounds.honest, "two honest sides wait for each other"
-            worker.give_up()
-            return True
-        what, which = self._random.choice(actions)
-        if what == "ask":
-            client.ask(which)
-        elif what == "engine":
-            worker.engine(which)
-        elif what == "cancel":
-            client.cancel(which)
-        elif what == "to worker":
-            (frame,) = wire.read_client_frames(wire.encode_frames([client.out.popleft()]))
-            worker.take(frame)
-        else:
-            (answer,) = wire.read_worker_frames(wire.encode_frames([worker.out.popleft()]))
-            self._trusting(lambda: client.take(answer))
-        return True
