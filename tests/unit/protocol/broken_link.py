@@ -1,6 +1,6 @@
 """A lossy link in order between two sides of a session, which may be cut before any step.
 
-Owns what happens next, chosen by a seeded generator, and the checks after every step. Knows no ledger's inside.
+Owns what happens next, chosen by a seeded generator, and the checks after each step. Changes no ledger.
 """
 
 from __future__ import annotations
