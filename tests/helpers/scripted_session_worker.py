@@ -124,7 +124,7 @@ class ScriptedSessionWorker:
     def __post_init__(self) -> None:
         self.operator = SigningKey.from_seed(hashlib.sha256(self.name.encode()).digest())
         self.address = Address((0, hashlib.sha256(b"stake " + self.name.encode()).digest()))
-        self.go_on = asyncio.Event()
+        self.go_on, self.asked = asyncio.Event(), asyncio.Event()
         self.impostor: SigningKey | None = None
         self.refusals: list[wire.Failed] = []
         self._runner: web.AppRunner | None = None
@@ -283,6 +283,7 @@ class _Connection:
         worker, ledger = self.worker, self.served.ledger
         body = msgspec.json.decode(ask.body)
         worker.bodies.append(body)
+        worker.asked.set()
         hashed, rid = ResponseHash(), ask.rid
         ledger.begin(rid, worker.price(1))
         words = worker.words[: body.get("max_tokens", 99)]

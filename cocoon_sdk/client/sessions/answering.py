@@ -58,7 +58,15 @@ _LAST_WORD_S: Final = 2.0
 """How long a stream that is left waits for the worker's last count."""
 _SESSION_PAUSE_S: Final = 30.0
 _MAX_WHY: Final = 300
-_OUR_MONEY: Final = (InsufficientEscrowError, SpendLimitError)
+_BY_WEIGHT: Final = (
+    InsufficientEscrowError,
+    SpendLimitError,
+    TooDearError,
+    BusyError,
+    ChainError,
+    SessionRefusedError,
+)
+"""Of several obstacles the first of these is told: what the caller can do most about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,7 @@ class Answering:
         self._deadline = house.clock() + request.timeout_s
         self._tries: dict[bytes, int] = {}
         self._past: list[Attempt] = []
+        self._errors: list[CocoonError] = []
         self._delivered = NOTHING_USED
         self._chosen: Listing | None = None
         self._turn: _Turn | None = None
@@ -105,11 +114,10 @@ class Answering:
 
     async def begin(self) -> Call:
         """Ask the next worker that fits. Raises what stands in the way of all of them."""
-        errors: list[CocoonError] = []
         while True:
             try:
                 async with asyncio.timeout(max(0.0, self._deadline - self._house.clock())):
-                    listing = await self._choose(errors)
+                    listing = await self._choose()
                     return await self._ask(listing)
             except TimeoutError:
                 why = f"no worker began within {self._request.timeout_s:g} s"
@@ -117,10 +125,9 @@ class Answering:
             except (SessionError, InsufficientEscrowError, ChainError) as error:
                 if self._chosen is None:
                     raise
-                errors.append(error)
                 self._judge(self._chosen, error)
 
-    async def _choose(self, errors: list[CocoonError]) -> Listing:
+    async def _choose(self) -> Listing:
         house, request = self._house, self._request
         self._chosen = None
         while True:
@@ -130,14 +137,14 @@ class Answering:
                 if self._tries.get(each.key, 0) < _TRIES_EACH
             ]
             if not listings or self._asked >= MAX_ATTEMPTS:
-                raise self._nobody(errors)
+                raise self._nobody()
             usable = house.selection.order(listings, self._head, self._remaining)
             if usable:
                 usable.sort(key=lambda each: self._tries.get(each.key, 0))
                 return usable[0]
             wait = min(house.selection.cooling(each.key) for each in listings)
             if not 0.0 < wait <= _MOST_WAIT_S:
-                raise self._nobody(errors, retry_after_s=int(wait) + 1)
+                raise self._nobody(retry_after_s=int(wait) + 1)
             await house.sleep(wait)
 
     def _remaining(self, listing: Listing) -> Nano | None:
@@ -237,6 +244,7 @@ class Answering:
 
     def _judge(self, listing: Listing, error: CocoonError) -> None:
         """Draw the conclusions for a worker; raise what no other worker would do better."""
+        self._errors.append(error)
         selection, key = self._house.selection, listing.key
         why = str(error)[:_MAX_WHY]
         if isinstance(error, WorkerTimeoutError) and self._house.clock() >= self._deadline:
@@ -260,31 +268,27 @@ class Answering:
         else:
             selection.failed(key, why)
 
-    def _nobody(self, errors: list[CocoonError], *, retry_after_s: int | None = None) -> CocoonError:
+    def _nobody(self, *, retry_after_s: int | None = None) -> CocoonError:
         """Return the error that tells best why nobody answered."""
-        failures = [attempt.why for attempt in self._past if attempt.outcome is Outcome.FAILED]
-        for kind in (*_OUR_MONEY, TooDearError, BusyError, ChainError, SessionRefusedError):
+        model, errors = self._request.model, self._errors
+        failures = [error for error in errors if isinstance(error, WorkerFailedError | WorkerTimeoutError)]
+        for kind in (BusyError,) if failures else _BY_WEIGHT:
             found = next((error for error in errors if isinstance(error, kind)), None)
-            if found is not None and not failures:
+            if found is not None:
                 return found
         if failures:
             why = f"{len(failures)} attempts failed, the last one because: {failures[-1]}"
             return WorkerFailedError(
-                f"no worker could answer for {self._request.model}", why=why, retry_after_s=retry_after_s
+                f"no worker could answer for {model}", why=why, retry_after_s=retry_after_s
             )
         if errors:
             return errors[-1]
         if retry_after_s is not None:
-            return BusyError(
-                f"no worker for {self._request.model} can be asked now",
-                why="all that fit are busy or failed a moment ago",
-                retry_after_s=retry_after_s,
-            )
-        return NoWorkerError(
-            f"no worker serves {self._request.model}",
-            why=self._house.catalogue.why_ignored(self._request.model) or "none has an endpoint",
-            hint="See explain_choice",
-        )
+            why = "all that fit are busy, or failed a moment ago"
+            what = f"no worker for {model} can be asked now"
+            return BusyError(what, why=why, retry_after_s=retry_after_s)
+        why = self._house.catalogue.why_ignored(model) or "none has an endpoint"
+        return NoWorkerError(f"no worker serves {model}", why=why, hint="See explain_choice")
 
     # -- the bill --------------------------------------------------------------------------------------
 

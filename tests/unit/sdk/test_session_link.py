@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from cocoon_sdk.client.sessions import (
     CHAT,
     Bill,
-    DishonestWorkerError,
     InferenceRequest,
     Outcome,
     WorkerFailedError,
 )
 from cocoon_sdk.protocol import session_wire as wire
+from cocoon_sdk.types import Nano
 from tests.helpers.scripted_session_worker import (
     INPUT_TOKENS,
     MODEL,
@@ -155,7 +155,7 @@ async def test_worker_that_forgets_the_best_voucher_is_left(tmp_path: Path) -> N
         await text_of(made)
         await made.client.close()
         worker.bend = changed(wire.Welcome, signed=1, booked=0)
-        with pytest.raises(DishonestWorkerError, match="best voucher"):
+        with pytest.raises(WorkerFailedError, match="best voucher"):
             await text_of(made)
         await made.client.close()
         assert len(made.sessions.retired) == 1
@@ -178,22 +178,38 @@ async def test_worker_that_counts_more_than_it_delivered_wears_the_session_out(t
 
 
 async def test_silent_worker_is_left_after_taking_money(tmp_path: Path) -> None:
-    worker = ScriptedSessionWorker("mallory", hold=1)
-    async with street(tmp_path, worker) as made:
+    silent = ScriptedSessionWorker("mallory", hold=1)
+    other = ScriptedSessionWorker("bob", words=("lo", "!"), output_price=Nano.ton("12"), hold=1)
+    async with street(tmp_path, silent, other) as made:
         stream = made.client.stream(request())
         assert b"Hel" in await anext(stream)
-        held = made.sessions.held[worker.address.hash_part]
+        held = made.sessions.held[silent.address.hash_part]
         assert 0 < held.ledger.signed - held.ledger.accounted <= held.ledger.increment
-        waiting = asyncio.ensure_future(anext(stream))
+        going_on = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0)
         (link,) = made.client._house.pool._links.values()
         made.time.now += 61
         link._heard_at = made.time.now
         link.watch()
-        with pytest.raises(WorkerFailedError, match="nothing more came"):
-            await waiting
-        assert stream.bill.cost == worker.price(1)
+        assert b'"lo"' in await going_on
+        assert other.bodies[0]["messages"][-1] == {"role": "assistant", "content": "Hel"}
+        assert "nothing more came" in stream.bill.attempts[0].why
+        assert stream.bill.cost == silent.price(1) + other.price(1)
         await stream.aclose()
+    assert silent.cancelled == [1]
+
+
+async def test_client_is_told_when_the_only_worker_is_silent(tmp_path: Path) -> None:
+    worker = ScriptedSessionWorker("mallory", hold=0)
+    async with street(tmp_path, worker) as made:
+        answering = asyncio.ensure_future(made.client.answer(request(stream=False)))
+        await worker.asked.wait()
+        (link,) = made.client._house.pool._links.values()
+        worker.refusals = [wire.Failed(0, "session", "gone", 0, None)]
+        made.time.now += 46
+        link.watch()
+        with pytest.raises(WorkerFailedError, match="46 s of silence"):
+            await answering
 
 
 # -- cuts --------------------------------------------------------------------------------------------------
