@@ -68,6 +68,12 @@ def _directed(flow: Flow, suite: Suite, client: Client, worker: Worker, items: i
     flow.add(client.act(signing.accept_result(number)))
 
 
+def _beside_jobs(suite: Suite, client: Client, worker: Worker) -> None:
+    for _ in range(ACTIVE_JOBS):
+        number, _opened = client.open(suite.directed_terms(worker, PRICE))
+        worker.submit(client, number, PRICE)
+
+
 def directed_1() -> Flow:
     """Open, submit, accept: nothing else active."""
     flow = Flow("job_directed_1")
@@ -79,9 +85,7 @@ def directed_50() -> Flow:
     """The same beside 50 submitted jobs at the escrow and what they lock at the stake."""
     flow = Flow("job_directed_50")
     suite, client, worker = _setup()
-    for _ in range(ACTIVE_JOBS):
-        number, _opened = client.open(suite.directed_terms(worker, PRICE))
-        worker.submit(client, number, PRICE)
+    _beside_jobs(suite, client, worker)
     _directed(flow, suite, client, worker)
     return flow
 
@@ -120,7 +124,77 @@ def batch_100() -> Flow:
     return flow
 
 
-FLOWS: tuple[Callable[[], Flow], ...] = (directed_1, directed_50, cooperative_1, open_1, batch_100)
+def _session_open(name: str, *, busy: bool) -> Flow:
+    flow = Flow(name)
+    suite, client, worker = _setup()
+    if busy:
+        _beside_jobs(suite, client, worker)
+    _number, opened = client.open_session(worker, Nano.ton(2))
+    flow.add(opened)
+    return flow
+
+
+def _session_redeem(name: str, *, busy: bool) -> Flow:
+    """A redemption that is not the first, as most are; what happened in between changes nothing."""
+    flow = Flow(name)
+    suite, client, worker = _setup()
+    if busy:
+        _beside_jobs(suite, client, worker)
+    number, _opened = client.open_session(worker, Nano.ton(2))
+    worker.redeem(client, number, PRICE)
+    flow.add(worker.redeem(client, number, 2 * PRICE))
+    return flow
+
+
+def session_open_1() -> Flow:
+    """Reserve a deposit for one worker."""
+    return _session_open("session_open", busy=False)
+
+
+def session_redeem_1() -> Flow:
+    """The operator redeems a voucher for any number of requests."""
+    return _session_redeem("session_redeem", busy=False)
+
+
+def session_open_50() -> Flow:
+    """The same beside 50 submitted jobs."""
+    return _session_open("session_open_50", busy=True)
+
+
+def session_redeem_50() -> Flow:
+    """The same beside 50 submitted jobs."""
+    return _session_redeem("session_redeem_50", busy=True)
+
+
+FLOWS: tuple[Callable[[], Flow], ...] = (
+    directed_1,
+    directed_50,
+    cooperative_1,
+    open_1,
+    batch_100,
+    session_open_1,
+    session_redeem_1,
+    session_open_50,
+    session_redeem_50,
+)
+GOALS = {
+    "job_directed_1": 16_000_000,
+    "job_directed_50": 19_000_000,
+    "job_cooperative_1": 10_000_000,
+    "session_open": 3_000_000,
+    "session_redeem": 8_000_000,
+}
+"""The most that a flow may cost, in nanoTON."""
+IN_README = {
+    "job_directed_1": "directed job: open, offer, submit, accept",
+    "job_directed_50": "the same with 50 other jobs active",
+    "job_cooperative_1": "cooperative end: the worker hands over a signed result",
+    "job_open_1": "open job, three workers compete",
+    "job_batch_100": "batch of 100, per item",
+    "session_open": "session: open, for any number of requests",
+    "session_redeem": "session: redeem what they cost, at any time",
+}
+"""What the README calls the flows that it shows."""
 
 
 def measure() -> list[Flow]:

@@ -21,6 +21,7 @@ from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.abi_runtime import Message
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.getters import EscrowGetters, WorkerStakeGetters
+from cocoon_sdk.protocol.session_states import entries_of
 from cocoon_sdk.protocol.signing import Action, account_id
 from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.sandbox.accounts import EMPTY_ACCOUNT, ShardAccount
@@ -87,11 +88,21 @@ def audited() -> Iterator[World]:
 
 def entries(client: Client) -> dict[int, m.Job]:
     """Read every job of an escrow."""
-    return _jobs(client.get_state())
+    found = entries_of(client.get_state().entries)
+    return {number: entry for number, entry in found.items() if isinstance(entry, m.Job)}
 
 
-def _jobs(state: m.EscrowView) -> dict[int, m.Job]:
-    return {key: m.Job.load(leaf) for key, leaf in _leaves(state.entries, 32)}
+def sessions(client: Client) -> dict[int, m.Session]:
+    """Read every session of an escrow."""
+    found = entries_of(client.get_state().entries)
+    return {number: entry for number, entry in found.items() if isinstance(entry, m.Session)}
+
+
+def held_by(entry: m.Job | m.Session) -> int:
+    """Return what an entry keeps reserved."""
+    if isinstance(entry, m.Job):
+        return entry.hold
+    return entry.deposit - entry.redeemed + entry.gas + entry.back
 
 
 def tombstones(client: Client) -> dict[tuple[int, int], m.Tombstone]:
@@ -164,13 +175,17 @@ def check_escrow(client: Client) -> None:
     if client.suite.chain.status(client.address) is not AccountStatus.ACTIVE:
         return
     state = client.get_state()
-    jobs, undelivered = _jobs(state), _undelivered(state)
-    owed = sum(job.hold for job in jobs.values())
+    found, undelivered = entries_of(state.entries), _undelivered(state)
+    owed = sum(held_by(entry) for entry in found.values())
     owed += sum(int(t.amount) for (_, kind), t in undelivered.items() if kind == TOMBSTONE_REWARD)
     assert state.reserved == owed
-    assert state.jobs == len(jobs) <= c.MAX_JOBS
+    assert state.jobs == len(found) <= c.MAX_JOBS
     assert state.balance >= state.reserved
-    assert all(0 < number < state.next_id for number in jobs)
+    assert all(0 < number < state.next_id for number in found)
+    for session in found.values():
+        if isinstance(session, m.Session):
+            assert 0 <= session.redeemed <= session.deposit
+            assert (session.collateral == 0) is (session.lock == 0)
 
 
 def check_stake(worker: Worker) -> None:

@@ -112,6 +112,37 @@ class Client(Account):
     def job(self, job_id: int) -> m.Job | None:
         return self.get(EscrowGetters.job(job_id))
 
+    def session(self, session_id: int) -> m.Session | None:
+        return self.get(EscrowGetters.session(session_id))
+
+    def open_session(
+        self,
+        worker: Worker,
+        deposit: int = Nano.ton(1),
+        lasts_s: int = 86_400,
+        *,
+        key: SigningKey | None = None,
+        **options: Any,
+    ) -> tuple[int, list[Transaction]]:
+        """Open a session; return its id and all transactions that followed."""
+        number = self.get_state().next_id
+        voucher_key = (key or self.voucher_key).verify_key
+        expiry = self.suite.chain.now + lasts_s
+        action = signing.open_session(number, worker.address, voucher_key, Nano(deposit), expiry)
+        return number, self.act(action, **options)
+
+    @property
+    def voucher_key(self) -> SigningKey:
+        """The key of every session of this client, unless a test takes another."""
+        return key_of(f"vouchers of {self.address.to_str()}")
+
+    def voucher(
+        self, worker: Worker, session_id: int, amount: int, *, key: SigningKey | None = None
+    ) -> bytes:
+        """Sign a cumulative amount."""
+        digest = signing.voucher_digest(self.domain(), worker.address, session_id, amount)
+        return (key or self.voucher_key).sign(digest)
+
     def open(
         self,
         terms: m.JobTerms,
@@ -188,6 +219,34 @@ class Worker(Account):
         lock = self.lock_number(client)
         action = signing.submit_claimed(job_id, lock, Nano(amount), result or hash_of("result"))
         return self.act(action, max_spend=self.work_spend(), **options)
+
+    def redeem(
+        self, client: Client, session_id: int, amount: int, *, close: bool = False, **options: Any
+    ) -> list[Transaction]:
+        """Redeem a good voucher."""
+        signature = client.voucher(self, session_id, amount)
+        action = signing.redeem(session_id, client.address, Nano(amount), signature, close=close)
+        return self.act(action, **options)
+
+    def session_target(self, client: Client, session_id: int) -> m.SessionTarget:
+        session = client.session(session_id)
+        assert session is not None
+        params = m.Params.from_cell(session.params)
+        share = -(-session.deposit * params.collateral_bps // c.BASIS_POINTS)
+        return m.SessionTarget(
+            escrow_owner=signing.account_id(client.owner.address),
+            escrow_index=client.index,
+            previous_code=False,
+            collateral=Nano(max(int(params.min_collateral), share)),
+            lock=self.lock_number(client),
+            session_hash=signing.session_hash(session),
+        )
+
+    def accept_session(self, client: Client, session_id: int, **options: Any) -> list[Transaction]:
+        """Lock the collateral of a session."""
+        return self.act(
+            signing.accept_session(session_id, self.session_target(client, session_id)), **options
+        )
 
     def work_spend(self) -> int:
         return int(self.get(WorkerStakeGetters.work_cost()))
