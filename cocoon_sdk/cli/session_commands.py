@@ -100,8 +100,8 @@ def open_(
         escrow = (await session.client(hot_key=True)).escrow.address
         move = Move(escrow, escrow, cost.total, f"set aside for a session with {cost.worker.to_str()}")
         note = (
-            f"The worker gets what you sign for, at most {cost.deposit}; the rest comes back at the session's "
-            f"end, and most of {cost.gas} gas. At most {cost.external} are for the message itself."
+            f"The worker gets what you sign for, at most {cost.deposit}; the rest comes back at its "
+            f"end, with most of {cost.gas} gas. At most {cost.external} are for the message itself."
         )
         if agree(session.out, [move], note=note, yes=yes, dry_run=dry_run):
             with session.out.step("Opening the session"):
