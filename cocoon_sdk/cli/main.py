@@ -13,6 +13,7 @@ from cocoon_sdk.cli import (
     demo,
     escrow,
     explain,
+    gateway,
     job,
     keys,
     models,
@@ -42,6 +43,7 @@ app.add_typer(worker.app, name="worker")
 app.add_typer(models.workers, name="workers")
 app.add_typer(models.models, name="models")
 app.add_typer(keys.app, name="key")
+app.add_typer(gateway.app, name="gateway")
 app.add_typer(sandbox.app, name="sandbox")
 app.command()(demo.demo)
 

@@ -147,12 +147,13 @@ class Session:
         )
 
     async def client(
-        self, *, owner: bool = False, hot_key: bool = False, open_escrow: bool = False
+        self, *, owner: bool = False, hot_key: bool = False, open_escrow: bool = False, **more: Any
     ) -> AsyncCocoon:
         """Return the client of the settings' escrow, with the keys that the command needs.
 
-        Without `hot_key` a throw-away key stands in, which no contract knows: enough to read. Raises
-        `ConfigError` for what is missing, with `open_escrow` also when the escrow is not active.
+        Without `hot_key` a throw-away key stands in, which no contract knows: enough to read. `more` goes to
+        the client as it is. Raises `ConfigError` for what is missing, with `open_escrow` also when the escrow
+        is not active.
         """
         from cocoon_sdk.crypto import SigningKey, read_signing_key_file
 
@@ -164,7 +165,7 @@ class Session:
                 hint="Make one with `cocoon key new`, then set COCOON_HOT_KEY_FILE",
             )
         key = SigningKey.generate() if path is None else read_signing_key_file(path)
-        client = await self._made(key, self.wallet if owner else self.owner)
+        client = await self._made(key, self.wallet if owner else self.owner, **more)
         if open_escrow and not await client.escrow.is_open():
             raise ConfigError(
                 "you have no open escrow",
@@ -181,19 +182,16 @@ class Session:
 
         return await self._made(SigningKey.generate(), AnyAddress((0, bytes(32))))
 
-    async def _made(self, key: SigningKey, owner: KeyWallet | Address) -> AsyncCocoon:
+    async def _made(self, key: SigningKey, owner: KeyWallet | Address, **more: Any) -> AsyncCocoon:
         from cocoon_sdk.client.app import AsyncCocoon
         from cocoon_sdk.client.sessions.account import DEFAULT_DATABASE
 
-        client = AsyncCocoon(
-            self.chain,
-            self.network,
-            key,
-            owner=owner,
-            index=self.settings.index,
-            private_networks=self.settings.private_networks,
-            database=self.settings.database or DEFAULT_DATABASE,
-        )
+        fields: dict[str, Any] = {
+            "index": self.settings.index,
+            "private_networks": self.settings.private_networks,
+            "database": self.settings.database or DEFAULT_DATABASE,
+        }
+        client = AsyncCocoon(self.chain, self.network, key, owner=owner, **{**fields, **more})
         return await self.closing.enter_async_context(client)
 
     def escrow_contract(self, client: AsyncCocoon) -> Escrow:

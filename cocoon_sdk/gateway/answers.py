@@ -149,7 +149,6 @@ def model_document(model: ServedModel) -> dict[str, Any]:
             "max_output_tokens": model.max_output_tokens,
             "ton_per_million_tokens": {name: format_ton(price) for name, price in prices.items()},
             "nano_ton_per_million_tokens": {name: int(price) for name, price in prices.items()},
-            "minimum_price_nano_ton": int(terms.minimum_price),
         },
     }
 

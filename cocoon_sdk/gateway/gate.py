@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from cocoon_sdk.client.sessions import COMPLETION, EMBEDDING, Bill, ServedModel
-from cocoon_sdk.client.sessions.bounds import TEMPLATE_TOKENS, RequestHead, Tariff
+from cocoon_sdk.client.sessions import EMBEDDING, Bill, ServedModel
+from cocoon_sdk.client.sessions.bounds import TEMPLATE_TOKENS, RequestHead
 from cocoon_sdk.gateway.budgets import Budgets, Reservation
 from cocoon_sdk.gateway.catalogue import Catalogue
 from cocoon_sdk.gateway.config import GatewayConfig
@@ -26,6 +26,7 @@ from cocoon_sdk.gateway.keys import ApiKey
 from cocoon_sdk.gateway.limits import Bucket
 from cocoon_sdk.gateway.metrics import OTHER, Metrics
 from cocoon_sdk.gateway.requests import Prepared
+from cocoon_sdk.protocol.pricing import Tariff
 from cocoon_sdk.types import Nano
 
 HEADROOM: Final = 2
@@ -218,8 +219,8 @@ class Gate:
 def ceiling(request: Prepared, served: ServedModel) -> Nano:
     """Return the most that a request can cost at the cheapest worker, in nanoTON.
 
-    No token is shorter than a byte of the body; the answer has at most the tokens that were asked for, or
-    that the model gives. Raises `RequestRefusedError`.
+    No token is shorter than a byte of the body, and a chat template adds little; the answer has at most the
+    tokens that were asked for, or that the model gives. Raises `RequestRefusedError`.
     """
     head = RequestHead.read(request.kind, request.body)
     written = 0
@@ -228,5 +229,4 @@ def ceiling(request: Prepared, served: ServedModel) -> Nano:
         if head.max_output is not None:
             written = min(written, head.max_output)
         written *= head.choices
-    read = head.body_bytes + (0 if request.kind == COMPLETION else TEMPLATE_TOKENS)
-    return Nano(Tariff(served.cheapest).price(read, 0, written))
+    return Nano(Tariff(served.cheapest).price(head.body_bytes + TEMPLATE_TOKENS, 0, written))

@@ -60,6 +60,8 @@ class Incoming:
         if length is not None and length > self._config.max_body_bytes:
             raise self._too_large()
         try:
+            if request.content.is_eof():  # all of it came with the head: nothing to wait for
+                return await request.read()
             async with asyncio.timeout(self._config.body_timeout_s):
                 return await request.read()
         except web.HTTPRequestEntityTooLarge:

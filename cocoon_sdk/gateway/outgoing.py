@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import web
+from pytoniq_core import Address
 
 from cocoon_sdk.client.sessions import Bill
 from cocoon_sdk.gateway.errors import Refusal
@@ -37,7 +39,7 @@ def json_response(body: bytes, bill: Bill | None = None, *, status: int = 200) -
     if bill is not None:
         headers["x-cocoon-cost-nano-ton"] = str(int(bill.cost))
         if bill.worker is not None:
-            headers["x-cocoon-worker"] = bill.worker.to_str()
+            headers["x-cocoon-worker"] = _shown(bill.worker.wc, bill.worker.hash_part)
     return web.Response(body=body, status=status, headers=headers)
 
 
@@ -46,6 +48,12 @@ def refusal_response(refused: Refusal) -> web.Response:
     response = json_response(refused.body(), status=refused.status)
     response.headers.update(refused.headers())
     return response
+
+
+@lru_cache(maxsize=1024)
+def _shown(workchain: int, account: bytes) -> str:
+    """Return an address as text: its checksum costs more than the rest of an answer."""
+    return str(Address((workchain, account)).to_str())
 
 
 class EventWriter:
@@ -84,15 +92,19 @@ class EventWriter:
 
     async def close(self) -> web.StreamResponse:
         """End the stream. Raises `ClientGoneError`."""
-        assert self.response is not None
+        response, transport = self.response, self._request.transport
+        assert response is not None
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self.response.write_eof()
+            if transport is not None and transport.get_write_buffer_size() < _KEEPS_UP_BYTES:
+                await response.write_eof()
+            else:
+                async with asyncio.timeout(self._timeout_s):
+                    await response.write_eof()
         except (TimeoutError, ConnectionError):
-            if self._request.transport is not None:
-                self._request.transport.abort()
+            if transport is not None:
+                transport.abort()
             raise self._gone() from None
-        return self.response
+        return response
 
     def _gone(self) -> ClientGoneError:
         self.lost = True
