@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cocoon_sdk.types import Nano
 from cocoon_worker.config import SessionsConfig
+from cocoon_worker.journal import Journal
+from cocoon_worker.sessions.book import SessionBook
 from cocoon_worker.sessions.policy import Reason, Verdict, is_thin, judge, margin_s
-from cocoon_worker.sessions.records import SessionEntry, SessionState
+from cocoon_worker.sessions.records import SessionEntry, SessionKey, SessionState
 from tests.unit.worker.samples import NOW
 from tests.unit.worker.session_samples import DELAY_S, session
 
@@ -98,6 +101,60 @@ def test_alarm_can_fit_a_network_whose_delay_is_short() -> None:
     assert is_thin(entry, NOW + 301, CONFIG)
     assert not is_thin(replace(entry, signed=Nano.ton("0.0099")), NOW + 301, CONFIG)
     assert not is_thin(replace(entry, state=SessionState.ENDED), NOW + 301, CONFIG)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(SessionState),
+            st.integers(0, 1 << 31),
+            st.integers(0, 1 << 30),
+            st.sampled_from([0, 257]),
+            st.integers(-DELAY_S, DELAY_S),
+            st.integers(-2 * DELAY_S, 0),
+        ),
+        max_size=6,
+    ),
+    st.integers(-DELAY_S, 4 * DELAY_S),
+)
+def test_book_cannot_overlook_what_is_due_or_thin(
+    tmp_path: Path, rows: list[tuple[SessionState, int, int, int, int, int]], later: int
+) -> None:
+    database = Journal(tmp_path / "journal.sqlite", "-3:0:ab").database
+    book, now = SessionBook(database), NOW + later
+    try:
+        with database.transaction():
+            database.write("DELETE FROM sessions")
+        for number, (state, signed, redeemed, lock, moved, redeemed_at) in enumerate(rows, 1):
+            entry = session(
+                key=SessionKey(1, number),
+                state=state,
+                signed=Nano(signed),
+                redeemed=Nano(redeemed),
+                lock=lock,
+                expires=NOW + DELAY_S + moved,
+                settle_at=NOW + 2 * DELAY_S + moved,
+                redeemed_at=NOW + redeemed_at,
+            )
+            book.put(entry)
+        entries = book.entries()
+        candidates = book.maybe_due(
+            now,
+            least=CONFIG.least_redeem,
+            threshold=CONFIG.redeem_threshold,
+            period_s=CONFIG.redeem_period_s,
+            before_s=CONFIG.before_expiry_s,
+            limit=100,
+        )
+        assert {e.key for e in entries if decide(e, now)} <= {e.key for e in candidates}
+        over = book.over_with_money(now, CONFIG.least_redeem)
+        assert [e for e in over if is_thin(e, now, CONFIG)] == [e for e in entries if is_thin(e, now, CONFIG)]
+        worth = [e for e in book.open_entries() if e.unredeemed >= CONFIG.least_redeem]
+        least = min((margin_s(e, now) for e in worth), default=None)
+        assert book.least_margin(now, CONFIG.least_redeem) == least
+    finally:
+        database.close()
 
 
 @given(

@@ -33,8 +33,11 @@ _COLUMNS: Final = ("escrow", "id", *_FIELDS)
 _AMOUNTS: Final = frozenset({"deposit", "signed", "booked", "redeemed", "paid", "fee", "asked", "collateral"})
 _HOT: Final = frozenset({"signed", "signature", "booked", "next_rid"})
 """Written by `put_voucher` and `put_progress` only: an entry that was read earlier must not undo them."""
+MAX_ENTRIES: Final = 10_000
+"""Sessions that one question returns at most."""
 _MAX_REASON: Final = 500
 _IS: Final = "escrow = ? AND id = ?"
+_WORTH: Final = "MIN(signed, deposit) > MAX(redeemed, paid)"
 _LIVE: Final = (SessionState.OPEN.value, SessionState.CLOSING.value)
 
 
@@ -114,7 +117,7 @@ class SessionBook:
     # -- what money needs ------------------------------------------------------------------------------------
 
     def entries(
-        self, states: Iterable[SessionState] = SessionState, *, limit: int = 10_000
+        self, states: Iterable[SessionState] = SessionState, *, limit: int = MAX_ENTRIES
     ) -> list[SessionEntry]:
         """Return sessions in any of the states, oldest first."""
         names = [state.value for state in states]
@@ -122,8 +125,57 @@ class SessionBook:
 
     def unredeemed_entries(self) -> list[SessionEntry]:
         """Return the sessions that have not ended and hold money that is not redeemed."""
-        worth = "MIN(signed, deposit) > MAX(redeemed, paid)"
-        return self._select(f"state IN (?, ?) AND {worth}", _LIVE)
+        return self._select(f"state IN (?, ?) AND {_WORTH}", _LIVE)
+
+    def to_look_at(self, now: int, rest_s: int, limit: int) -> list[SessionEntry]:
+        """Return sessions about which the chain may know more: something is under way or missing, or money is
+        in them (or they are over) and nobody looked for `rest_s`. Those that are over come first.
+        """
+        over = "(state = 'closing' OR expires <= ?)"
+        condition = (
+            "state IN (?, ?) AND (missing_since <> 0 OR asked_at <> 0 OR guard = 'asked'"
+            f" OR (looked_at <= ? AND ({_WORTH} OR {over})))"
+        )
+        order = f"NOT {over}, looked_at"
+        return self._select(condition, (*_LIVE, now - rest_s, now, now), limit, order=order)
+
+    def maybe_due(
+        self, now: int, *, least: Nano, threshold: Nano, period_s: int, before_s: int, limit: int
+    ) -> list[SessionEntry]:
+        """Return the sessions of which some may have to be redeemed, those with the least time first.
+
+        A coarse choice, so that a worker with many sessions need not read all of them every round.
+        """
+        due = "MIN(signed, deposit) - MAX(redeemed, paid)"
+        condition = (
+            "state IN (?, ?) AND asked = 0 AND not_before <= ? AND (lock <> 0 AND settle_at <= ?"
+            f" OR {due} >= ? AND (state = 'closing' OR expires <= ? OR {due} >= ? OR redeemed_at <= ?))"
+        )
+        values = (*_LIVE, now, now, int(least), now + before_s, int(threshold), now - period_s)
+        return self._select(condition, values, limit, order="settle_at")
+
+    def over_with_money(self, now: int, least: Nano) -> list[SessionEntry]:
+        """Return the sessions that are over and hold at least so much that is not redeemed."""
+        condition = "state IN (?, ?) AND MIN(signed, deposit) - MAX(redeemed, paid) >= ?"
+        return self._select(f"{condition} AND (state = 'closing' OR expires <= ?)", (*_LIVE, int(least), now))
+
+    def least_margin(self, now: int, least: Nano) -> int | None:
+        """Return the shortest time, in seconds, that is left for any session that holds at least so much."""
+        left = (
+            "CASE WHEN state = 'open' AND expires > ? THEN MIN(settle_at - ?, close_delay)"
+            " ELSE settle_at - ? END"
+        )
+        row = self._database.read(
+            f"SELECT MIN({left}) FROM sessions"  # noqa: S608
+            " WHERE state IN (?, ?) AND MIN(signed, deposit) - MAX(redeemed, paid) >= ?",
+            (now, now, now, *_LIVE, int(least)),
+        )[0]
+        found: int | None = row[0]
+        return found
+
+    def wanting_guard(self, limit: int) -> list[SessionEntry]:
+        """Return the open sessions for which collateral shall be locked."""
+        return self._select("state = 'open' AND guard = 'wanted'", (), limit)
 
     def locked_by(self, lock: int) -> list[SessionEntry]:
         """Return the sessions whose collateral a lock of our stake holds."""
@@ -152,8 +204,15 @@ class SessionBook:
                 "DELETE FROM sessions WHERE state = 'ended' AND lock = 0 AND updated_at < ?", (before,)
             )
 
-    def _select(self, condition: str, values: Iterable[object], limit: int = 10_000) -> list[SessionEntry]:
-        sql = f"SELECT * FROM sessions WHERE {condition} ORDER BY created_at, escrow, id LIMIT ?"  # noqa: S608
+    def _select(
+        self,
+        condition: str,
+        values: Iterable[object],
+        limit: int = MAX_ENTRIES,
+        *,
+        order: str = "created_at, escrow, id",
+    ) -> list[SessionEntry]:
+        sql = f"SELECT * FROM sessions WHERE {condition} ORDER BY {order} LIMIT ?"  # noqa: S608
         return [_entry(row) for row in self._database.read(sql, (*values, limit))]
 
 

@@ -131,4 +131,5 @@ class SessionBookkeeper:
                 why=new.reason,
                 hint="Keep the worker running, or let a watchtower hold its vouchers",
             )
-        self._desk.tell_over(new.key)
+        # What listens may write itself, and must not be undone with this transaction.
+        self._desk.over.append(new.key)

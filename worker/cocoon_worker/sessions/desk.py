@@ -28,9 +28,13 @@ class SessionDesk:
     on_over: list[Callable[[SessionKey], None]] = field(default_factory=list)
     requested: set[SessionKey] = field(default_factory=set)
     """Sessions that a person wants redeemed now."""
+    over: list[SessionKey] = field(default_factory=list)
+    """Sessions that were seen to be over, and that nobody was told about yet."""
 
-    def tell_over(self, key: SessionKey) -> None:
-        """Tell everybody who listens, and read the session anew the next time."""
-        self.survey.forget(key)
-        for listener in self.on_over:
-            listener(key)
+    def tell_over(self) -> None:
+        """Tell everybody who listens, outside of any transaction; the session is read anew the next time."""
+        while self.over:
+            key = self.over.pop(0)
+            self.survey.forget(key)
+            for listener in self.on_over:
+                listener(key)

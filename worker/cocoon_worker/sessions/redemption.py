@@ -20,7 +20,7 @@ from cocoon_worker.records import PlannedAction
 from cocoon_worker.sessions import watch
 from cocoon_worker.sessions.bookkeeping import MAX_GUARD_TRIES, SessionBookkeeper
 from cocoon_worker.sessions.export import VoucherExport
-from cocoon_worker.sessions.policy import Verdict, is_over, is_thin, judge, margin_s
+from cocoon_worker.sessions.policy import Verdict, is_thin, judge
 from cocoon_worker.sessions.records import GuardState, SessionEntry, SessionState
 from cocoon_worker.sessions.survey import state_of
 from cocoon_worker.sessions.wishes import take_wish
@@ -31,6 +31,8 @@ MARGIN_ALARM: Final = "session-margin"
 MAX_LOOKS: Final = 32
 """Escrows that are looked at in one round; the others wait for the next one."""
 MAX_DUE: Final = 16
+MAX_CANDIDATES: Final = 256
+"""Sessions that are judged in one round, those with the least time first."""
 _GUARD_PATIENCE: Final = 4
 """Times `confirmation_s` before an AcceptSession without an answer is tried again."""
 
@@ -67,10 +69,14 @@ class Redemption:
     async def look(self) -> None:
         """Look at the sessions about which the chain may know more than the book."""
         self._take_wishes()
+        self._desk.tell_over()
         now = self._context.time.maybe()
-        entries = [entry for entry in self._book.open_entries() if self._wants_look(entry, now)]
-        entries.sort(key=lambda entry: (not is_over(entry, now), entry.looked_at))
-        for entry in entries[:MAX_LOOKS]:
+        for key in sorted(self._unseen)[:MAX_LOOKS]:
+            known = self._book.entry(key)
+            if known is not None:
+                await self._look_at(known)
+            self._unseen.discard(key)
+        for entry in self._book.to_look_at(now, self._config.look_s, MAX_LOOKS):
             await self._look_at(entry)
 
     def _take_wishes(self) -> None:
@@ -79,17 +85,10 @@ class Redemption:
         except MalformedError as error:
             self._context.log.warning("wish not understood", why=str(error))
             return
-        if wished is None:
-            wished = {entry.key for entry in self._book.unredeemed_entries()}
-        self._desk.requested |= wished
-
-    def _wants_look(self, entry: SessionEntry, now: int) -> bool:
-        if entry.key in self._unseen or entry.missing_since or entry.asked_at:
-            return True
-        if entry.guard is GuardState.ASKED:
-            return True
-        rests = entry.looked_at + self._config.look_s > now
-        return not rests and (bool(entry.unredeemed) or is_over(entry, now))
+        if wished == set():
+            return
+        with_money = {entry.key for entry in self._book.unredeemed_entries()}
+        self._desk.requested |= with_money if wished is None else wished & with_money
 
     async def _look_at(self, entry: SessionEntry) -> m.Session | None:
         """Look, and keep what is new. Returns the escrow's entry."""
@@ -100,7 +99,6 @@ class Redemption:
         except (GetterError, MalformedError) as error:
             self._context.log.warning("session cannot be read", session=str(entry.key), why=str(error))
             return None
-        self._unseen.discard(entry.key)
         now = self._context.time.surely()
         with self._context.journal.transaction():
             current = self._book.entry(entry.key)
@@ -129,23 +127,35 @@ class Redemption:
     async def due(self, choose_lock: LockChoice) -> list[SessionDue]:
         """Return what our stake is to be asked for now, what is urgent first."""
         now = self._context.time.maybe()
-        judged = [
-            (entry, verdict) for entry in self._book.open_entries() if (verdict := self._judge(entry, now))
-        ]
+        candidates = self._candidates(now)
+        judged = [(entry, verdict) for entry in candidates if (verdict := self._judge(entry, now))]
         judged.sort(key=lambda pair: (not pair[1].urgent, pair[0].settle_at))
         found = []
         for entry, _ in judged[:MAX_DUE]:
             redeem = await self._redemption(entry)
             if redeem is not None:
                 found.append(redeem)
-        for entry in self._book.entries((SessionState.OPEN,)):
-            if len(found) >= MAX_DUE:
-                break
-            if entry.guard is GuardState.WANTED and not self._context.draining:
-                guard = await self._guarding(entry, choose_lock)
-                if guard is not None:
-                    found.append(guard)
+        if self._context.draining:
+            return found
+        for entry in self._book.wanting_guard(max(0, MAX_DUE - len(found))):
+            guard = await self._guarding(entry, choose_lock)
+            if guard is not None:
+                found.append(guard)
         return found
+
+    def _candidates(self, now: int) -> list[SessionEntry]:
+        config = self._config
+        found = self._book.maybe_due(
+            now,
+            least=config.least_redeem,
+            threshold=config.redeem_threshold,
+            period_s=config.redeem_period_s,
+            before_s=config.before_expiry_s,
+            limit=MAX_CANDIDATES,
+        )
+        known = {entry.key for entry in found}
+        wished = [self._book.entry(key) for key in sorted(self._desk.requested - known)[:MAX_CANDIDATES]]
+        return found + [entry for entry in wished if entry is not None]
 
     def _judge(self, entry: SessionEntry, now: int) -> Verdict | None:
         connected = entry.key in self._desk.connected
@@ -223,6 +233,7 @@ class Redemption:
 
     def finish_round(self) -> None:
         """Make everything survive a power cut, hand vouchers out, and look at the margins."""
+        self._desk.tell_over()
         self._book.flush()
         self._export.run()
         self.check_margins()
@@ -232,14 +243,11 @@ class Redemption:
     def check_margins(self) -> None:
         """Raise or end the alarm, by the time that it may be now: also while the endpoint does not answer."""
         now = self._context.time.maybe()
-        entries = [
-            entry
-            for entry in self._book.unredeemed_entries()
-            if entry.unredeemed >= self._config.least_redeem
-        ]
-        least = min((margin_s(entry, now) for entry in entries), default=None)
+        worth = self._config.least_redeem
+        least = self._book.least_margin(now, worth)
         self._context.metrics.session_margin.set(float("inf") if least is None else least)
-        thin = [entry for entry in entries if is_thin(entry, now, self._config)]
+        over = self._book.over_with_money(now, worth)
+        thin = [entry for entry in over if is_thin(entry, now, self._config)]
         why = ""
         if thin:
             at_risk = Nano(sum(entry.unredeemed for entry in thin))
