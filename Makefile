@@ -29,17 +29,19 @@ EXAMPLES ?= 300
 LIVES ?= 800
 
 ENGINE ?= vllm
+MODE ?= job
 PROMPT ?= What is the capital of France?
 # Free text reaches the recipe through the environment, unexpanded: neither make nor the shell may read it.
 export COCOON_MAKE_PROMPT := $(value PROMPT)
 export COCOON_MAKE_ENGINE := $(value ENGINE)
-unexport PROMPT ENGINE
+export COCOON_MAKE_MODE := $(value MODE)
+unexport PROMPT ENGINE MODE
 
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: PYTHON=$(PYTHON) VENV=$(VENV) JOBS=$(JOBS) ENGINE=vllm|echo PROMPT=\"...\""
+	@echo "  Variables: PYTHON=$(PYTHON) VENV=$(VENV) JOBS=$(JOBS) ENGINE=vllm|echo MODE=job|session PROMPT=\"...\""
 	@echo "  TORCH_INDEX=URL  take torch from an index with CPU builds, where the default one has only CUDA builds"
 
 # -- installing ----------------------------------------------------------------------------------------
@@ -145,8 +147,8 @@ fmt: $(BASE_STAMP) ## Format and fix what can be fixed
 # -- running -------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: $(BASE_STAMP) $(if $(filter vllm,$(value ENGINE)),$(VLLM_STAMP)) ## A whole paid job on this machine (ENGINE=, PROMPT=)
-	@$(BIN)/cocoon demo --engine="$$COCOON_MAKE_ENGINE" --prompt="$$COCOON_MAKE_PROMPT"
+demo: $(BASE_STAMP) $(if $(filter vllm,$(value ENGINE)),$(VLLM_STAMP)) ## A whole paid job on this machine, or 50 streamed requests (MODE=session) (ENGINE=, PROMPT=)
+	@$(BIN)/cocoon demo --engine="$$COCOON_MAKE_ENGINE" --mode="$$COCOON_MAKE_MODE" --prompt="$$COCOON_MAKE_PROMPT"
 
 .PHONY: gas
 gas: $(BASE_STAMP) ## Measure the flows of the suite; prints a table, writes build/gas.json (UPDATE=1 takes a new snapshot)

@@ -1,9 +1,9 @@
-"""`cocoon demo`: a whole paid job on this machine, and proof that no nanoTON got lost."""
+"""`cocoon demo`: a paid job, or a session of streamed requests, and proof that no nanoTON got lost."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from cocoon_sdk.demo.job_plot import JobOutcome
+    from cocoon_sdk.demo.session_plot import SessionOutcome
     from cocoon_sdk.demo.story import DemoReport
 
 PROMPT = "What is the capital of France?"
@@ -25,22 +27,28 @@ def demo(
         Literal["vllm", "echo"],
         typer.Option("--engine", help="Real vLLM, or a labelled echo that needs no model."),
     ] = "vllm",
+    mode: Annotated[
+        Literal["job", "session"],
+        typer.Option("--mode", help="One job, or a session: 50 streamed requests, one redemption."),
+    ] = "job",
     prompt: Annotated[str, typer.Option("--prompt", envvar="COCOON_PROMPT", help="What to ask.")] = PROMPT,
     as_json: Json = False,
 ) -> None:
-    """Play a whole paid job: sandbox, contracts, worker, encrypted request, answer, and the books.
+    """Play a whole paid job or session: sandbox, contracts, worker, encrypted requests, and the books.
 
     Everything runs on this machine: a TON sandbox with the real TVM, the real contracts, the real worker.
     """
-    run(lambda session: _demo(session, engine, prompt), as_json=as_json)
+    run(lambda session: _demo(session, engine, mode, prompt), as_json=as_json)
 
 
-async def _demo(session: Session, engine: str, prompt: str) -> None:
+async def _demo(session: Session, engine: str, mode: str, prompt: str) -> None:
     import tempfile
     from pathlib import Path
 
     from cocoon_sdk.cli.logs import log_to_file
     from cocoon_sdk.demo.engines import EngineChoice
+    from cocoon_sdk.demo.job_plot import JobPlot
+    from cocoon_sdk.demo.session_plot import SessionPlot
     from cocoon_sdk.demo.story import MAX_PROMPT_BYTES, Demo
     from cocoon_sdk.errors import ConfigError
 
@@ -52,29 +60,65 @@ async def _demo(session: Session, engine: str, prompt: str) -> None:
         )
     logs = _log_folder()
     log_to_file(logs / "worker.log")
-    with tempfile.TemporaryDirectory(prefix="cocoon-demo-") as folder:
-        played = Demo(EngineChoice(engine), prompt, folder=Path(folder), logs=logs, step=session.out.step)
-        report = await played.play()
-    session.out.result(report.to_json(), None if session.out.as_json else _shown(report))
-    assert report.statement is not None
-    if not report.statement.is_balanced:
+    with tempfile.TemporaryDirectory(prefix="cocoon-demo-") as name:
+        folder = Path(name)
+        choice, step = EngineChoice(engine), session.out.step
+        balanced: bool
+        if mode == "session":
+            talk = SessionPlot(prompt)
+            streamed = await Demo(choice, prompt, talk, folder=folder, logs=logs, step=step).play()
+            balanced = streamed.statement.is_balanced
+            session.out.result(
+                streamed.to_json(),
+                None if session.out.as_json else _shown(streamed, _session_panel(streamed)),
+            )
+        else:
+            done = await Demo(choice, prompt, JobPlot(prompt), folder=folder, logs=logs, step=step).play()
+            balanced = done.statement.is_balanced
+            session.out.result(
+                done.to_json(), None if session.out.as_json else _shown(done, _job_panel(done))
+            )
+    if not balanced:
         sys.exit(EXIT_FAILED)
 
 
-def _shown(report: DemoReport) -> RenderableType:
+def _shown(report: DemoReport[Any], panel: RenderableType) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(Text(), panel, Text(), report.statement)
+
+
+def _job_panel(report: DemoReport[JobOutcome]) -> RenderableType:
+    from rich.text import Text
+
+    result = report.outcome.result
+    tokens = f"{result.usage.input_tokens} tokens in, {result.usage.output_tokens} out"
+    paid = Text(f"{report.describes}: {tokens}, {result.amount} paid", style="dim")
+    return _panel(report, f"Job {report.outcome.job}", report.outcome.answer, paid)
+
+
+def _session_panel(report: DemoReport[SessionOutcome]) -> RenderableType:
+    from rich.text import Text
+
+    outcome = report.outcome
+    more = Text(f"... and {outcome.requests - 1} requests more, all streamed", style="dim")
+    usage = outcome.usage
+    tokens = f"{usage.input_tokens} tokens in, {usage.output_tokens} out"
+    used = f"{report.describes}: {tokens}, {outcome.cost} used up, {outcome.receipts} receipts checked"
+    settled = f"{outcome.signed} signed for, settled by one redemption of {outcome.redeemed}"
+    paid = Text(f"{used}\n{settled}", style="dim")
+    return _panel(report, f"Session {outcome.session}", outcome.answer, more, paid)
+
+
+def _panel(report: DemoReport[Any], title: str, answer: str, *more: RenderableType) -> RenderableType:
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text
 
-    assert report.statement is not None
-    assert report.result is not None
-    usage = report.result.usage
     asked = Text.assemble(("Asked:  ", "bold"), report.prompt)
-    answered = Text.assemble(("Answer: ", "bold"), report.answer)
-    tokens = f"{usage.input_tokens} tokens in, {usage.output_tokens} out"
-    paid = Text(f"{report.describes}: {tokens}, {report.result.amount} paid", style="dim")
-    panel = Panel(Group(asked, answered, paid), title=f"Job {report.job}", title_align="left")
-    return Group(Text(), panel, Text(), report.statement)
+    answered = Text.assemble(("Answer: ", "bold"), answer)
+    return Panel(Group(asked, answered, *more), title=title, title_align="left")
 
 
 def _log_folder() -> Path:

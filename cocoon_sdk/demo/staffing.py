@@ -22,16 +22,26 @@ from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.demo.engines import MAX_CONTEXT, MAX_OUTPUT, ReadyEngine
 from cocoon_sdk.demo.localnet import LOOPBACK, LocalNetwork
 from cocoon_sdk.errors import AccountNotFoundError, ChainTimeoutError
+from cocoon_sdk.protocol.metering import MAX_INCREMENT
 from cocoon_sdk.types import Nano
-from cocoon_worker.config import EndpointConfig, EngineConfig, OfferConfig, WorkerConfig
+from cocoon_worker.config import (
+    EndpointConfig,
+    EngineConfig,
+    OfferConfig,
+    ServingConfig,
+    SessionsConfig,
+    WorkerConfig,
+)
 from cocoon_worker.service import WorkerService
 from cocoon_worker.setup import create_stake
 
 STAKE: Final = Nano.ton(5)
 WORKER_GAS: Final = Nano.ton(1)
-INPUT_PRICE: Final = Nano.ton(1)
-"""Per million tokens."""
-OUTPUT_PRICE: Final = Nano.ton(2)
+INPUT_PRICE: Final = Nano.ton(10)
+"""Per million tokens: dear for so small a model, so that a short demo earns more than a redemption costs."""
+OUTPUT_PRICE: Final = Nano.ton(20)
+INCREMENT: Final = MAX_INCREMENT
+"""What either side of a session risks here: enough for a long prompt at these prices."""
 MINIMUM_PRICE: Final = Nano.ton("0.001")
 SETTLE_S: Final = 60.0
 _KEY_FILE: Final = "operator.key"
@@ -107,6 +117,7 @@ def _config(
         # Says what the engine is; the service is handed the engine itself.
         engine=EngineConfig(kind=ready.choice.value, model_path=folder),
         offers=(offer,),
+        sessions=SessionsConfig(serving=ServingConfig(max_unpaid=INCREMENT)),
         endpoint=EndpointConfig(host=LOOPBACK, port=port, public_url=f"http://{LOOPBACK}:{port}"),
     )
 

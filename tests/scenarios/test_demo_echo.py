@@ -154,3 +154,29 @@ def test_books_do_not_balance_while_money_is_under_way() -> None:
     statement = books.close({})
     assert not statement.is_balanced
     assert statement.closing.in_flight > Nano.ton(1)
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("demo")
+    env = {**os.environ, "XDG_CACHE_HOME": str(folder), "COCOON_PROMPT": PROMPT}
+    process = cocoon("demo", "--engine", "echo", "--mode", "session", "--json", env=env, err=subprocess.PIPE)
+    out, err = process.communicate(timeout=_PATIENCE_S)
+    assert process.returncode == 0, err
+    document: dict[str, Any] = json.loads(out)
+    return document
+
+
+def test_demo_streams_fifty_requests_over_one_session(streamed: dict[str, Any]) -> None:
+    assert streamed["answer"] == f"[echo, not a model] {PROMPT}"
+    assert streamed["requests"] == streamed["receipts"] == 50
+    assert int(streamed["cost_nano"]) <= int(streamed["redeemed_nano"]) <= int(streamed["signed_nano"])
+
+
+def test_demo_settles_a_session_by_one_redemption(streamed: dict[str, Any]) -> None:
+    kinds = [each["what"] for each in streamed["transactions"]]
+    assert kinds.count("Redeem") == kinds.count("Reward") == 1
+    assert "Submit" not in kinds
+    assert streamed["balanced"] is True
+    ledger = {name: Decimal(amount) for name, amount in streamed["ledger"].items()}
+    assert ledger["missing"] == ledger["in_flight"] == 0
