@@ -80,12 +80,13 @@ class Upstream:
     async def answers_without_end(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
-        while True:
-            try:
+        try:
+            while True:
                 await response.write(b" " * 65536)
-            except ConnectionError:
-                self.gone.set()
-                return response
+        except ConnectionError:
+            return response
+        finally:
+            self.gone.set()
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(json.loads(await request.read()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.unit.worker.session_bench import bench
+from tests.helpers.session_bench import bench
 
 
 async def test_client_can_stream_a_chat_when_it_pays_ahead(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ class _Connection(asyncio.Protocol):
     """One connection, one exchange at a time."""
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self.reusable = True
         self.status = 0
@@ -119,15 +120,21 @@ class _Connection(asyncio.Protocol):
     async def head(self) -> int:
         """Wait for the answer's head; return its status."""
         while not self.status:
-            await self._more()
+            if self._error is not None:
+                raise self._error
+            self._waiter = self._loop.create_future()
+            await self._waiter
         return self.status
 
     async def read(self) -> bytes:
         """Return what has come of the body; empty at its end."""
         while not self._pieces:
-            if self.complete and self._error is None:
+            if self._error is not None:
+                raise self._error
+            if self.complete:
                 return b""
-            await self._more()
+            self._waiter = self._loop.create_future()
+            await self._waiter
         pieces, self._pieces, self._unread = self._pieces, [], 0
         if self._paused and self.transport is not None:
             self._paused = False
@@ -145,18 +152,12 @@ class _Connection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    async def _more(self) -> None:
-        if self._error is not None:
-            raise self._error
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _fail(self, error: UpstreamError) -> None:
         self._error = self._error or error
@@ -170,6 +171,8 @@ class _Connection(asyncio.Protocol):
     # -- reading -------------------------------------------------------------------------------------------
 
     def _take(self, data: bytes) -> None:
+        if self._mode == _CHUNK_LINE and not self._line:
+            data = self._take_whole_chunks(data)
         while data and not self.complete:
             if self._mode == _CHUNK_DATA:
                 data = self._take_chunk(data)
@@ -198,6 +201,20 @@ class _Connection(asyncio.Protocol):
         if not self._left:
             self._finish()
         return rest
+
+    def _take_whole_chunks(self, data: bytes) -> bytes:
+        """Take the chunks that are there whole, which is how a token arrives; the rest is for the others."""
+        start = 0
+        while (end := data.find(b"\r\n", start, start + 10)) > start:
+            text = data[start:end]
+            if not _CHUNK_SIZE.match(text) or not (size := int(text, 16)):
+                break
+            stop = end + 2 + size
+            if stop + 2 > len(data):
+                break
+            self._push(data[end + 2 : stop])
+            start = stop + 2
+        return data[start:] if start else data
 
     def _take_chunk(self, data: bytes) -> bytes:
         # `_left` counts the line end behind the chunk too.

@@ -28,6 +28,9 @@ class EventLines:
 
         Raises `EngineAnswerError` for an event beyond `MAX_EVENT_BYTES`.
         """
+        alone = piece.startswith(b"data: {") and piece.endswith(b"\n\n") and not self._rest
+        if alone and piece.find(b"\n") == len(piece) - 2:
+            return [piece[6:-2]]
         lines = (self._rest + piece if self._rest else piece).split(b"\n")
         self._rest = lines.pop()
         if len(self._rest) > MAX_EVENT_BYTES:

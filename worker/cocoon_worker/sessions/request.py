@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
@@ -28,6 +28,7 @@ from cocoon_worker.sessions.intake import AskRefusedError, Intake
 from cocoon_worker.sessions.share import EngineBusyError, EngineShare
 from cocoon_worker.sessions.tally import SessionTally
 
+_SIDES: Final = ("input", "cached_input", "output")
 UNPAID: Final = "unpaid"
 USED_UP: Final = "used up"
 _ENGINE_RETRY_S: Final = 2
@@ -55,9 +56,13 @@ class _UnpaidError(Exception):
     """No voucher came for what is held back."""
 
 
+_Counts: TypeAlias = tuple[int, int, int]
+"""Tokens so far: input, cached input, output."""
+
+
 class _Piece(NamedTuple):
     data: bytes
-    usage: EngineUsage
+    counts: _Counts
     charge: int
     beyond: int
     final: bool
@@ -77,7 +82,9 @@ class SessionRequest:
         self._entered = self._has_place = self._engine_began = self._answered = self._over = False
         self._in_pieces = self._cache_known = False
         self._why = ""
-        self._usage = EngineUsage(0, 0, 0)
+        self._counts: _Counts = (0, 0, 0)
+        self._tariff, self._step = intake.shop.tariff, intake.shop.step
+        self._withheld = 0
         self._charge = 0
         self._handed = 0
         self._held: deque[_Piece] = deque()
@@ -202,22 +209,24 @@ class SessionRequest:
 
     def _take(self, chunk: EngineChunk) -> None:
         """Take the engine's next event: hand it over, or hold it back until it is paid for."""
-        shop, prompt, done = self._intake.shop, chunk.prompt_tokens, chunk.completion_tokens
-        full = shop.tariff.price(prompt, chunk.cached_tokens or 0, done)
-        # Until the engine tells what it found in its cache, as much as possible counts as found there: a
-        # price never falls, and the difference comes due with the last piece.
-        cached = prompt if chunk.cached_tokens is None else chunk.cached_tokens
-        charge = max(self._charge, shop.tariff.price(prompt, cached, done))
-        self._cache_known = chunk.cached_tokens is not None
-        self._usage = EngineUsage(prompt, cached, done)
-        step = 0 if chunk.final else shop.step + max(0, full - charge)
-        self._deal(_Piece(chunk.data, self._usage, charge, step, chunk.final))
+        data, prompt, cached, done, final = chunk
+        if cached is None:
+            # Until the engine tells what it found in its cache, as much as possible counts as found there: a
+            # price never falls, and the difference comes due with the last piece.
+            cached = prompt
+            if prompt != self._counts[0]:
+                self._withheld = self._tariff.price(prompt, 0, 0) - self._tariff.price(prompt, prompt, 0)
+        else:
+            self._cache_known, self._withheld = True, 0
+        charge = self._tariff.price(prompt, cached, done)
+        self._counts = counts = (prompt, cached, done)
+        beyond = 0 if final else self._step + self._withheld
+        self._deal(_Piece(data, counts, charge, beyond, final))
 
     def _take_whole(self, raw: bytes, usage: EngineUsage) -> None:
-        self._usage, self._cache_known = usage, True
-        charge = self._intake.shop.tariff.price(
-            usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
-        )
+        self._counts = counts = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+        self._cache_known = True
+        charge = self._tariff.price(*counts)
         if len(raw) > MAX_BODY_BYTES:
             self._charge = charge
             raise EngineRequestError(
@@ -225,7 +234,7 @@ class SessionRequest:
                 why=f"it has {len(raw)} bytes, at most {MAX_BODY_BYTES} travel in one piece",
                 hint="Ask for fewer inputs at once, or for base64",
             )
-        self._deal(_Piece(raw, usage, charge, 0, True))
+        self._deal(_Piece(raw, counts, charge, 0, True))
 
     def _deal(self, piece: _Piece) -> None:
         ledger = self._account.ledger
@@ -240,7 +249,7 @@ class SessionRequest:
             self._ask_for_payment()
 
     def _hand_over(self, piece: _Piece, beyond: int) -> None:
-        account, usage = self._account, piece.usage
+        account = self._account
         account.ledger.hand_over(self._rid, piece.charge, beyond=beyond)
         self._handed = piece.charge
         self._said_hash.update(piece.data)
@@ -248,18 +257,10 @@ class SessionRequest:
             self._answered = True
             self._counter.tally.ttft.observe(self._loop.time() - self._asked_at)
             account.let_in()
-        frame = Delta(
-            self._rid,
-            usage.prompt_tokens,
-            usage.cached_tokens,
-            usage.completion_tokens,
-            self._in_pieces,
-            piece.data,
-        )
-        account.send(frame)
+        account.send(Delta(self._rid, *piece.counts, self._in_pieces, piece.data))
         if piece.final:
             account.ledger.finish(self._rid)
-            self._close(self._done(usage, self._charge, cancelled=False), "done")
+            self._close(self._done(self._charge, cancelled=False), "done")
 
     # -- waiting for money ---------------------------------------------------------------------------------
 
@@ -294,24 +295,20 @@ class SessionRequest:
     async def _end_stopped(self) -> None:
         """Settle a request that was cut off: what the engine has done is owed, as far as it is signed for."""
         self._leave_engine()
-        tariff, usage = self._intake.shop.tariff, self._usage
-        if not self._engine_began:
-            work = 0
-        elif self._charge:
+        work = 0
+        if self._engine_began:
+            prompt, cached, done = self._counts
+            if not prompt:
+                prompt = await self._counted() or 0
             # How much came out of the cache is told at the end only: without an end there is no discount.
-            self._usage = usage = replace(
-                usage, cached_tokens=usage.cached_tokens if self._cache_known else 0
-            )
-            work = tariff.price(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
-        else:
-            self._usage = EngineUsage(await self._counted() or 0, 0, 0)
-            work = tariff.price(self._usage.prompt_tokens, 0, 0)
+            self._counts = (prompt, cached if self._cache_known else 0, done)
+            work = self._tariff.price(*self._counts)
         self._settle_stopped(work)
 
     def _settle_stopped(self, work: int) -> None:
         charged = self._account.ledger.abandon(self._rid, work)
         if self._why == CANCELLED:
-            self._close(self._done(self._usage, charged, cancelled=True), CANCELLED)
+            self._close(self._done(charged, cancelled=True), CANCELLED)
         elif self._why == USED_UP:
             why = "the deposit is used up: top it up, or open another session"
             self._close(
@@ -336,37 +333,27 @@ class SessionRequest:
         if frame is not None:
             self._account.send(frame)
         self._account.over(self._rid)
-        tally, usage = self._counter.tally, self._usage
+        tally = self._counter.tally
         tally.requests.labels(outcome).inc()
-        tally.tokens.labels("input").inc(usage.prompt_tokens)
-        tally.tokens.labels("cached_input").inc(usage.cached_tokens)
-        tally.tokens.labels("output").inc(usage.completion_tokens)
+        for side, tokens in zip(_SIDES, self._counts, strict=True):
+            tally.tokens.labels(side).inc(tokens)
 
-    def _done(self, usage: EngineUsage, charged: int, *, cancelled: bool) -> Done:
-        total = self._account.ledger.booked
+    def _done(self, charged: int, *, cancelled: bool) -> Done:
+        total, (prompt, cached, done) = self._account.ledger.booked, self._counts
         receipt = Receipt(
             rid=self._rid,
             request_hash=self._asked_hash,
             response_hash=self._said_hash.digest(),
             terms_hash=self._intake.shop.offer.terms_hash,
             proof_hash=NO_PROOF,
-            input_tokens=usage.prompt_tokens,
-            cached_input_tokens=usage.cached_tokens,
-            output_tokens=usage.completion_tokens,
+            input_tokens=prompt,
+            cached_input_tokens=cached,
+            output_tokens=done,
             charged=Nano(charged),
             total=Nano(total),
         )
-        return Done(
-            self._rid,
-            usage.prompt_tokens,
-            usage.cached_tokens,
-            usage.completion_tokens,
-            charged,
-            total,
-            NO_PROOF,
-            receipt.sign(self._counter.operator, self._account.ref),
-            cancelled,
-        )
+        signature = receipt.sign(self._counter.operator, self._account.ref)
+        return Done(self._rid, prompt, cached, done, charged, total, NO_PROOF, signature, cancelled)
 
     def _leave_engine(self) -> None:
         if self._has_place:
