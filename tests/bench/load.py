@@ -76,7 +76,7 @@ class _Connection(asyncio.Protocol):
             return False
         head = bytes(self._buffer[:end]).lower()
         if b"transfer-encoding: chunked" in head:
-            return self._buffer.endswith(_END_OF_CHUNKS)
+            return len(self._buffer) > end + 4 and self._buffer.endswith(_END_OF_CHUNKS)
         at = head.find(b"content-length:")
         return len(self._buffer) >= end + 4 + int(head[at + 15 :].split(b"\r\n", 1)[0])
 
