@@ -22,6 +22,7 @@ from cocoon_sdk.chain.toncenter import ToncenterChain
 from cocoon_sdk.client import AsyncCocoon
 from cocoon_sdk.client.sessions.errors import StaleSessionError
 from cocoon_sdk.client.sessions.manager import SessionManager
+from cocoon_sdk.client.sessions.onchain import new_key
 from cocoon_sdk.client.sessions.records import SessionPolicy
 from cocoon_sdk.client.sessions.store import SESSIONS_SCHEMA, SessionStore
 from cocoon_sdk.storage import open_database
@@ -91,7 +92,7 @@ async def main(asked: dict[str, Any]) -> None:
                     continue
                 leased = await manager.store.get(asked["uid"])
                 assert leased is not None
-                held = manager._hold(leased)
+                held = manager._hold(leased, new_key(client._context, leased))
                 with suppress(StaleSessionError):
                     for _ in range(3):
                         voucher = await held.sign(held.ledger.signed + 1)

@@ -40,7 +40,12 @@ class Processes:
         self.town, self._endpoint = town, endpoint
 
     async def start(
-        self, work: str, *, holder: str = "other", workers: list[ScriptedWorker] | None = None, **more: Any
+        self,
+        work: str,
+        *,
+        holder: str | None = "other",
+        workers: list[ScriptedWorker] | None = None,
+        **more: Any,
     ) -> asyncio.subprocess.Process:
         named = [self.town.worker] if workers is None else workers
         asked = {
@@ -165,6 +170,33 @@ async def test_nothing_is_opened_or_forgotten_too_early_when_the_client_was_kill
     await manager.keep()
     assert await records(town) == []
     assert (await manager.store.exposure(record.domain, 0)).outstanding == 0
+
+
+async def test_restarted_client_goes_on_at_once_where_its_predecessor_on_this_machine_was_killed(
+    processes: Processes,
+) -> None:
+    town = processes.town
+    first = await processes.start("sign", amount=100, holder=None)
+    ((words),) = await said(first)
+    second = await processes.start("sign", amount=200, holder=None)  # the lease still runs
+    assert await said(second) == [{"uid": words["uid"], "amount": 200}]
+    third = await processes.start("sign", amount=300, holder=None, workers=None, dies="before")
+    assert await said(third) == [{"uid": words["uid"], "amount": 300}]  # nothing had to be sent
+    ((record),) = await records(town)
+    assert record.signed == 300
+    assert len(town.ids_on_chain()) == 1
+
+
+async def test_restarted_client_is_not_kept_waiting_by_the_turn_of_one_that_was_killed(
+    processes: Processes,
+) -> None:
+    town = processes.town
+    first = await processes.start("sign", amount=100, holder=None, dies="before")
+    assert await said(first) == []
+    manager = await town.manager()
+    before = town.clock.now()
+    await manager.acquire(await town.offer(), SOME)
+    assert town.clock.now() == before
 
 
 async def test_two_processes_open_sessions_of_one_escrow_at_once_and_all_get_theirs(

@@ -251,8 +251,8 @@ class AsyncSessions:
         if record is None:
             await self._send(manager.desk.chain.close, session_id)
         else:
-            await manager.ending.close(record, why, by_force=force)
             manager.let_go(record.uid, why)
+            await manager.ending.close(record, why, by_force=force)
             await manager.store.release(record.uid, manager.desk.holder)
         return await self.get(session_id)
 
@@ -263,8 +263,8 @@ class AsyncSessions:
         if record is None:
             await self._send(manager.desk.chain.settle, session_id)
         else:
+            manager.let_go(record.uid, "it is over")
             await manager.ending.settle(record, by_force=force)
-            manager.let_go(record.uid, "it has ended")
 
     async def keep(self, *, idle_s: int | None = None) -> KeeperReport:
         """Look after all sessions once: what died halfway, what is idle so long, what can be settled."""

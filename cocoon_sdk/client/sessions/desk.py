@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 from cocoon_sdk.client.context import ClientContext
+from cocoon_sdk.client.sessions.holders import has_died, new_holder
 from cocoon_sdk.client.sessions.onchain import EscrowSide, EscrowSight
 from cocoon_sdk.client.sessions.records import SessionPolicy, SessionRecord, SpendLimits
 from cocoon_sdk.client.sessions.store import SessionStore
@@ -27,7 +25,6 @@ log: Final = logging.getLogger("cocoon.sessions")
 TURN_WAIT_S: Final = 30
 """How long one waits for one's turn; after that the contract itself decides who is first."""
 _TURN_PAUSE_S: Final = 0.2
-_ANY_TIME: Final = 1 << 60
 
 
 class SessionDesk:
@@ -43,7 +40,7 @@ class SessionDesk:
     ) -> None:
         self.context, self.store, self.policy, self.limits = context, store, policy, limits
         self.chain = EscrowSide(context)
-        self.holder = holder or f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(8)}"
+        self.holder = holder or new_holder()
         self.opening: set[str] = set()
         """Records whose opening is under way in this process: nobody else needs to find out about them."""
         self._sending = asyncio.Lock()
@@ -63,14 +60,20 @@ class SessionDesk:
         self._chain_lead = sight.now - self.now()
         return sight
 
+    def is_taken(self, record: SessionRecord) -> bool:
+        """Tell whether another process holds a record, as far as can be told."""
+        return record.held_by_another(self.holder, self.now()) and not has_died(record.holder)
+
     async def lease(self, record: SessionRecord, *, by_force: bool = False) -> SessionRecord | None:
         """Take a record for us; None when another process has it, and it is not taken away `by_force`.
 
         From then on that process can sign nothing for it.
         """
         now = self.now()
-        overdue = _ANY_TIME if by_force else now
-        return await self.store.lease(record.uid, self.holder, overdue, now + self.policy.lease_s)
+        # Only from whom we saw there: somebody else may have been quicker.
+        instead_of = record.holder if by_force or has_died(record.holder) else None
+        until = now + self.policy.lease_s
+        return await self.store.lease(record.uid, self.holder, now, until, instead_of=instead_of)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -82,7 +85,7 @@ class SessionDesk:
         name = f"turn of {self.chain.address.hash_part.hex()}"
         async with self._sending:
             give_up = self.now() + TURN_WAIT_S
-            while not await self.store.lock(name, self.holder, self.now(), self.now() + int(WAIT_S)):
+            while not await self._take_turn(name):
                 if self.now() >= give_up:
                     log.warning("another process keeps sending to the escrow; going on beside it")
                     break
@@ -94,3 +97,12 @@ class SessionDesk:
                     await self.store.unlock(name, self.holder)
                 except StorageError as error:
                     log.warning("cannot give the turn back, it runs out by itself: %s", error)
+
+    async def _take_turn(self, name: str) -> bool:
+        now = self.now()
+        if await self.store.lock(name, self.holder, now, now + int(WAIT_S)):
+            return True
+        other = await self.store.lock_holder(name)
+        return has_died(other) and await self.store.lock(
+            name, self.holder, now, now + int(WAIT_S), instead_of=other
+        )

@@ -109,7 +109,7 @@ class SessionKeeper:
             return
         if record.state is not SessionState.OPENING and entry is not None:
             await self._watch(record, entry, report)
-        if record.held_by_another(desk.holder, desk.now()):
+        if desk.is_taken(record):
             return
         if record.state is SessionState.OPENING:
             leased = await desk.lease(record)
@@ -118,8 +118,8 @@ class SessionKeeper:
                 report.opened.append(found)
                 await self._give_back(found)
         elif entry is None:
-            report.ended.append(await self._ending.note_gone(record))
             self._let_go(record.uid, "it has ended on chain")
+            report.ended.append(await self._ending.note_gone(record))
         elif record.state is SessionState.OPEN:
             await self._see_to_open(sight, record, entry, idle_s, report)
         else:
@@ -135,20 +135,21 @@ class SessionKeeper:
     ) -> None:
         held, policy = self._held(record.uid), self._desk.policy
         if not is_open(entry) or sight.now >= entry.deadline:
-            report.closed.append(await self._ending.expire(record, settle_from(entry)))
             self._let_go(record.uid, "it is over on chain")
+            report.closed.append(await self._ending.expire(record, settle_from(entry)))
             return
         if any(each.record.uid == record.uid for each in report.overdrawn):
-            report.closed.append(await self._ending.close(record, "more was redeemed than signed here"))
             self._let_go(record.uid, "more was redeemed than signed here")
+            report.closed.append(await self._ending.close(record, "more was redeemed than signed here"))
             return
         used_at = max(record.used_at, held.used_at if held else 0)
         idle = self._desk.now() - used_at >= (policy.idle_s if idle_s is None else idle_s)
         # What expires soon costs nothing to wait for.
         worth_closing = idle_s is not None or entry.deadline - sight.now > policy.margin_s
         if idle and worth_closing and not (held and held.users):
-            report.closed.append(await self._ending.close(record, "not used"))
+            # First for us: no request may take it while the chain is being told.
             self._let_go(record.uid, "closed, since it was not used")
+            report.closed.append(await self._ending.close(record, "not used"))
         elif record.pending_deposit and not (held and held.topping_up.locked()):
             leased = await self._desk.lease(record)
             if leased is not None:

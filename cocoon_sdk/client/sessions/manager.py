@@ -26,9 +26,10 @@ from cocoon_sdk.client.sessions.errors import (
     StaleSessionError,
 )
 from cocoon_sdk.client.sessions.funding import SessionFunding
+from cocoon_sdk.client.sessions.holders import holder_ended
 from cocoon_sdk.client.sessions.holding import HeldSession
 from cocoon_sdk.client.sessions.keeper import KeeperReport, SessionKeeper
-from cocoon_sdk.client.sessions.onchain import EscrowSight, key_of
+from cocoon_sdk.client.sessions.onchain import EscrowSight, key_of, new_key
 from cocoon_sdk.client.sessions.records import (
     LIVE_STATES,
     SessionPolicy,
@@ -37,6 +38,7 @@ from cocoon_sdk.client.sessions.records import (
     SpendLimits,
 )
 from cocoon_sdk.client.sessions.store import SessionStore
+from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.types import Nano
 
@@ -116,11 +118,11 @@ class SessionManager:
     async def retire(self, held: HeldSession, why: str) -> None:
         """Sign nothing more for a session and end it: its worker is not honest, or the session is worn."""
         held.stale = held.stale or why
+        self.let_go(held.uid, why)
         try:
             await self.ending.close(held.record, why)
         except StaleSessionError as error:
             log.info("session %d is left to its new holder: %s", held.ref.session_id, error)
-        self.let_go(held.uid, why)
 
     def _ready(self, worker: Address, at_least: Nano) -> HeldSession | None:
         for held in self._of(worker):
@@ -152,16 +154,16 @@ class SessionManager:
                     log.info("session %d cannot go on: %s", held.ref.session_id, error)
         model = worker.model.name or worker.model.model_id.hex()
         planned = await self.funding.plan(sight, worker.address, model, at_least)
-        return self._hold(await self.funding.open(planned))
+        opened = await self.funding.open(planned)
+        return self._hold(opened, new_key(self.desk.context, opened))
 
     # -- adopting -----------------------------------------------------------------------------------
 
     async def _adopt(self, sight: EscrowSight, worker: Address) -> None:
         """Take over what others left behind with this worker, and what we left when we were killed."""
-        now = self.desk.now()
         for record in await self.store.sessions(sight.domain, LIVE_STATES):
             ours = record.worker == worker and record.uid not in self._held.keys() | self.desk.opening
-            if ours and not record.held_by_another(self.desk.holder, now):
+            if ours and not self.desk.is_taken(record):
                 leased = await self.desk.lease(record)
                 if leased is not None:
                     await self._take_over(sight, leased)
@@ -176,16 +178,15 @@ class SessionManager:
             found = await self.funding.agree(sight, found)
         except SessionUsedUpError:
             return  # the keeper notes what became of it
-        key = key_of(self.desk.context, found).verify_key.to_int()
-        if sight.sessions[found.session_id].voucher_key != key:
+        key = key_of(self.desk.context, found, sight.sessions[found.session_id])
+        if key is None:
             log.error("session %d was opened under another hot key and is of no use", found.session_id)
             return
-        self._hold(found)
+        self._hold(found, key)
         log.info("session %d taken over", found.session_id)
 
-    def _hold(self, record: SessionRecord) -> HeldSession:
+    def _hold(self, record: SessionRecord, key: SigningKey) -> HeldSession:
         desk = self.desk
-        key = key_of(desk.context, record)
         held = HeldSession(
             record, key, desk.store, desk.policy, desk.context.clock, desk.holder, self._see_to_deposit
         )
@@ -279,13 +280,13 @@ class SessionManager:
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        for held in tuple(self._held.values()):
-            try:
+        try:
+            for held in self.held:
                 if not held.stale:
                     await held.save()
-                await self.store.release(held.uid, self.desk.holder)
-            except CocoonError as error:
-                log.warning(
-                    "session %d is not given back, its lease runs out: %s", held.ref.session_id, error
-                )
+            await self.store.release_all(self.desk.holder)
+        except CocoonError as error:
+            log.warning("sessions are not given back, their leases run out: %s", error)
+        for held in self.held:
             self.let_go(held.uid, "this client is closed")
+        holder_ended(self.desk.holder)

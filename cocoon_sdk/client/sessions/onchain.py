@@ -71,19 +71,28 @@ def settle_from(entry: m.Session) -> int:
     return entry.deadline + (close_delay(entry) if is_open(entry) else 0)
 
 
-def key_of(context: ClientContext, record: SessionRecord) -> SigningKey:
-    """Return the session's voucher key, which follows from the hot key and the session's place."""
+def new_key(context: ClientContext, record: SessionRecord) -> SigningKey:
+    """Return the voucher key that a session is opened with: it follows from hot key and place."""
     return voucher_key(context.hot_key, record.escrow, record.session_id)
+
+
+def key_of(context: ClientContext, record: SessionRecord, entry: m.Session) -> SigningKey | None:
+    """Return the voucher key of a session on chain, also if an earlier hot key of ours opened it."""
+    for hot_key in (context.hot_key, *context.previous_hot_keys):
+        key = voucher_key(hot_key, record.escrow, record.session_id)
+        if key.verify_key.to_int() == entry.voucher_key:
+            return key
+    return None
 
 
 def is_ours(context: ClientContext, record: SessionRecord, entry: m.Session) -> bool:
     """Tell whether an entry is what the record was opened as, and not somebody else's under that number."""
     return (
         entry.worker == signing.account_id(record.worker)
-        and entry.voucher_key == key_of(context, record).verify_key.to_int()
         and entry.deposit == record.deposit
         # A close moves the deadline; until then it tells one opening from any other.
         and (entry.deadline == record.expires or not is_open(entry))
+        and key_of(context, record, entry) is not None
     )
 
 
@@ -144,7 +153,7 @@ class EscrowSide:
             action = signing.open_session(
                 record.session_id,
                 record.worker,
-                key_of(self._context, record).verify_key,
+                new_key(self._context, record).verify_key,
                 record.deposit,
                 record.expires,
             )

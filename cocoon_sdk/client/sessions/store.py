@@ -74,7 +74,7 @@ _TAKE: Final = (
 )
 _LEASE: Final = (
     "UPDATE client_sessions SET holder = ?, lease_until = ? "  # noqa: S608 - constants only
-    "WHERE uid = ? AND state <> 'closed' AND (holder IS NULL OR holder = ? OR lease_until <= ?) "
+    "WHERE uid = ? AND state <> 'closed' AND (holder IS NULL OR holder IN (?, ?) OR lease_until <= ?) "
     f"RETURNING {_COLUMNS}"
 )
 _RENEW: Final = "UPDATE client_sessions SET lease_until = ? WHERE holder = ? RETURNING uid"
@@ -231,12 +231,15 @@ class SessionStore:
 
     # -- leases -------------------------------------------------------------------------------------
 
-    async def lease(self, uid: str, holder: str, now: int, until: int) -> SessionRecord | None:
-        """Take a session that nobody holds, or whose holder is overdue; None when another one has it.
+    async def lease(
+        self, uid: str, holder: str, now: int, until: int, *, instead_of: str | None = None
+    ) -> SessionRecord | None:
+        """Take a session that nobody holds, or whose holder is overdue or is the one named by `instead_of`.
 
-        The holder before can sign nothing from then on, even if it lives and knows nothing of it.
+        None when another one has it. The holder before can sign nothing from then on, even if it lives and
+        knows nothing of it.
         """
-        rows = await self._database.fetch(_LEASE, holder, until, uid, holder, now)
+        rows = await self._database.fetch(_LEASE, holder, until, uid, holder, instead_of or holder, now)
         return _record(rows[0]) if rows else None
 
     async def renew(self, holder: str, until: int) -> frozenset[str]:
@@ -250,6 +253,12 @@ class SessionStore:
             "UPDATE client_sessions SET holder = NULL, lease_until = 0 WHERE uid = ? AND holder = ?",
             uid,
             holder,
+        )
+
+    async def release_all(self, holder: str) -> None:
+        """Give back everything that a holder has."""
+        await self._database.execute(
+            "UPDATE client_sessions SET holder = NULL, lease_until = 0 WHERE holder = ?", holder
         )
 
     # -- ending -------------------------------------------------------------------------------------
@@ -294,19 +303,28 @@ class SessionStore:
 
     # -- locks between processes --------------------------------------------------------------------
 
-    async def lock(self, name: str, holder: str, now: int, until: int) -> bool:
-        """Take a lock that nobody has, or whose holder is overdue; also extends our own."""
+    async def lock(
+        self, name: str, holder: str, now: int, until: int, *, instead_of: str | None = None
+    ) -> bool:
+        """Take a lock as a lease is taken; also extends our own."""
         rows = await self._database.fetch(
             "INSERT INTO client_locks (name, holder, until) VALUES (?, ?, ?) "
             "ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until "
-            "WHERE client_locks.holder IS NULL OR client_locks.holder = excluded.holder "
+            "WHERE client_locks.holder IS NULL OR client_locks.holder IN (?, ?) "
             "OR client_locks.until <= ? RETURNING name",
             name,
             holder,
             until,
+            holder,
+            instead_of or holder,
             now,
         )
         return bool(rows)
+
+    async def lock_holder(self, name: str) -> str | None:
+        """Return who has a lock, overdue or not."""
+        rows = await self._database.fetch("SELECT holder FROM client_locks WHERE name = ?", name)
+        return rows[0][0] if rows else None
 
     async def unlock(self, name: str, holder: str) -> None:
         """Give a lock back; nothing happens when it is not ours."""
