@@ -67,7 +67,8 @@ def as_type(kind: type[Model], content: dict[str, Any]) -> Model:
 
 def _left_out(value: object) -> bool:
     # OpenAI's marks for an argument that was not given, told apart without importing the package.
-    return type(value).__module__ == "openai._types"
+    kind = type(value)
+    return kind.__name__ in ("NotGiven", "Omit") and kind.__module__.partition(".")[0] == "openai"
 
 
 def _plain(value: object) -> object:

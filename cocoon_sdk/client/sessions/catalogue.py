@@ -49,20 +49,21 @@ class ModelSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """An offer with its prices ready for use."""
+    """An offer with its prices ready for use. `key` is the worker's account, to look it up by."""
 
     offer: WorkerOffer
     tariff: Tariff
+    key: bytes
+
+    @classmethod
+    def of(cls, offer: WorkerOffer) -> Listing:
+        """Make an offer ready."""
+        return cls(offer, Tariff(offer.terms), bytes(offer.address.hash_part))
 
     @property
     def worker(self) -> Address:
         """The worker's stake."""
         return self.offer.address
-
-    @property
-    def key(self) -> bytes:
-        """The worker's account, to look it up by."""
-        return bytes(self.offer.address.hash_part)
 
 
 @dataclass(slots=True)
@@ -146,7 +147,7 @@ class Catalogue:
 
     async def _read(self, model: str) -> _Entry:
         found = await self._workers.list(model)
-        listings = tuple(Listing(offer, Tariff(offer.terms)) for offer in found if offer.endpoint)
+        listings = tuple(Listing.of(offer) for offer in found if offer.endpoint)
         entry = _Entry(listings, found.why_ignored(), self._clock())
         if len(self._entries) >= MAX_MODELS:
             self._entries.clear()

@@ -95,8 +95,8 @@ def continued_body(kind: str, body: bytes, so_far: SoFar, output_tokens: int) ->
             request[name] -= output_tokens
             if request[name] < 1:
                 return None
-    if request.get("min_tokens"):
-        request["min_tokens"] = max(0, request["min_tokens"] - output_tokens)
+    if type(least := request.get("min_tokens")) is int:
+        request["min_tokens"] = max(0, least - output_tokens)
     if kind == COMPLETION:
         prompt = request.get("prompt")
         if isinstance(prompt, list) and len(prompt) == 1:

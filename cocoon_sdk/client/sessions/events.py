@@ -13,7 +13,6 @@ from cocoon_sdk.client.sessions.values import Bill
 from cocoon_sdk.types import format_ton
 
 _USAGE: Final = b'"usage":'
-_NO_CHOICES: Final = (b'"choices":[]', b'"choices": []')
 
 
 def without_usage(event: bytes) -> bytes | None:
@@ -22,7 +21,7 @@ def without_usage(event: bytes) -> bytes | None:
     at = event.rfind(_USAGE)
     if at < 0:
         return event
-    if any(each in event for each in _NO_CHOICES):
+    if b'"choices":[]' in event or b'"choices": []' in event:
         return None
     tail = event[at + len(_USAGE) : -1]
     # The last member of the outer object, as engines write it: its braces close within the tail.
