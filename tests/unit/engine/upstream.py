@@ -44,6 +44,8 @@ class Upstream:
         self.arrived = asyncio.Event()
         self.gone = asyncio.Event()
         self.url = ""
+        self.root: dict[str, Handler] = {}
+        """What is served outside of the API, by path."""
 
     def answers(self, status: int = 200, body: Any = None) -> Handler:
         async def handler(_: web.Request) -> web.StreamResponse:
@@ -94,6 +96,10 @@ class Upstream:
         self.arrived.set()
         return await self.handler(request)
 
+    async def _beside(self, request: web.Request) -> web.StreamResponse:
+        handler = self.root.get(request.path)
+        return web.Response(status=404) if handler is None else await handler(request)
+
     async def _models(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"object": "list", "data": [{"id": MODEL}, {"id": "model-b"}]})
 
@@ -104,6 +110,7 @@ async def upstream_running() -> AsyncIterator[Upstream]:
     app = web.Application()
     app.router.add_get("/v1/models", upstream._models)
     app.router.add_post("/v1/{path:.*}", upstream._post)
+    app.router.add_post("/{path:.*}", upstream._beside)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
