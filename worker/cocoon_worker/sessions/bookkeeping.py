@@ -65,6 +65,8 @@ class SessionBookkeeper:
             self._keep(entry, replace(entry, guard=GuardState.ASKED, updated_at=now))
         elif planned.kind is ActionKind.REDEEM:
             amount = Nano(m.Redemption.from_cell(signed.refs[0]).amount)
+            self._desk.requested.discard(entry.key)
+            self._log.info("redeeming", session=str(entry.key), nano=int(entry.unredeemed))
             self._keep(entry, replace(entry, asked=amount, asked_at=0, updated_at=now))
 
     def carried_out(self, action: PlannedAction, now: int, patience_s: int) -> None:

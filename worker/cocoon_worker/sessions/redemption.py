@@ -170,7 +170,6 @@ class Redemption:
         verdict = None if current is None else self._judge(current, self._context.time.maybe())
         if current is None or verdict is None:
             return None
-        self._desk.requested.discard(current.key)
         signed = signing.redeem(
             current.key.session_id,
             current.key.address,
@@ -178,7 +177,7 @@ class Redemption:
             current.signature or bytes(64),
             close=verdict.end,
         )
-        self._context.log.info(
+        self._context.log.debug(
             "redemption due",
             session=str(current.key),
             why=verdict.reason,
