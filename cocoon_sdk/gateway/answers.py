@@ -84,6 +84,22 @@ def states_usage(document: bytes) -> bool:
     return _USAGE in document
 
 
+def renaming(document: bytes, model: str) -> tuple[bytes, bytes] | None:
+    """Return which bytes of a stream's events to replace by which, to name the model as it was asked for.
+
+    None when they do already. The member's bytes can stand in no text: there its quotes are escaped.
+    """
+    stated = _read(document).get("model")
+    wanted = _encode(model)
+    if stated is None or bytes(stated) == wanted:
+        return None
+    for colon in (b":", b": "):
+        member = b'"model"' + colon + bytes(stated)
+        if member in document:
+            return member, b'"model":' + wanted
+    return None
+
+
 def priced_event(document: bytes, bill: Bill) -> tuple[bytes, dict[str, Any] | None]:
     """Return an event with the cost in its usage, and that usage; unchanged when it states none."""
     fields = _read(document)

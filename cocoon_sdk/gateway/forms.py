@@ -43,7 +43,12 @@ class StreamForm(Protocol):
 
 
 class ChunkForm:
-    """Chat and text completions: the worker's own events, and `[DONE]`."""
+    """Chat and text completions: the worker's own events under the model's public name, and `[DONE]`."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._renaming: tuple[bytes, bytes] | None = None
+        self._first = True
 
     def begin(self) -> bytes:
         """Return nothing."""
@@ -51,8 +56,13 @@ class ChunkForm:
 
     def event(self, document: bytes, billed: Billed) -> bytes:
         """Return the event; the one with the usage tells the cost too."""
+        if self._first:
+            self._first = False
+            self._renaming = answers.renaming(document, self._model)
         if answers.states_usage(document):
             document, _ = answers.priced_event(document, billed.bill)
+        if self._renaming is not None:
+            document = document.replace(*self._renaming, 1)
         return b"data: " + document + b"\n\n"
 
     def end(self, billed: Billed) -> bytes:
@@ -62,9 +72,6 @@ class ChunkForm:
     def failed(self, refusal: Refusal, billed: Billed) -> bytes:
         """Return the error as an event, which clients raise; no `[DONE]` follows."""
         return answers.event(refusal.body())
-
-
-CHUNKS = ChunkForm()
 
 
 class ResponseForm:

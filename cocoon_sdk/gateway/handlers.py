@@ -17,7 +17,7 @@ from cocoon_sdk.clock import Clock
 from cocoon_sdk.gateway import answers
 from cocoon_sdk.gateway.config import GatewayConfig
 from cocoon_sdk.gateway.errors import Refusal
-from cocoon_sdk.gateway.forms import CHUNKS, ResponseForm, StreamForm
+from cocoon_sdk.gateway.forms import ChunkForm, ResponseForm, StreamForm
 from cocoon_sdk.gateway.gate import Gate, Ticket
 from cocoon_sdk.gateway.incoming import Incoming
 from cocoon_sdk.gateway.inference import Inference
@@ -83,7 +83,7 @@ class InferenceHandlers:
             prepared = prepare(kind, read_fields(await self._incoming.body(request)))
             ticket = await self._gate.admit(place, prepared)
             if prepared.stream:
-                return await self._stream(request, prepared, ticket, CHUNKS)
+                return await self._stream(request, prepared, ticket, ChunkForm(prepared.model))
             body, bill = await self._answer(prepared, ticket)
             if kind == EMBEDDING:
                 body = answers.vectors_as(body, as_base64=prepared.as_base64)

@@ -46,6 +46,7 @@ async def test_client_can_stream_a_chat(house: House) -> None:
         model=MODEL, messages=said("one two three"), stream=True
     ):
         assert chunk.usage is None
+        assert chunk.model == MODEL
         texts.append(chunk.choices[0].delta.content or "")
     assert texts == ["", "one", " two", " three", ""]
 

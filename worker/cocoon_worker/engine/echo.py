@@ -97,6 +97,8 @@ class EchoEngine:
         words = said_in(request.kind, body)
         cached, prompt = self._remember(words), len(words)
         head = self._head(request.kind, body)
+        if request.kind is EngineKind.CHAT:
+            head["object"] = "chat.completion.chunk"
         reply = reply_to(request.kind, body, ECHO_LABEL)
         for done, choice in _steps(request.kind, reply):
             if not self._started:
