@@ -126,6 +126,9 @@ class ScriptedSessionWorker:
         self.address = Address((0, hashlib.sha256(b"stake " + self.name.encode()).digest()))
         self.go_on, self.asked = asyncio.Event(), asyncio.Event()
         self.impostor: SigningKey | None = None
+        self.spoil_text: Callable[[bytes], bytes] = bytes
+        self.spoil_sealed: Callable[[bytes], bytes] = bytes
+        self.spoil_reply: Callable[[bytes], bytes] = bytes
         self.refusals: list[wire.Failed] = []
         self._runner: web.AppRunner | None = None
 
@@ -207,7 +210,7 @@ class _Connection:
         signer = self.worker.impostor or self.worker.operator
         handshake = WorkerHandshake(await self.receive(), name, signer)
         self.channel = handshake.channel
-        await self.socket.send_bytes(handshake.reply)
+        await self.socket.send_bytes(self.worker.spoil_reply(handshake.reply))
         first = await self.receive()
         for number, message in enumerate([handshake.open_first(first)]):
             await self.take(wire.read_client_frames(message), first=number == 0)
@@ -270,7 +273,8 @@ class _Connection:
     async def send(self, *frames: wire.WorkerFrame) -> None:
         bent = [each for frame in frames for each in self.bent(frame)]
         if bent and not self.socket.closed:
-            await self.socket.send_bytes(self.channel.seal(wire.encode_frames(bent)))
+            text = self.worker.spoil_text(wire.encode_frames(bent))
+            await self.socket.send_bytes(self.worker.spoil_sealed(self.channel.seal(text)))
 
     def bent(self, frame: wire.WorkerFrame) -> Sequence[wire.WorkerFrame]:
         try:

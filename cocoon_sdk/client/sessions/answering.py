@@ -140,8 +140,8 @@ class Answering:
                 raise self._nobody()
             usable = house.selection.order(listings, self._head, self._remaining)
             if usable:
-                usable.sort(key=lambda each: self._tries.get(each.key, 0))
-                return usable[0]
+                crowded = house.pool.crowded
+                return min(usable, key=lambda each: (self._tries.get(each.key, 0), crowded(each.worker)))
             wait = min(house.selection.cooling(each.key) for each in listings)
             if not 0.0 < wait <= _MOST_WAIT_S:
                 raise self._nobody(retry_after_s=int(wait) + 1)
@@ -329,7 +329,7 @@ def _attempt(turn: _Turn, outcome: Outcome, why: str) -> Attempt:
         cost=call.cost,
         ttft_s=None if call.first_at is None else call.first_at - call.asked_at,
         usage=call.usage,
-        session_id=turn.lease.held.ref.session_id,
+        session_id=turn.lease.place.held.ref.session_id,
         receipt=call.receipt,
     )
 

@@ -27,6 +27,8 @@ FRESH_S: Final = 30.0
 """Younger lists are used as they are."""
 USABLE_S: Final = 900.0
 """Older lists are not used any more; between both, a list is used while it is renewed."""
+MISSING_S: Final = 5.0
+"""How long a model that the registry does not list is not asked for again."""
 MAX_MODELS: Final = 1024
 _PARALLEL: Final = 4
 
@@ -82,6 +84,7 @@ class Catalogue:
     ) -> None:
         self._workers, self._models, self._clock = workers, models, clock
         self._entries: dict[str, _Entry] = {}
+        self._missing: dict[str, tuple[float, UnknownModelError]] = {}
         self._reading: dict[str, asyncio.Task[_Entry]] = {}
 
     async def offers(self, model: str) -> tuple[Listing, ...]:
@@ -97,6 +100,10 @@ class Catalogue:
             if age < USABLE_S:
                 self._renew(model)
                 return entry.listings
+        missing = self._missing.get(model)
+        if missing is not None and self._clock() - missing[0] < MISSING_S:
+            error = missing[1]
+            raise UnknownModelError(error.what, why=error.why, hint=error.hint)
         return (await asyncio.shield(self._renew(model))).listings
 
     def why_ignored(self, model: str) -> str:
@@ -146,7 +153,13 @@ class Catalogue:
             log.info("cannot read who offers %s: %s", model, error)
 
     async def _read(self, model: str) -> _Entry:
-        found = await self._workers.list(model)
+        try:
+            found = await self._workers.list(model)
+        except UnknownModelError as error:
+            if len(self._missing) >= MAX_MODELS:
+                self._missing.clear()
+            self._missing[model] = self._clock(), error
+            raise
         listings = tuple(Listing.of(offer) for offer in found if offer.endpoint)
         entry = _Entry(listings, found.why_ignored(), self._clock())
         if len(self._entries) >= MAX_MODELS:

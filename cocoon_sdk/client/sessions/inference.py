@@ -174,15 +174,25 @@ class InferenceStream:
     """
 
     def __init__(self, house: House, request: InferenceRequest) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._events = _Events(house, request)
         self._usage_due = self._events.answering.head.include_usage
+
+    def __del__(self) -> None:
+        # Forgotten in the middle: the worker must not go on, and be paid, for nobody.
+        loop = self._loop
+        if loop is not None and not self._events.ended and not loop.is_closed():
+            loop.call_soon_threadsafe(self._events.leave_soon)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
         """Return the next event. Raises what ended the answer."""
-        event = self._events.ready() or await self._events.next()
+        event = self._events.ready()
+        if event is None:
+            self._loop = asyncio.get_running_loop()
+            event = await self._events.next()
         if event is not None:
             return event
         if not self._usage_due:

@@ -44,7 +44,8 @@ _MESSAGE_BYTES: Final = 3 * 1024 * 1024
 class LinkLimits:
     """How long a link waits, in seconds."""
 
-    handshake_s: float = 10.0
+    handshake_s: float = 20.0
+    """The worker looks at the chain in it."""
     first_piece_s: float = 120.0
     """From a request to the first piece of its answer, the worker's queue included."""
     between_pieces_s: float = 60.0
@@ -338,9 +339,7 @@ class Link:
         now, limits = self._clock(), self._limits
         silent = now - self._heard_at
         if silent > 3 * limits.heartbeat_s:
-            self._fail(
-                WorkerLostError("the connection to the worker broke", why=f"{silent:.0f} s of silence")
-            )
+            self._fail(WorkerLostError("the worker fell silent", why=f"no sign of life for {silent:.0f} s"))
             return
         if silent > limits.heartbeat_s and now - self._pinged_at > limits.heartbeat_s:
             self._pinged_at = now

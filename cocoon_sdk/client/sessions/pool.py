@@ -35,6 +35,10 @@ _WORN: Final = 4
 _NEW_SESSION_TRIES: Final = 4
 """How often a worker that does not know the session is asked again, if it says when: it may see it late."""
 _MOST_WAIT_S: Final = 5
+MAX_UNDER_WAY: Final = 120
+"""Requests at a time on one link; more wait here, in order. Workers take 128 by default."""
+_CLOSE_S: Final = 10.0
+"""How long closing waits for what has to be finished; what takes longer is found again from the database."""
 
 
 class Sessions(Protocol):
@@ -60,10 +64,10 @@ class Sessions(Protocol):
 class Lease:
     """A link with money reserved on it for one request. `call` is the request, once it was asked."""
 
-    __slots__ = ("_pool", "_released", "call", "held", "link", "reserved")
+    __slots__ = ("_pool", "_released", "call", "link", "place", "reserved")
 
-    def __init__(self, pool: LinkPool, link: Link, held: HeldSession, reserved: Nano) -> None:
-        self._pool, self.link, self.held, self.reserved = pool, link, held, reserved
+    def __init__(self, pool: LinkPool, link: Link, place: _Place, reserved: Nano) -> None:
+        self._pool, self.link, self.place, self.reserved = pool, link, place, reserved
         self._released = False
         self.call: Call | None = None
 
@@ -89,6 +93,24 @@ class Lease:
         await self._pool.give_back(self)
 
 
+class _Place:
+    """What belongs to one session: its link, who connects it, and how many requests it takes."""
+
+    __slots__ = ("connecting", "held", "link", "room")
+
+    def __init__(self, held: HeldSession) -> None:
+        self.held = held
+        self.link: Link | None = None
+        self.connecting = asyncio.Lock()
+        self.room = asyncio.Semaphore(MAX_UNDER_WAY)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more comes of it."""
+        ended = self.link is None or self.link.error is not None or not self.link.under_way
+        return bool(self.held.stale) and ended and not self.connecting.locked()
+
+
 class LinkPool:
     """All links of one client."""
 
@@ -103,13 +125,17 @@ class LinkPool:
     ) -> None:
         self._sessions, self._dialer, self._limits = sessions, dialer, limits
         self._clock, self._sleep = clock, sleep
-        self._links: dict[str, Link] = {}
-        self._connecting: dict[str, asyncio.Lock] = {}
+        self._places: dict[str, _Place] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def remaining(self, worker: Address) -> Nano | None:
         """Return what is left in the session with a worker, None when there is none."""
         return self._sessions.remaining(worker)
+
+    def crowded(self, worker: Address) -> bool:
+        """Tell whether requests to this worker would have to wait for others of ours."""
+        places = [place for place in self._places.values() if place.held.ref.worker == worker]
+        return bool(places) and all(place.room.locked() for place in places)
 
     async def lease(self, offer: WorkerOffer, need: Nano) -> Lease:
         """Return a link to the worker, with `need` nanoTON reserved on its session.
@@ -118,18 +144,29 @@ class LinkPool:
         `SessionManager.acquire` and `Link.open` raise.
         """
         held = await self._acquire(offer, need)
+        place = self._places.get(held.uid)
+        if place is None:
+            self._forget_ended()
+            place = self._places[held.uid] = _Place(held)
         try:
-            link = self._links.get(held.uid)
-            if link is None or not link.alive:
-                link = await self._connect(offer, held)
+            await place.room.acquire()
         except BaseException:
             await self._sessions.release(held, need)
             raise
-        return Lease(self, link, held, need)
+        try:
+            link = place.link
+            if link is None or not link.alive:
+                link = await self._connect(offer, place)
+        except BaseException:
+            place.room.release()
+            await self._sessions.release(held, need)
+            raise
+        return Lease(self, link, place, need)
 
     async def give_back(self, lease: Lease) -> None:
         """Take back a lease whose request is over; ends sessions that are of no use any more."""
-        held, error = lease.held, lease.link.error
+        held, error = lease.place.held, lease.link.error
+        lease.place.room.release()
         await self._sessions.release(held, lease.reserved)
         if isinstance(error, DishonestWorkerError):
             self._retire(held, str(error))
@@ -138,11 +175,15 @@ class LinkPool:
 
     async def close(self) -> None:
         """Close all links; sessions stay open."""
-        links, self._links = list(self._links.values()), {}
+        links = [place.link for place in self._places.values() if place.link is not None]
         await asyncio.gather(*(link.close() for link in links))
+        self._places.clear()
         await self._dialer.close()
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_CLOSE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Finish something beside the request it belongs to; `close` waits for it."""
@@ -177,21 +218,19 @@ class LinkPool:
         else:
             await self._sessions.release(held, need)
 
-    async def _connect(self, offer: WorkerOffer, held: HeldSession) -> Link:
-        async with self._connecting.setdefault(held.uid, asyncio.Lock()):
-            known = self._links.get(held.uid)
+    async def _connect(self, offer: WorkerOffer, place: _Place) -> Link:
+        async with place.connecting:
+            known = place.link
             if known is not None:
                 if known.alive:
                     return known
                 if known.error is None and known.under_way:
                     # A second connection would take the place of the first, and end what is under way there.
                     raise BusyError("the worker takes no new requests", why="it is leaving", retry_after_s=5)
+                place.link = None
                 await known.close()
-                del self._links[held.uid]
-            self._forget_ended()
-            link = await self._open(offer, held)
-            self._links[held.uid] = link
-            return link
+            place.link = await self._open(offer, place.held)
+            return place.link
 
     async def _open(self, offer: WorkerOffer, held: HeldSession) -> Link:
         assert offer.endpoint is not None  # the catalogue lists no others
@@ -220,11 +259,10 @@ class LinkPool:
                 raise
 
     def _forget_ended(self) -> None:
-        for uid in [uid for uid, link in self._links.items() if link.error is not None]:
-            del self._links[uid]
-        for uid in [uid for uid, lock in self._connecting.items() if not lock.locked()]:
-            if uid not in self._links:
-                del self._connecting[uid]
+        for uid in [uid for uid, place in self._places.items() if place.over]:
+            link = self._places.pop(uid).link
+            if link is not None:
+                self.spawn(link.close())
 
     def _retire(self, held: HeldSession, why: str) -> None:
         if not held.stale:

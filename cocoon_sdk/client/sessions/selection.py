@@ -106,7 +106,8 @@ class Selection:
 
     def ended(self, worker: bytes) -> None:
         """A request that was sent has ended, whichever way."""
-        self.of(worker).under_way -= 1
+        known = self.of(worker)
+        known.under_way = max(0, known.under_way - 1)
 
     def first_piece(self, worker: bytes, ttft_s: float) -> None:
         """A first piece came after so many seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from cocoon_sdk.client.sessions import (
     Bill,
     InferenceRequest,
     Outcome,
+    TooDearError,
     WorkerFailedError,
+    pool,
 )
+from cocoon_sdk.client.sessions.link import Link, LinkLimits
 from cocoon_sdk.protocol import session_wire as wire
 from cocoon_sdk.types import Nano
 from tests.helpers.scripted_session_worker import (
@@ -36,6 +40,12 @@ BODY = {"model": MODEL, "messages": [{"role": "user", "content": "Say hello, ple
 
 def request(*, stream: bool = True, **changes: object) -> InferenceRequest:
     return InferenceRequest(CHAT, MODEL, to_json({**BODY, **changes}), stream=stream)
+
+
+def link_of(made: Street) -> Link:
+    (place,) = made.client._house.pool._places.values()
+    assert place.link is not None
+    return place.link
 
 
 async def text_of(made: Street, **changes: object) -> tuple[str, Bill]:
@@ -187,7 +197,7 @@ async def test_silent_worker_is_left_after_taking_money(tmp_path: Path) -> None:
         assert 0 < held.ledger.signed - held.ledger.accounted <= held.ledger.increment
         going_on = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0)
-        (link,) = made.client._house.pool._links.values()
+        link = link_of(made)
         made.time.now += 61
         link._heard_at = made.time.now
         link.watch()
@@ -204,12 +214,133 @@ async def test_client_is_told_when_the_only_worker_is_silent(tmp_path: Path) -> 
     async with street(tmp_path, worker) as made:
         answering = asyncio.ensure_future(made.client.answer(request(stream=False)))
         await worker.asked.wait()
-        (link,) = made.client._house.pool._links.values()
+        link = link_of(made)
         worker.refusals = [wire.Failed(0, "session", "gone", 0, None)]
         made.time.now += 46
         link.watch()
-        with pytest.raises(WorkerFailedError, match="46 s of silence"):
+        with pytest.raises(WorkerFailedError, match="no sign of life for 46 s"):
             await answering
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\x90", b"\x91\x92\x12\x01", b"\xc1", b"\x91" * 3000, b"\x91\x95\x01aaaa"], ids=range(6)
+)
+async def test_worker_that_talks_nonsense_is_left(tmp_path: Path, garbage: bytes) -> None:
+    worker = ScriptedSessionWorker("mallory")
+    async with street(tmp_path, worker) as made:
+        await text_of(made)
+        worker.spoil_text = lambda text: garbage
+        if garbage == b"\x90":  # no frames at all: harmless, until the answer takes too long
+            answering = asyncio.ensure_future(made.client.answer(request(stream=False)))
+            await worker.asked.wait()
+            answering.cancel()
+            return
+        with pytest.raises(WorkerFailedError, match="not honest"):
+            await made.client.answer(request(stream=False))
+        await made.client.close()
+        assert len(made.sessions.retired) == 1
+
+
+@pytest.mark.parametrize("where", ["spoil_sealed", "spoil_reply"])
+async def test_bytes_that_were_altered_on_the_way_are_not_held_against_the_worker(
+    tmp_path: Path, where: str
+) -> None:
+    worker = ScriptedSessionWorker("alice")
+    setattr(worker, where, lambda message: message[:-1] + bytes([message[-1] ^ 1]))
+    async with street(tmp_path, worker) as made:
+        with pytest.raises(WorkerFailedError, match="not safe"):
+            await text_of(made)
+        setattr(worker, where, bytes)
+        made.time.now += 60
+        assert (await text_of(made))[0] == "Hello world"
+        await made.client.close()
+        assert made.sessions.retired == []
+
+
+async def test_handshake_that_does_not_end_is_given_up(tmp_path: Path) -> None:
+    worker = ScriptedSessionWorker("alice", bend=lambda frame: ())
+    async with street(tmp_path, worker, limits=LinkLimits(handshake_s=0.05)) as made:
+        with pytest.raises(WorkerFailedError, match="did not greet"):
+            await text_of(made)
+
+
+async def test_quiet_link_is_asked_for_a_sign_of_life(tmp_path: Path) -> None:
+    worker = ScriptedSessionWorker("alice")
+    async with street(tmp_path, worker) as made:
+        await text_of(made)
+        link = link_of(made)
+        made.time.now += 20
+        link.watch()
+        assert link._tasks[-1].get_name().endswith("sign of life")
+        async with asyncio.timeout(5):
+            while link._heard_at < made.time.now:  # noqa: ASYNC110 - until a real pong comes
+                await asyncio.sleep(0)
+        made.time.now += 30
+        link.watch()
+        assert link.alive
+        made.time.now += 46
+        link.watch()
+        assert not link.alive
+        assert (await text_of(made))[0] == "Hello world"
+        assert worker.connections == 2
+
+
+async def test_prompt_that_is_too_dear_to_pay_ahead_is_not_sent(tmp_path: Path) -> None:
+    worker = ScriptedSessionWorker("alice", input_price=Nano.ton("100"))
+    async with street(tmp_path, worker) as made:
+        with pytest.raises(TooDearError, match="too dear"):
+            await text_of(made)
+        assert worker.bodies == []
+
+
+async def test_request_alone_ends_when_the_worker_waits_for_too_much_because_of_it(tmp_path: Path) -> None:
+    def bend(frame: wire.WorkerFrame) -> Sequence[wire.WorkerFrame]:
+        dear = isinstance(frame, wire.Delta) and frame.rid == 2 and frame.output_tokens == 1
+        return (wire.Due(5_000_000),) if dear else () if getattr(frame, "rid", 0) == 2 else (frame,)
+
+    worker = ScriptedSessionWorker("alice", input_price=Nano.ton("0.5"), bend=bend, hold=2)
+    async with street(tmp_path, worker) as made:
+        stream = made.client.stream(request())
+        await anext(stream)
+        long = {"messages": [{"role": "user", "content": "words " * 200}]}
+        dear = asyncio.ensure_future(text_of(made, **long))
+        with pytest.raises(TooDearError, match="more than one increment"):
+            await dear
+        worker.go_on.set()
+        assert len([event async for event in stream]) == 3
+
+
+async def test_forgotten_stream_stops_its_worker(tmp_path: Path) -> None:
+    worker = ScriptedSessionWorker("alice", hold=1)
+    async with street(tmp_path, worker) as made:
+        stream = made.client.stream(request())
+        await anext(stream)
+        del stream
+        gc.collect()
+        await asyncio.sleep(0)
+        await made.client.close()
+    assert worker.cancelled == [1]
+
+
+async def test_requests_beyond_what_a_link_takes_wait_for_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "MAX_UNDER_WAY", 2)
+    worker = ScriptedSessionWorker("alice", hold=1)
+    async with street(tmp_path, worker) as made:
+        first = [made.client.stream(request()) for _ in range(2)]
+        for stream in first:
+            await anext(stream)
+        others = [asyncio.ensure_future(text_of(made)) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert made.client._house.pool.crowded(worker.address)
+        assert link_of(made).under_way == 2
+        worker.go_on.set()
+        for stream in first:
+            assert len([event async for event in stream]) == 3
+        answers = await asyncio.gather(*others)
+        assert {text for text, _ in answers} == {"Hello world"}
+        assert len(worker.bodies) == 7
 
 
 # -- cuts --------------------------------------------------------------------------------------------------
