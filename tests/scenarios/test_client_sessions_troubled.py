@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cocoon_sdk.client.sessions import funding
 from cocoon_sdk.client.sessions.errors import SessionRefusedError, SessionUsedUpError, SpendLimitError
 from cocoon_sdk.client.sessions.holding import HeldSession
 from cocoon_sdk.client.sessions.manager import SessionManager
+from cocoon_sdk.client.sessions.onchain import ANY_EXTERNAL_S, EscrowSight
 from cocoon_sdk.client.sessions.records import UNENDED_STATES, SessionRecord, SessionState, SpendLimits
 from cocoon_sdk.errors import ChainTimeoutError
 from cocoon_sdk.protocol import signing
@@ -199,6 +201,54 @@ async def test_deposit_is_right_when_the_client_was_killed_after_its_top_up_left
     assert taken.ledger.deposit == 2 * POLICY.deposit
     ((record),) = await records(later)
     assert (record.deposit, record.pending_deposit) == (2 * POLICY.deposit, 0)
+
+
+async def test_keeper_does_not_take_a_session_for_ended_that_was_opened_after_it_looked(
+    town: SessionTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = await town.manager()
+    before = await manager.desk.look()
+
+    async def look() -> EscrowSight:
+        return before
+
+    held = await held_session(manager, town)
+    monkeypatch.setattr(manager.desk, "look", look)
+    report = await manager.keep()
+    assert report.ended == []
+    assert not held.stale
+    assert (await held.sign(1000)).amount == 1000
+
+
+@pytest.mark.parametrize("fate", ["killed before", "killed after"])
+async def test_keeper_and_request_can_find_the_same_lost_opening_at_once(
+    town: SessionTown, fate: str
+) -> None:
+    killed = await town.manager(holder="killed")
+    endpoint(town).fate = fate
+    with pytest.raises(KilledError):
+        await held_session(killed, town)
+    endpoint(town).fate = ""
+    town.pass_time(POLICY.lease_s + ANY_EXTERNAL_S)
+    later = await town.manager()
+    report, held = await asyncio.gather(later.keep(), held_session(later, town))
+    assert report.failures == []
+    assert town.ids_on_chain() == [held.ref.session_id]
+    assert (await held.sign(1000)).amount == 1000
+
+
+async def test_session_opened_under_an_earlier_hot_key_is_still_used(town: SessionTown) -> None:
+    manager = await town.manager()
+    held = await held_session(manager, town)
+    await manager.close()
+    await town.client.escrow.set_key(key_of("the next hot key"))
+    later = await town.manager()
+    again = await held_session(later, town)
+    assert again.uid == held.uid
+    town.redeem(again, await again.sign(400_000))
+    entry = town.on_chain(again.ref.session_id)
+    assert entry is not None
+    assert entry.redeemed == 400_000
 
 
 async def test_top_up_that_got_lost_blocks_another_only_while_it_could_still_arrive(

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
+from weakref import WeakValueDictionary
 
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.sessions.holders import has_died, new_holder
@@ -43,6 +44,7 @@ class SessionDesk:
         self.holder = holder or new_holder()
         self.opening: set[str] = set()
         """Records whose opening is under way in this process: nobody else needs to find out about them."""
+        self._records: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._sending = asyncio.Lock()
         self._chain_lead = 0
 
@@ -59,6 +61,13 @@ class SessionDesk:
         sight = await self.chain.look()
         self._chain_lead = sight.now - self.now()
         return sight
+
+    def working_on(self, uid: str) -> asyncio.Lock:
+        """Return the lock of a record: in this process one at a time takes it over, or ends it."""
+        lock = self._records.get(uid)
+        if lock is None:
+            lock = self._records[uid] = asyncio.Lock()
+        return lock
 
     def is_taken(self, record: SessionRecord) -> bool:
         """Tell whether another process holds a record, as far as can be told."""

@@ -94,7 +94,10 @@ class SessionKeeper:
         records = await self._desk.store.sessions(sight.domain, UNENDED_STATES)
         for record in records:
             try:
-                await self._see_to(sight, record, idle_s, report)
+                async with self._desk.working_on(record.uid):
+                    now_it_is = await self._desk.store.get(record.uid)
+                    if now_it_is is not None:
+                        await self._see_to(sight, now_it_is, idle_s, report)
             except CocoonError as error:
                 report.failures.append((record, error))
                 log.warning("session %d: %s", record.session_id, error)
@@ -105,7 +108,7 @@ class SessionKeeper:
         self, sight: EscrowSight, record: SessionRecord, idle_s: int | None, report: KeeperReport
     ) -> None:
         desk, entry = self._desk, sight.sessions.get(record.session_id)
-        if record.uid in desk.opening:
+        if record.uid in desk.opening or record.state is SessionState.CLOSED:
             return
         if record.state is not SessionState.OPENING and entry is not None:
             await self._watch(record, entry, report)
@@ -118,6 +121,8 @@ class SessionKeeper:
                 report.opened.append(found)
                 await self._give_back(found)
         elif entry is None:
+            if sight.view.next_id <= record.session_id:
+                return  # it was opened after we looked
             self._let_go(record.uid, "it has ended on chain")
             report.ended.append(await self._ending.note_gone(record))
         elif record.state is SessionState.OPEN:

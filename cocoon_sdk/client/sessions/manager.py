@@ -164,15 +164,16 @@ class SessionManager:
         for record in await self.store.sessions(sight.domain, LIVE_STATES):
             ours = record.worker == worker and record.uid not in self._held.keys() | self.desk.opening
             if ours and not self.desk.is_taken(record):
-                leased = await self.desk.lease(record)
-                if leased is not None:
-                    await self._take_over(sight, leased)
+                async with self.desk.working_on(record.uid):
+                    leased = await self.desk.lease(record)
+                    if leased is not None and record.uid not in self._held:
+                        await self._take_over(sight, leased)
 
     async def _take_over(self, sight: EscrowSight, leased: SessionRecord) -> None:
         found: SessionRecord | None = leased
         if leased.state is SessionState.OPENING:
             found = await self.funding.recover(sight, leased)
-        if found is None:
+        if found is None or found.state is not SessionState.OPEN:
             return
         try:
             found = await self.funding.agree(sight, found)
@@ -182,7 +183,7 @@ class SessionManager:
         if key is None:
             log.error("session %d was opened under another hot key and is of no use", found.session_id)
             return
-        self._hold(found, key)
+        self._hold(found, key).used_at = self.desk.now()
         log.info("session %d taken over", found.session_id)
 
     def _hold(self, record: SessionRecord, key: SigningKey) -> HeldSession:

@@ -191,3 +191,23 @@ async def test_every_commit_survives_a_process_that_is_killed(path: Path) -> Non
     assert killed(path) == -9
     assert [tuple(row) for row in await database.fetch("SELECT amount FROM counts")] == [(5,)]
     await database.close()
+
+
+async def test_log_begins_anew_even_when_somebody_writes_without_a_pause(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FOLD_EVERY", 20)
+    monkeypatch.setattr(module, "_BEGIN_ANEW_AFTER", 100)
+    database = SqliteDatabase(path)
+    await database.migrate(COUNTS)
+    await database.execute("INSERT INTO counts VALUES ('a', 0, NULL)")
+    for _ in range(1000):
+        await database.execute(ADD)
+    log = path.with_name("client.db-wal")
+    assert size(log) < 200 * 1100  # each commit is a page of 1 KiB or two, and the log's own
+    assert [tuple(row) for row in await database.fetch("SELECT amount FROM counts")] == [(1000,)]
+    await database.close()
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size
