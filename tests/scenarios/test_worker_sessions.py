@@ -187,7 +187,7 @@ async def test_worker_that_was_down_too_long_can_only_say_what_it_lost(rig: Rig,
         found = entry(service, session)
         assert (found.state, found.lost) == (SessionState.ENDED, Nano.ton("0.25"))
         assert await redemptions(rig) == []
-        text = service.context.metrics.render(service.journal, service.context.sessions.book)
+        text = service.context.metrics.render(service.journal)
         assert b'cocoon_session_ton{what="lost"} 0.25' in text
 
 

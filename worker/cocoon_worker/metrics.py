@@ -43,7 +43,7 @@ class Metrics:
         )
         self.alarm = Gauge("cocoon_alarm", "1 while an alarm is on", ["name"], registry=self.registry)
 
-    def render(self, journal: Journal, book: SessionBook) -> bytes:
+    def render(self, journal: Journal) -> bytes:
         """Return the text exposition, with the journal's numbers as of now."""
         counts = journal.count_jobs()
         for state in JobState:
@@ -53,6 +53,7 @@ class Metrics:
         self.paid.set(int(paid) / _TON)
         self.slashed.set(int(slashed) / _TON)
         self.locked.set(len(journal.locked_jobs()))
+        book = SessionBook(journal.database)
         sessions = book.count()
         for kind in SessionState:
             self.sessions.labels(kind.value).set(sessions.get(kind, 0))

@@ -159,7 +159,7 @@ class WorkerServer:
         )
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        body = self._context.metrics.render(self._context.journal, self._context.sessions.book)
+        body = self._context.metrics.render(self._context.journal)
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
 
 
