@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from cocoon_sdk.client.job_status import JobStatus
     from cocoon_sdk.client.planning import JobCost
     from cocoon_sdk.client.results import Arrival, JobResult
+    from cocoon_sdk.client.sessions.errors import (
+        AnswerCutError,
+        BusyError,
+        RequestRefusedError,
+        SessionError,
+        SpendLimitError,
+        WorkerFailedError,
+        WorkerTimeoutError,
+    )
+    from cocoon_sdk.client.sessions.records import SessionPolicy, SpendLimits
+    from cocoon_sdk.client.sessions.values import Bill
     from cocoon_sdk.client.sync import Cocoon, Job
     from cocoon_sdk.client.wallets import KeyWallet, SignerWallet, TonsdkWallet, WalletVersion
     from cocoon_sdk.contracts.network import Network
@@ -54,10 +65,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmountMismatchError",
+    "AnswerCutError",
     "Arrival",
     "AsyncCocoon",
     "AsyncEscrow",
     "AsyncJob",
+    "Bill",
+    "BusyError",
     "ChainError",
     "ChainStaleError",
     "ChainTimeoutError",
@@ -91,9 +105,14 @@ __all__ = [
     "OwnerTransfer",
     "PayloadTooLargeError",
     "PriceTooHighError",
+    "RequestRefusedError",
     "ResultUnavailableError",
+    "SessionError",
+    "SessionPolicy",
     "SignerWallet",
     "SigningKey",
+    "SpendLimitError",
+    "SpendLimits",
     "Terms",
     "TermsUnknownError",
     "TonsdkWallet",
@@ -101,8 +120,10 @@ __all__ = [
     "Usage",
     "VerifyKey",
     "WalletVersion",
+    "WorkerFailedError",
     "WorkerList",
     "WorkerOffer",
+    "WorkerTimeoutError",
 ]
 
 _HOMES = {
@@ -121,6 +142,16 @@ _HOMES = {
     "JobCost": "cocoon_sdk.client.planning",
     "Arrival": "cocoon_sdk.client.results",
     "JobResult": "cocoon_sdk.client.results",
+    "AnswerCutError": "cocoon_sdk.client.sessions.errors",
+    "BusyError": "cocoon_sdk.client.sessions.errors",
+    "RequestRefusedError": "cocoon_sdk.client.sessions.errors",
+    "SessionError": "cocoon_sdk.client.sessions.errors",
+    "SpendLimitError": "cocoon_sdk.client.sessions.errors",
+    "WorkerFailedError": "cocoon_sdk.client.sessions.errors",
+    "WorkerTimeoutError": "cocoon_sdk.client.sessions.errors",
+    "SessionPolicy": "cocoon_sdk.client.sessions.records",
+    "SpendLimits": "cocoon_sdk.client.sessions.records",
+    "Bill": "cocoon_sdk.client.sessions.values",
     "Cocoon": "cocoon_sdk.client.sync",
     "Job": "cocoon_sdk.client.sync",
     "KeyWallet": "cocoon_sdk.client.wallets",

@@ -42,6 +42,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def said(text: str) -> Any:
+    """Return messages in whatever type the method wants."""
+    return chat(text)
+
+
 class Works:
     """Real workers with real endpoints, for one town."""
 
@@ -86,7 +91,7 @@ async def test_client_can_stream_a_chat_and_pays_the_real_worker_exactly(
     cocoon = await client_of(town, tmp_path)
     stream = await cocoon.chat.completions.create(
         model=MODEL_NAME,
-        messages=chat("one two three"),  # type: ignore[arg-type]  # plain dictionaries
+        messages=said("one two three"),
         stream=True,
         stream_options={"include_usage": True},
     )
@@ -130,15 +135,14 @@ async def test_stream_goes_on_with_another_real_worker_and_each_is_paid_for_its_
     cocoon = await client_of(town, tmp_path)
     stream = await cocoon.chat.completions.create(
         model=MODEL_NAME,
-        messages=chat("one two three"),  # type: ignore[arg-type]  # plain dictionaries
+        messages=said("one two three"),
         stream=True,
         stream_options={"include_usage": True},
     )
     chunks = [chunk async for chunk in stream]
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     # The echo repeats the last message: what the first worker said, labelled anew.
-    said = f"{ECHO_LABEL} "
-    assert text.startswith(said)
+    assert text.startswith(f"{ECHO_LABEL} ")
     bill = stream.bill
     first, second = bill.attempts
     assert (first.worker, second.worker) == (
@@ -170,7 +174,7 @@ async def test_client_gets_whole_answers_completions_and_embeddings(
     assert model.id == MODEL_NAME
     answer = await cocoon.chat.completions.create(
         model=model.id,
-        messages=chat("one two three"),  # type: ignore[arg-type]  # plain dictionaries
+        messages=said("one two three"),
         max_tokens=5,
     )
     assert answer.choices[0].message.content == f"{ECHO_LABEL} one"

@@ -38,7 +38,7 @@ from tests.helpers.scripted_session_worker import (
 BODY = {"model": MODEL, "messages": [{"role": "user", "content": "Say hello, please."}]}
 
 
-def request(*, stream: bool = True, **changes: object) -> InferenceRequest:
+def request(*, stream: bool = True, **changes: Any) -> InferenceRequest:
     return InferenceRequest(CHAT, MODEL, to_json({**BODY, **changes}), stream=stream)
 
 
@@ -48,7 +48,7 @@ def link_of(made: Street) -> Link:
     return place.link
 
 
-async def text_of(made: Street, **changes: object) -> tuple[str, Bill]:
+async def text_of(made: Street, **changes: Any) -> tuple[str, Bill]:
     text = ""
     async with made.client.stream(request(**changes)) as stream:
         async for event in stream:
@@ -223,18 +223,13 @@ async def test_client_is_told_when_the_only_worker_is_silent(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"", b"\x90", b"\x91\x92\x12\x01", b"\xc1", b"\x91" * 3000, b"\x91\x95\x01aaaa"], ids=range(6)
+    "garbage", [b"", b"\x91\x92\x12\x01", b"\xc1", b"\x91" * 3000, b"\x91\x95\x01aaaa"], ids=range(5)
 )
 async def test_worker_that_talks_nonsense_is_left(tmp_path: Path, garbage: bytes) -> None:
     worker = ScriptedSessionWorker("mallory")
     async with street(tmp_path, worker) as made:
         await text_of(made)
         worker.spoil_text = lambda text: garbage
-        if garbage == b"\x90":  # no frames at all: harmless, until the answer takes too long
-            answering = asyncio.ensure_future(made.client.answer(request(stream=False)))
-            await worker.asked.wait()
-            answering.cancel()
-            return
         with pytest.raises(WorkerFailedError, match="not honest"):
             await made.client.answer(request(stream=False))
         await made.client.close()
@@ -277,10 +272,10 @@ async def test_quiet_link_is_asked_for_a_sign_of_life(tmp_path: Path) -> None:
                 await asyncio.sleep(0)
         made.time.now += 30
         link.watch()
-        assert link.alive
+        lived = link.alive
         made.time.now += 46
         link.watch()
-        assert not link.alive
+        assert (lived, link.alive) == (True, False)
         assert (await text_of(made))[0] == "Hello world"
         assert worker.connections == 2
 
