@@ -169,4 +169,5 @@ class KeyRing:
 
 def _wrong(why: str) -> WrongKeyError:
     hint = "Ask the operator of this gateway for a key (`cocoon gateway keys add`)"
-    return WrongKeyError("the API key is not valid", why=why, hint=hint)
+    # In OpenAI's words: LiteLLM tells by them that it is the key.
+    return WrongKeyError("Incorrect API key provided", why=why, hint=hint)
