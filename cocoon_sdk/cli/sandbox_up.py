@@ -241,6 +241,8 @@ class _Running:
             "registry": self._kept["registry"],
             "owner_key_file": actor["owner_key_file"],
             "hot_key_file": actor["hot_key_file"],
+            # What was signed belongs to this chain, and goes with it.
+            "database": str(self._folder / f"{actor['name']}-sessions.db"),
         }
         text = "".join(f'{key} = "{value}"\n' for key, value in lines.items())
         text += 'private_networks = ["127.0.0.0/8"]\npoll_s = 0.1\n'
