@@ -9,13 +9,20 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from cocoon_worker.engine.base import EngineHealth, EngineProgress, EngineRequest, EngineResult
+from cocoon_worker.engine.base import (
+    EngineChunk,
+    EngineHealth,
+    EngineProgress,
+    EngineRequest,
+    EngineResult,
+)
 from cocoon_worker.engine.packaged_model import PACKAGED_MODEL, ensure_packaged_model
 from cocoon_worker.engine.vllm import VllmEngine, VllmSettings
 
@@ -61,6 +68,33 @@ class SharedEngine:
 
     async def run(self, request: EngineRequest, *, deadline_s: float) -> EngineResult:
         return await self.call(self.engine.run(request, deadline_s=deadline_s))
+
+    async def stream(self, request: EngineRequest, *, deadline_s: float) -> AsyncGenerator[EngineChunk, None]:
+        """Follow a stream of the engine's loop from the test's loop; leaving it leaves it there too."""
+        here = asyncio.get_running_loop()
+        chunks: asyncio.Queue[EngineChunk | BaseException | None] = asyncio.Queue()
+
+        async def follow() -> None:
+            end: BaseException | None = None
+            try:
+                async with aclosing(self.engine.stream(request, deadline_s=deadline_s)) as stream:
+                    async for chunk in stream:
+                        here.call_soon_threadsafe(chunks.put_nowait, chunk)
+            except Exception as error:
+                end = error
+            here.call_soon_threadsafe(chunks.put_nowait, end)
+
+        following = asyncio.ensure_future(self.call(follow()))
+        try:
+            while (chunk := await chunks.get()) is not None:
+                if isinstance(chunk, BaseException):
+                    raise chunk
+                yield chunk
+        finally:
+            following.cancel()
+
+    async def count_tokens(self, request: EngineRequest) -> int | None:
+        return await self.call(self.engine.count_tokens(request))
 
 
 @pytest.fixture(scope="session")
