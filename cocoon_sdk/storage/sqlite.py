@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final, final
 
@@ -33,9 +33,10 @@ PATIENCE_S: Final = 5.0
 _PAUSE_S: Final = 0.005
 _APPLICATION_ID: Final = 0x434F4344  # "COCD": tells our files from other people's
 _FOLD_EVERY: Final = 4000
-"""Commits between two foldings: about as many pages of 1 KiB in the log."""
-_FOLD_AT_ONCE: Final = 65536
-"""Pages in the log at which a commit folds it itself, should the thread not get to it."""
+"""Commits between two foldings beside: about as many pages of 1 KiB in the log."""
+_BEGIN_ANEW_AFTER: Final = 32768
+"""Commits after which one waits until the log is folded whole, so that it begins anew: it never does while
+somebody writes without a pause."""
 
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
@@ -53,7 +54,7 @@ class SqliteDatabase:
         self._path, self._patience_s = Path(path).expanduser().absolute(), patience_s
         self._writing = asyncio.Lock()
         self._writer: asyncio.Task[object] | None = None
-        self._commits = 0
+        self._commits = self._since_anew = 0
         self._folding: threading.Thread | None = None
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,12 +94,12 @@ class SqliteDatabase:
                     why="it is another program's",
                     hint="Name another file",
                 )
+            # Small pages: a commit writes one or two of them whole. Counts before anything is written only.
+            run("PRAGMA page_size = 1024")
             run(f"PRAGMA application_id = {_APPLICATION_ID}")
-        # Small pages: a commit writes one or two of them whole.
-        run("PRAGMA page_size = 1024")
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
-        run(f"PRAGMA wal_autocheckpoint = {_FOLD_AT_ONCE}")
+        run("PRAGMA wal_autocheckpoint = 0")
         # From here on the loop waits, not SQLite, which would stop the whole thread.
         run("PRAGMA busy_timeout = 0")
 
@@ -207,10 +208,21 @@ class SqliteDatabase:
 
     def _count_commit(self) -> None:
         self._commits += 1
-        if self._commits >= _FOLD_EVERY and (self._folding is None or not self._folding.is_alive()):
+        self._since_anew += 1
+        if self._since_anew >= _BEGIN_ANEW_AFTER:
+            self._begin_anew()
+        elif self._commits >= _FOLD_EVERY and (self._folding is None or not self._folding.is_alive()):
             self._commits = 0
             self._folding = threading.Thread(target=_fold, args=(self._path,), name="fold", daemon=True)
             self._folding.start()
+
+    def _begin_anew(self) -> None:
+        """Fold the little that was written since the last folding, here and now, so that the log is empty."""
+        self._commits = self._since_anew = 0
+        if self._folding is not None:
+            self._folding.join()
+        with suppress(sqlite3.Error):  # a reader in another process prevents it: next time, then
+            self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
     # -- errors -------------------------------------------------------------------------------------
 
