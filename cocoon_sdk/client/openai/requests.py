@@ -13,6 +13,7 @@ import msgspec
 
 from cocoon_sdk.client.sessions.errors import RequestRefusedError
 from cocoon_sdk.client.sessions.values import DEFAULT_TIMEOUT_S, InferenceRequest
+from cocoon_sdk.errors import MalformedError
 
 if TYPE_CHECKING:
     from openai import BaseModel
@@ -52,8 +53,11 @@ def make_request(kind: str, params: Mapping[str, Any]) -> InferenceRequest:
 
 
 def read_body(body: bytes) -> dict[str, Any]:
-    """Return an answer as plain values."""
-    return _decode(body)
+    """Return an answer as plain values. Raises `MalformedError`."""
+    try:
+        return _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedError("the worker's answer cannot be read", why=type(error).__name__) from None
 
 
 def as_type(kind: type[Model], content: dict[str, Any]) -> Model:

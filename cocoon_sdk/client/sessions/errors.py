@@ -18,6 +18,7 @@ from cocoon_sdk.errors import (
     PriceTooHighError,
     UnknownModelError,
 )
+from cocoon_sdk.storage import StorageError
 
 
 class SessionError(CocoonError):
@@ -146,6 +147,7 @@ _STATUS: Final[tuple[tuple[type[CocoonError], int, str], ...]] = (
     (NoWorkerError, 503, "no_worker"),
     (MalformedError, 400, "malformed"),
     (ChainError, 503, "chain_unavailable"),
+    (StorageError, 503, "storage_unavailable"),
     (ConfigError, 500, "misconfigured"),
 )
 

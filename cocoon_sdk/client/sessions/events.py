@@ -8,11 +8,36 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 from cocoon_sdk.client.sessions.joining import read_event, read_json, write_json
 from cocoon_sdk.client.sessions.values import Bill
+from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.types import format_ton
 
 _USAGE: Final = b'"usage":'
+
+
+class _Object(msgspec.Struct):
+    """Any JSON object: its text is checked, nothing is built of it."""
+
+
+_check_object: Final = msgspec.json.Decoder(_Object).decode
+
+
+def checked_piece(piece: bytes) -> bytes:
+    """Return a worker's piece as one line of JSON, an object. Raises `MalformedError`.
+
+    Whoever passes it on as a server-sent event must not get other events out of it.
+    """
+    try:
+        _check_object(piece)
+        if not piece.isascii():
+            piece.decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        why = f"a piece of its answer is no JSON object ({type(error).__name__})"
+        raise MalformedError("the worker's answer cannot be read", why=why) from None
+    return write_json(read_event(piece)) if b"\n" in piece or b"\r" in piece else piece
 
 
 def without_usage(event: bytes) -> bytes | None:

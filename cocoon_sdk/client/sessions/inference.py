@@ -29,7 +29,13 @@ from cocoon_sdk.client.sessions.errors import (
     SessionError,
     WorkerFailedError,
 )
-from cocoon_sdk.client.sessions.events import engine_usage, usage_event, usage_with_cost, without_usage
+from cocoon_sdk.client.sessions.events import (
+    checked_piece,
+    engine_usage,
+    usage_event,
+    usage_with_cost,
+    without_usage,
+)
 from cocoon_sdk.client.sessions.joining import Joiner, write_json
 from cocoon_sdk.client.sessions.link import DEFAULT_LIMITS, LinkLimits
 from cocoon_sdk.client.sessions.pool import LinkPool, Sessions
@@ -51,15 +57,20 @@ class _Events:
         self.ended = False
         self._with_usage: bytes | None = None
         self._call: Call | None = None
+        self._trouble: MalformedError | None = None
         self._continuer: Continuer | None = None
 
     def ready(self) -> bytes | None:
         """Return the next event if it is there already."""
-        while self._call is not None:
+        while self._call is not None and self._trouble is None:
             piece = self._call.ready()
             if piece is None:
                 return None
-            event = self._event(piece)
+            try:
+                event = self._event(piece)
+            except MalformedError as error:
+                self._trouble = error  # `next` sees to it
+                return None
             if event is not None:
                 return event
         return None
@@ -70,12 +81,14 @@ class _Events:
             if self._call is None:
                 self._call = await self.answering.begin()
             try:
+                if self._trouble is not None:
+                    raise self._trouble
                 piece = await self._call.next()
                 event = None if piece is None else self._event(piece)
                 if piece is None and not self.said:
                     raise WorkerFailedError("the worker failed", why="its answer is empty")
             except (SessionError, MalformedError, PriceTooHighError) as error:
-                self._call = None
+                self._call = self._trouble = None
                 event = await self._go_on(error)
             else:
                 if piece is None:
@@ -112,6 +125,7 @@ class _Events:
         return engine_usage(self._with_usage)
 
     def _event(self, piece: bytes) -> bytes | None:
+        piece = checked_piece(piece)
         if not self._request.stream and self._call is not None and self._call.whole:
             self.whole = True
             self.said.append(piece)

@@ -370,3 +370,37 @@ async def test_event_without_text_does_not_end_the_answer(tmp_path: Path) -> Non
     async with street(tmp_path, first, second) as made:
         events, _ = await events_of(made)
         assert text_in(events) == "Hello world"
+
+
+@pytest.mark.parametrize("garbage", [b"[]", b"{", b'{"choices":[{"index":0,"delta":{"content":"\xff"}}]}'])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_answer_that_cannot_be_read_never_reaches_the_user(
+    tmp_path: Path, garbage: bytes, stream: bool
+) -> None:
+    def bend(frame: wire.WorkerFrame) -> Sequence[wire.WorkerFrame]:
+        if isinstance(frame, wire.Delta):
+            data = garbage * 3 if frame.output_tokens == 2 else frame.data
+            return (msgspec.structs.replace(frame, data=data),)
+        return (frame,)
+
+    first = ScriptedSessionWorker("alice", bend=bend)
+    second = ScriptedSessionWorker("bob", words=("lo", "!"), output_price=DEARER)
+    async with street(tmp_path, first, second) as made:
+        if stream:
+            assert text_in((await events_of(made))[0]) == "Hello!"
+        else:
+            body, _ = await made.client.answer(request(stream=False))
+            assert msgspec.json.decode(body)["choices"][0]["message"]["content"] == "Hello!"
+
+
+async def test_worker_cannot_put_events_of_its_own_into_the_stream(tmp_path: Path) -> None:
+    def bend(frame: wire.WorkerFrame) -> Sequence[wire.WorkerFrame]:
+        if isinstance(frame, wire.Delta):
+            return (msgspec.structs.replace(frame, data=frame.data.replace(b",", b",\n\n")),)
+        return (frame,)
+
+    async with street(tmp_path, ScriptedSessionWorker("mallory", bend=bend)) as made:
+        stream = made.client.stream(request())
+        for _ in range(4):
+            assert b"\n" not in await anext(stream)
+        await stream.aclose()
