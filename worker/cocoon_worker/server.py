@@ -32,6 +32,8 @@ _MAX_ID: Final = 0xFFFF_FFFF
 _MAX_ANSWERS: Final = 16
 """Results that are held in memory at a time."""
 _SEND_S: Final = 60.0
+_MAX_PLAIN_SOCKETS: Final = 256
+"""Connections beside those that sessions may have."""
 _WORKING: Final = {
     JobState.OFFERED: "queued",
     JobState.QUEUED: "queued",
@@ -42,6 +44,26 @@ _WORKING: Final = {
 _GONE: Final = frozenset({JobState.REFUSED, JobState.FAILED, JobState.LOST, JobState.ABANDONED})
 
 
+class _Door:
+    """Makes the protocol of each connection, up to so many at a time; more are closed as they come.
+
+    Those that send nothing whole are closed by the runner's keep-alive timer.
+    """
+
+    def __init__(self, server: web.Server | None, most: int) -> None:
+        self._server, self._most = server, most
+
+    def __call__(self) -> asyncio.BaseProtocol:
+        if self._server is None or len(self._server.connections) >= self._most:
+            return _Closed()
+        return self._server()
+
+
+class _Closed(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
 class WorkerServer:
     """Serves one worker; `start` binds, `stop` closes."""
 
@@ -50,6 +72,7 @@ class WorkerServer:
     ) -> None:
         self._context, self._agenda, self._config, self._sessions = context, agenda, config, sessions
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
         self._answering = asyncio.Semaphore(_MAX_ANSWERS)
         self.port = 0
 
@@ -68,18 +91,24 @@ class WorkerServer:
         )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=30.0)
         await runner.setup()
-        site = web.TCPSite(runner, self._config.host, self._config.port, backlog=128)
+        serving = self._context.config.sessions.serving
+        most = serving.max_connections + serving.max_handshakes + _MAX_PLAIN_SOCKETS
+        loop = asyncio.get_running_loop()
         try:
-            await site.start()
+            self._listener = await loop.create_server(
+                _Door(runner.server, most), self._config.host, self._config.port, backlog=128
+            )
         except OSError:
             await runner.cleanup()
             raise
         self._runner = runner
-        self.port = int(runner.addresses[0][1])
+        self.port = int(self._listener.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Close the socket after answering what is under way."""
         runner, self._runner = self._runner, None
+        if self._listener is not None:
+            self._listener.close()
         if runner is not None:
             await runner.cleanup()
 
