@@ -87,7 +87,7 @@ async def _until_signalled(server: GatewayServer) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ask)
     await asked.wait()
-    under_way = server.gate.under_way
+    under_way = server.gate.under_way.count
     log.info("stopping", requests_under_way=under_way, again="ends at once")
     draining, cutting = asyncio.ensure_future(server.drain()), asyncio.ensure_future(cut.wait())
     try:

@@ -3,7 +3,7 @@
 Owns the chunks and the reservations made of them. Must not know SQL or HTTP. A request reserves the most it
 may cost before it is sent and gives back the rest at its end, all in memory; the database is asked only when
 a chunk is used up. So several gateways never overspend a budget together, and a gateway that is killed loses
-the key at most what it held: a chunk, and what its requests under way had reserved.
+the key at most what it held: a chunk, or what a dear request had reserved where that is more.
 """
 
 from __future__ import annotations
@@ -131,13 +131,16 @@ class Purse:
         return self._lease
 
     async def flush(self, *, everything: bool = False) -> None:
-        """Write down what was used up, and give back what is not needed: old days, idle keys, or everything.
+        """Write down what was used up, and give back what is not needed.
+
+        That is everything, if so asked, or of an idle key or another day; else what exceeds a chunk.
 
         Raises `StorageError`; use that could not be written is written at the next flush.
         """
         current = self._current()
         for lease in (*self._old, current):
-            give_back = lease.free if everything or lease is not current or lease.idle else 0
+            kept = 0 if everything or lease is not current or lease.idle else self._chunk
+            give_back = max(0, lease.free - kept)
             spent, uncovered = lease.spent, lease.uncovered
             # What is given back is gone even if that fails: it may have arrived, and must not be spent then.
             lease.free -= give_back

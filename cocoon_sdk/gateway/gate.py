@@ -6,8 +6,9 @@ except for a chunk of a key's budget where the last one is used up.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from cocoon_sdk.client.sessions import EMBEDDING, Bill, ServedModel
@@ -34,6 +35,32 @@ HEADROOM: Final = 2
 NOTHING: Final = Bill()
 
 
+class Tally:
+    """How many of something there are; one can wait until there are none."""
+
+    __slots__ = ("_none", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def more(self) -> None:
+        """Count one more."""
+        self.count += 1
+        self._none.clear()
+
+    def less(self) -> None:
+        """Count one less."""
+        self.count -= 1
+        if not self.count:
+            self._none.set()
+
+    async def none(self) -> None:
+        """Wait until there are none."""
+        await self._none.wait()
+
+
 @dataclass(slots=True)
 class _Counts:
     """One key at this gateway."""
@@ -47,7 +74,7 @@ class _Counts:
 class Place:
     """A request's place among those under way; `leave` frees it."""
 
-    _gate: Gate
+    _under_way: Tally
     _counts: _Counts
     key: ApiKey | None
     _held: bool = True
@@ -57,7 +84,7 @@ class Place:
         if self._held:
             self._held = False
             self._counts.under_way -= 1
-            self._gate.left()
+            self._under_way.less()
 
 
 @dataclass(slots=True)
@@ -69,10 +96,11 @@ class Ticket:
     _counts: _Counts
     _metrics: Metrics
     _now: Callable[[], float]
+    _unsettled: Tally
     _reservation: Reservation | None
     _label: str
     started: float
-    _settled: bool = field(default=False)
+    _settled: bool = False
 
     def first_piece(self) -> None:
         """Note that the first piece of a streamed answer is there."""
@@ -83,6 +111,7 @@ class Ticket:
         if self._settled:
             return
         self._settled = True
+        self._unsettled.less()
         if self._reservation is not None:
             self._reservation.settle(int(bill.cost))
         if self._counts.tokens is not None:
@@ -105,9 +134,11 @@ class Gate:
         self._metrics, self._now = metrics, now
         self._counts: dict[str, _Counts] = {}
         self._anonymous = _Counts()
-        self.under_way = 0
+        self.under_way = Tally()
+        """Requests that hold a place."""
+        self.unsettled = Tally()
+        """Requests whose final bill is not there yet; it may come after the request has left."""
         self.closed = False
-        self._on_empty: Callable[[], None] | None = None
 
     def enter(self, key: ApiKey | None) -> Place:
         """Take a place among the requests under way, before a body is read.
@@ -118,8 +149,8 @@ class Gate:
             raise ShuttingDownError(
                 "the gateway is shutting down", hint="Ask again when it is back", retry_after_s=5
             )
-        if self.under_way >= self._config.max_concurrent:
-            why = f"{self.under_way} requests are under way"
+        if self.under_way.count >= self._config.max_concurrent:
+            why = f"{self.under_way.count} requests are under way"
             raise BusyError("the gateway is busy", why=why, retry_after_s=1)
         counts = self._anonymous if key is None else self._of(key)
         if key is not None and counts.under_way >= self._config.max_concurrent_per_key:
@@ -127,20 +158,8 @@ class Gate:
             raise BusyError("too many requests at once", why=why, retry_after_s=1)
         self._check_rates(counts)
         counts.under_way += 1
-        self.under_way += 1
-        return Place(self, counts, key)
-
-    def left(self) -> None:
-        """Note that a place was freed (called by `Place`)."""
-        self.under_way -= 1
-        if not self.under_way and self._on_empty is not None:
-            self._on_empty()
-
-    def when_empty(self, call: Callable[[], None]) -> None:
-        """Call back when nothing is under way, at once if that is so already."""
-        self._on_empty = call
-        if not self.under_way:
-            call()
+        self.under_way.more()
+        return Place(self.under_way, counts, key)
 
     async def admit(self, place: Place, request: Prepared) -> Ticket:
         """Check model and money of a request.
@@ -155,30 +174,33 @@ class Gate:
                 why=f"it may use {', '.join(sorted(key.limits.models)[:20])}",
                 param="model",
             )
+        head = RequestHead.read(request.kind, request.body)
         served = await self._catalogue.find(request.model)
         max_price, reservation = self._config.max_price, None
         if key is not None:
             purse = self._budgets.of(key)
             if purse.limited and served is not None:
-                reservation = await self._reserve(key, request, served)
+                reservation = await self._reserve(key, head, served)
                 max_price = reservation.amount
             else:
                 # Without a worker there is no price either: whoever is asked next says so.
                 reservation = await purse.reserve(Nano(0))
+        self.unsettled.more()
         return Ticket(
             model=request.model,
             max_price=max_price,
             _counts=place._counts,
             _metrics=self._metrics,
             _now=self._now,
+            _unsettled=self.unsettled,
             _reservation=reservation,
             _label=OTHER if served is None else served.name,
             started=self._now(),
         )
 
-    async def _reserve(self, key: ApiKey, request: Prepared, served: ServedModel) -> Reservation:
+    async def _reserve(self, key: ApiKey, head: RequestHead, served: ServedModel) -> Reservation:
         """Set aside what the request may cost at a dear worker; where that is not left, at the cheapest."""
-        most = ceiling(request, served)
+        most = ceiling(head, served)
         limit = self._config.max_price
         wanted = [Nano(HEADROOM * most), most] if limit is None else [min(Nano(HEADROOM * most), limit)]
         purse = self._budgets.of(key)
@@ -216,15 +238,14 @@ class Gate:
             counts.requests.take(1)
 
 
-def ceiling(request: Prepared, served: ServedModel) -> Nano:
+def ceiling(head: RequestHead, served: ServedModel) -> Nano:
     """Return the most that a request can cost at the cheapest worker, in nanoTON.
 
     No token is shorter than a byte of the body, and a chat template adds little; the answer has at most the
-    tokens that were asked for, or that the model gives. Raises `RequestRefusedError`.
+    tokens that were asked for, or that the model gives.
     """
-    head = RequestHead.read(request.kind, request.body)
     written = 0
-    if request.kind != EMBEDDING:
+    if head.kind != EMBEDDING:
         written = served.max_output_tokens
         if head.max_output is not None:
             written = min(written, head.max_output)

@@ -6,6 +6,7 @@ chain. A stream's headers are sent with its first piece, so that what fails befo
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from typing import Final
@@ -20,7 +21,7 @@ from cocoon_sdk.gateway.errors import Refusal
 from cocoon_sdk.gateway.forms import ChunkForm, ResponseForm, StreamForm
 from cocoon_sdk.gateway.gate import Gate, Ticket
 from cocoon_sdk.gateway.incoming import Incoming
-from cocoon_sdk.gateway.inference import Inference
+from cocoon_sdk.gateway.inference import AnswerStream, Inference
 from cocoon_sdk.gateway.outgoing import EventWriter, json_response
 from cocoon_sdk.gateway.requests import Prepared, encode, prepare, read_fields
 from cocoon_sdk.gateway.responses import ResponseEvents, response_of_chat, translate
@@ -44,6 +45,7 @@ class InferenceHandlers:
     ) -> None:
         self._inference, self._gate, self._incoming = inference, gate, incoming
         self._config, self._clock, self._watch = config, clock, watch
+        self._leaving: set[asyncio.Future[None]] = set()
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/chat/completions."""
@@ -109,7 +111,7 @@ class InferenceHandlers:
         self, request: web.Request, prepared: Prepared, ticket: Ticket, form: StreamForm
     ) -> web.StreamResponse:
         stream = self._inference.stream(self._question(prepared, ticket))
-        writer = EventWriter(request, self._config.write_timeout_s)
+        writer, whole = EventWriter(request, self._config.write_timeout_s), False
         try:
             try:
                 async for document in stream:
@@ -120,6 +122,7 @@ class InferenceHandlers:
                     if more := stream.ready():  # what came together leaves together
                         data += b"".join([form.event(each, stream) for each in more])
                     await writer.write(data)
+                whole = True
                 if writer.response is None:
                     await writer.open(form.begin())
             except Exception as error:
@@ -131,7 +134,19 @@ class InferenceHandlers:
                 await writer.write(form.end(stream))
             return await writer.close()
         finally:
-            try:
-                await stream.aclose()
-            finally:
+            if whole:
                 ticket.settle(stream.bill)
+            else:
+                # In a task of its own: who leaves is cancelled, perhaps only now; the last count must come.
+                leaving = asyncio.ensure_future(_leave(stream, ticket))
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
+                await asyncio.shield(leaving)
+
+
+async def _leave(stream: AnswerStream, ticket: Ticket) -> None:
+    """End a stream and charge its key."""
+    try:
+        await stream.aclose()
+    finally:
+        ticket.settle(stream.bill)

@@ -51,6 +51,8 @@ MAX_HEADERS: Final = 64
 BACKLOG: Final = 1024
 _CUT_S: Final = 1.0
 """How long connections may take to close once nothing is waited for any more."""
+_LAST_BILLS_S: Final = 5.0
+"""How long workers that were stopped may take to say what they counted."""
 _CLIENT_LEFT: Final = 499
 _CORS_HEADERS: Final = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
@@ -129,12 +131,10 @@ class GatewayServer:
     async def drain(self) -> bool:
         """Take nothing new, let answers end for at most `drain_s`, then stop. False when some were cut."""
         self.gate.closed = True
-        empty = asyncio.Event()
-        self.gate.when_empty(empty.set)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_s):
-                await empty.wait()
-        whole = not self.gate.under_way
+                await self.gate.under_way.none()
+        whole = not self.gate.under_way.count
         await self.abort()
         return whole
 
@@ -148,6 +148,9 @@ class GatewayServer:
             self._flushing.cancel()
             await asyncio.gather(self._flushing, return_exceptions=True)
         await self.catalogue.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_BILLS_S):
+                await self.gate.unsettled.none()
         await self.budgets.flush(everything=True)
 
     async def _flush_often(self) -> None:
@@ -284,7 +287,7 @@ class GatewayServer:
             "status": "ok" if not alarms else "unwell",
             "alarms": alarms,
             "models": models,
-            "requests_under_way": self.gate.under_way,
+            "requests_under_way": self.gate.under_way.count,
         }
         return json_response(encode(document), status=503 if alarms else 200)
 

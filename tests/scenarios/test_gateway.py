@@ -82,8 +82,8 @@ async def test_user_pays_the_worker_what_the_answer_says(town: GatewayTown) -> N
     response = await client.responses.create(model=MODEL_NAME, input="one two three")
     assert response.output_text == SAID
 
-    usages = [whole.usage, chunks[-1].usage, response.usage]
-    costs = [usage.model_extra["cost"]["nano_ton"] for usage in usages]  # type: ignore[union-attr]
+    usages: list[Any] = [whole.usage, chunks[-1].usage, response.usage]
+    costs = [usage.model_extra["cost"]["nano_ton"] for usage in usages]
     assert costs == [COST, COST, COST]
     await gateway.server.drain()
     (use,) = await gateway.store.list(town.rig.clock.now() // DAY_S)
@@ -99,8 +99,9 @@ async def test_official_client_gets_all_that_the_api_offers(town: GatewayTown) -
         model=MODEL_NAME, messages=HELLO, tools=TOOLS, tool_choice="required"
     ) as streaming:
         streamed = await streaming.get_final_completion()
-    for answer in (called, streamed):
-        (call,) = answer.choices[0].message.tool_calls or ()
+    answers: list[Any] = [called, streamed]
+    for answer in answers:
+        (call,) = answer.choices[0].message.tool_calls
         assert call.function.name == "weather"
         assert set(json.loads(call.function.arguments)) == {"city"}
 

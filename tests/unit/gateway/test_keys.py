@@ -228,9 +228,7 @@ async def test_key_pays_what_was_made_when_its_client_leaves(house: House, strea
     await house.inference.begun.wait()
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    empty = asyncio.Event()
-    server.gate.when_empty(empty.set)
-    await empty.wait()
+    await server.gate.unsettled.none()
     await server.abort()
     (use,) = await house.store.list(NOON // DAY_S)
     assert use.held == 0

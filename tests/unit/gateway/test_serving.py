@@ -34,9 +34,7 @@ async def test_worker_is_stopped_when_the_client_leaves(house: House, stream: bo
     writer.write(raw_request(stream))
     await house.inference.begun.wait()
     writer.close()
-    empty = asyncio.Event()
-    server.gate.when_empty(empty.set)
-    await empty.wait()
+    await server.gate.unsettled.none()
     assert house.inference.cancelled == [MODEL]
 
 
@@ -48,9 +46,7 @@ async def test_client_that_does_not_read_is_left(house: House) -> None:
         words = "x " * 60_000  # as events more than the kernel keeps for both
         unread.sendall(raw_request(True, words))
         await house.inference.begun.wait()
-        empty = asyncio.Event()
-        server.gate.when_empty(empty.set)
-        await empty.wait()
+        await server.gate.unsettled.none()
     assert house.inference.cancelled == [MODEL]
 
 
