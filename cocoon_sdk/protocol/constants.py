@@ -70,7 +70,9 @@ GAS_JOB_PATH: Final = 92000
 """All of a job that draws on its own gas: the external that opens it and two more, two notices, the
 outcome. A session has the same: the externals that open, close and settle it, a notice, a release.
 """
-GAS_REDEEM_TAIL: Final = 2000
+GAS_BOUNCED: Final = 10000
+"""A Reward that comes back to an escrow with 128 entries."""
+GAS_REDEEM_TAIL: Final = 4000
 """The rest of a redemption, after the table was written: the payment, and the state."""
 GAS_SYNC: Final = 40000
 """Answer of the registry, and its use by an account."""

@@ -354,7 +354,7 @@ def test_batch_opens_and_tops_up_only_within_its_own_maximum(
 ) -> None:
     needed = DEPOSIT + job_gas(client)
     two = [opening(client, worker, number=1), opening(client, worker, number=2)]
-    # An opening sets the gas of its external aside, so that what the batch covers for itself is there for it too.
+    # An opening sets the gas of its external aside: what the batch covers for itself is there for it too.
     covered = 2 * needed - external_cost(3)
     done = client.act(*two, max_spend=covered - 1)
     skipped(client, done, ExitCode.DAILY_LIMIT)
