@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cocoon_sdk.client.sessions import ServedModel
 
 SHOWN_MODELS: Final = 20
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 log = structlog.get_logger("cocoon.gateway")
 
 
@@ -69,13 +70,13 @@ async def serve(session: Session, settings: GatewaySettings, *, dry_run: bool) -
         session.out.result(start.to_json(), start.shown())
         if not dry_run:
             manager.start()
-            await _until_signalled(server)
+            await until_signalled(server)
     finally:
         await server.abort()
 
 
-async def _until_signalled(server: GatewayServer) -> None:
-    """Wait for a signal; drain at the first one, cut at the second."""
+async def until_signalled(server: GatewayServer) -> bool:
+    """Wait for a signal; drain at the first one, cut at the second. False when answers were cut."""
     loop = asyncio.get_running_loop()
     asked, cut = asyncio.Event(), asyncio.Event()
 
@@ -84,20 +85,22 @@ async def _until_signalled(server: GatewayServer) -> None:
             cut.set()
         asked.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         loop.add_signal_handler(number, ask)
-    await asked.wait()
-    under_way = server.gate.under_way.count
-    log.info("stopping", requests_under_way=under_way, again="ends at once")
-    draining, cutting = asyncio.ensure_future(server.drain()), asyncio.ensure_future(cut.wait())
     try:
+        await asked.wait()
+        log.info("stopping", requests_under_way=server.gate.under_way.count, again="ends at once")
+        draining, cutting = asyncio.ensure_future(server.drain()), asyncio.ensure_future(cut.wait())
         await asyncio.wait((draining, cutting), return_when=asyncio.FIRST_COMPLETED)
-        whole = draining.done() and await draining
-    finally:
+        whole = draining.done() and draining.result()
         draining.cancel()
         cutting.cancel()
         await asyncio.gather(draining, cutting, return_exceptions=True)
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
     log.info("stopped", all_answers_whole=whole)
+    return whole
 
 
 class Start:

@@ -138,14 +138,15 @@ class Gate:
         """Requests that hold a place."""
         self.unsettled = Tally()
         """Requests whose final bill is not there yet; it may come after the request has left."""
-        self.closed = False
+        self.closing = asyncio.Event()
+        """Set when nothing new is taken any more."""
 
     def enter(self, key: ApiKey | None) -> Place:
         """Take a place among the requests under way, before a body is read.
 
         Raises `ShuttingDownError`, `BusyError`, or `RateLimitError`.
         """
-        if self.closed:
+        if self.closing.is_set():
             raise ShuttingDownError(
                 "the gateway is shutting down", hint="Ask again when it is back", retry_after_s=5
             )

@@ -130,7 +130,7 @@ class GatewayServer:
 
     async def drain(self) -> bool:
         """Take nothing new, let answers end for at most `drain_s`, then stop. False when some were cut."""
-        self.gate.closed = True
+        self.gate.closing.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_s):
                 await self.gate.under_way.none()
@@ -140,7 +140,7 @@ class GatewayServer:
 
     async def abort(self) -> None:
         """Stop at once: answers under way are cut (their workers stop too), budgets are given back."""
-        self.gate.closed = True
+        self.gate.closing.set()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -273,7 +273,7 @@ class GatewayServer:
         """Answer 503 when a load balancer should send requests elsewhere."""
         alarms = []
         models = 0
-        if self.gate.closed:
+        if self.gate.closing.is_set():
             alarms.append("stopping")
         try:
             await self.keys.refresh(REFRESH_S)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,14 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    database = await open_database(tmp_path / "gateway.sqlite", SCHEMA)
+def place(tmp_path: Path) -> str:
+    """Where the database is; tests that care run on each kind."""
+    return str(tmp_path / "gateway.sqlite")
+
+
+@pytest.fixture
+async def house(place: str) -> AsyncIterator[House]:
+    database = await open_database(place, SCHEMA)
     house = House(database, ManualClock(NOON), KeyStore(database))
     yield house
     await house.close()
-
-
-Maker = Callable[..., Any]

@@ -115,7 +115,7 @@ async def test_health_tells_a_load_balancer(house: House) -> None:
     async with http.get("/health") as answer:
         assert answer.status == 200
         assert (await answer.json())["models"] == 1
-    server.gate.closed = True
+    server.gate.closing.set()
     async with http.get("/health") as answer:
         assert answer.status == 503
         assert (await answer.json())["alarms"] == ["stopping"]
