@@ -5,6 +5,7 @@ The file has exactly the agreed figures, and what they were made of under `detai
 
 from __future__ import annotations
 
+import asyncio
 import json
 import platform
 from pathlib import Path
@@ -14,13 +15,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import adnl, sandboxes, seal
+from tests.bench import adnl, gateway, sandboxes, seal, streaming
 
 REPORT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 _TARGETS = {
     "sandbox_ratio": ("at least 10", lambda value: value >= 10),
     "adnl_sends_per_s": ("at least 300", lambda value: value >= 300),
     "seal_ratio_100k_over_100": ("at most 5", lambda value: value <= 5),
+    "gateway_vs_litellm_ratio": ("at least 10", lambda value: value >= 10),
+    "ttft_added_ms": ("at most 5", lambda value: value <= 5),
+    "session_throughput_ratio": ("at least 0.95", lambda value: value >= 0.95),
+    "session_throughput_ratio_whole": ("at least 0.98", lambda value: value >= 0.98),
 }
 
 
@@ -33,12 +38,20 @@ def main() -> None:
     sealed = seal.measure()
     console.print("messages over ADNL ...")
     sends, sending = adnl.adnl_sends_per_s()
+    console.print("gateway and LiteLLM proxy over one upstream ...")
+    passed = asyncio.run(gateway.compare())
+    console.print("vLLM, bare and behind gateway and worker ...")
+    streamed = asyncio.run(streaming.measure())
     figures: dict[str, Any] = {
         "sandbox_tx_per_s": round(median(compared.ours)),
         "ton_sandbox_tx_per_s": round(median(compared.theirs)),
         "sandbox_ratio": round(compared.ratio, 2),
         "adnl_sends_per_s": round(sends),
         "seal_ratio_100k_over_100": round(sealed.ratio, 2),
+        "gateway_vs_litellm_ratio": round(min(passed.ratio(True), passed.ratio(False)), 2),
+        "ttft_added_ms": round(streamed.ttft_added_ms, 2),
+        "session_throughput_ratio": round(streamed.ratio(True), 3),
+        "session_throughput_ratio_whole": round(streamed.ratio(False), 3),
     }
     details = {
         "sandbox_rounds_tx_per_s": [round(value) for value in compared.ours],
@@ -51,6 +64,18 @@ def main() -> None:
         "adnl_messages": sending.accepted,
         "adnl_blocks": sending.blocks,
         "adnl_connections": sending.connections,
+        "gateway_streams_per_s": round(median(passed.ours[True])),
+        "gateway_answers_per_s": round(median(passed.ours[False])),
+        "litellm_streams_per_s": round(median(passed.theirs[True])),
+        "litellm_answers_per_s": round(median(passed.theirs[False])),
+        "gateway_ratio_streaming": round(passed.ratio(True), 2),
+        "gateway_ratio_whole": round(passed.ratio(False), 2),
+        "ttft_bare_ms": round(median(streamed.first_bare), 2),
+        "ttft_ours_ms": round(median(streamed.first_ours), 2),
+        "tokens_per_s_bare": round(median(streamed.bare[True])),
+        "tokens_per_s_ours": round(median(streamed.ours[True])),
+        "gateway_cpu_us_per_token": round(streamed.gateway_us),
+        "worker_cpu_us_per_token": round(streamed.worker_us),
         "python": platform.python_version(),
         "machine": platform.machine(),
     }

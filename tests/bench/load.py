@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+_COUNT: Final = b'"completion_tokens":'
 _END_OF_CHUNKS: Final = b"0\r\n\r\n"
 
 
@@ -26,7 +27,7 @@ class Tally:
 
     until: float
     answers: int = 0
-    events: int = 0
+    tokens: int = 0
     first: list[float] = field(default_factory=list)
     whole: list[float] = field(default_factory=list)
     failure: str = ""
@@ -50,9 +51,9 @@ class _Connection(asyncio.Protocol):
             self._ended.set_result(None)
 
     def data_received(self, data: bytes) -> None:
-        if not self._buffer:
-            self._first = time.perf_counter() - self._sent
         self._buffer += data
+        if not self._first and b"data: " in self._buffer:
+            self._first = time.perf_counter() - self._sent
         if self._complete():
             tally = self._tally
             now = time.perf_counter()
@@ -61,8 +62,8 @@ class _Connection(asyncio.Protocol):
                 self._stop()
                 return
             tally.answers += 1
-            tally.events += self._buffer.count(b"data: ")
-            tally.first.append(self._first)
+            tally.tokens += _tokens(self._buffer)
+            tally.first.append(self._first or now - self._sent)
             tally.whole.append(now - self._sent)
             self._buffer.clear()
             if now >= tally.until or tally.failure:
@@ -82,7 +83,7 @@ class _Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         assert self._transport is not None
-        self._sent = time.perf_counter()
+        self._sent, self._first = time.perf_counter(), 0.0
         self._transport.write(self._request)
 
     def _stop(self) -> None:
@@ -90,6 +91,15 @@ class _Connection(asyncio.Protocol):
             self._ended.set_result(None)
         assert self._transport is not None
         self._transport.close()
+
+
+def _tokens(answer: bytearray) -> int:
+    """Return how many tokens the last usage of an answer counts."""
+    at = answer.rfind(_COUNT)
+    if at < 0:
+        return 0
+    digits = bytes(answer[at + len(_COUNT) : at + len(_COUNT) + 12]).split(b",", 1)[0].split(b"}", 1)[0]
+    return int(digits)
 
 
 def request_bytes(url: str, model: str, *, stream: bool, key: str, tokens: int = 16) -> bytes:
@@ -100,7 +110,10 @@ def request_bytes(url: str, model: str, *, stream: bool, key: str, tokens: int =
         "messages": [{"role": "user", "content": "Say sixteen words about silkworms, please."}],
         "max_tokens": tokens,
         "stream": stream,
+        "temperature": 0,
     }
+    if stream:
+        body["stream_options"] = {"include_usage": True}
     raw = json.dumps(body).encode()
     head = (
         f"POST {parts.path}/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\n"
@@ -149,7 +162,8 @@ def main() -> None:
             {
                 "answers": tally.answers,
                 "per_s": tally.answers / took,
-                "events_per_s": tally.events / took,
+                "tokens": tally.tokens,
+                "tokens_per_s": tally.tokens / took,
                 "first_ms": median(tally.first) * 1000,
                 "whole_ms": median(tally.whole) * 1000,
                 "seconds": took,

@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +51,7 @@ url = "{chain}"
 [engine]
 kind = "openai"
 url = "{upstream}"
+{engine_key}
 
 [[offers]]
 model = "{model}"
@@ -75,6 +77,10 @@ class Child:
     """One process under measurement."""
 
     process: subprocess.Popen[str]
+
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return self.process.poll() is not None
 
     def cpu_s(self) -> float:
         """CPU time that it has used so far, in seconds."""
@@ -116,14 +122,14 @@ def child(*command: str, log: Path, env: dict[str, str] | None = None) -> Iterat
 
 
 @contextlib.asynccontextmanager
-async def stack(upstream: str, model: str, folder: Path) -> AsyncIterator[Stack]:
-    """Stand up everything in front of `upstream`, an OpenAI base URL that serves `model`."""
+async def stack(upstream: str, model: str, folder: Path, *, key: str = "") -> AsyncIterator[Stack]:
+    """Stand up everything in front of `upstream`, an OpenAI base URL that serves `model`; it may need a `key`."""
     manifest: dict[str, Any] = {"engine": "bench", "label": model}
     listed = first_model(model, manifest)
     async with LocalNetwork([listed]) as local:
         await local.deploy()
         owner = local.wallet("worker", SigningKey.generate(), Nano.ton(20))
-        operator, port = SigningKey.generate(), _free_port()
+        operator, port = SigningKey.generate(), free_port()
         write_key_file(folder / "operator.key", operator)
         stake = WorkerStake.from_owner(local.connect(), local.network, owner.address)
         await owner.send(create_stake(stake, operator.verify_key, amount=Nano.ton(5), gas=Nano.ton(2)))
@@ -140,6 +146,7 @@ async def stack(upstream: str, model: str, folder: Path) -> AsyncIterator[Stack]
             folder=folder,
             chain=local.endpoint,
             upstream=upstream,
+            engine_key=f'api_key = "{key}"' if key else "",
             model=model,
             model_id=listed.model_id.hex(),
             port=port,
@@ -167,8 +174,8 @@ async def stack(upstream: str, model: str, folder: Path) -> AsyncIterator[Stack]
                     log=folder / "worker.log",
                 )
             )
-            await _answers(f"http://{LOOPBACK}:{port}/health", worker)
-            served = _free_port()
+            await answers(f"http://{LOOPBACK}:{port}/health", worker.has_ended)
+            served = free_port()
             gateway = processes.enter_context(
                 child(
                     "gateway",
@@ -181,7 +188,7 @@ async def stack(upstream: str, model: str, folder: Path) -> AsyncIterator[Stack]
                     env=env,
                 )
             )
-            await _answers(f"http://{LOOPBACK}:{served}/health", gateway)
+            await answers(f"http://{LOOPBACK}:{served}/health", gateway.has_ended)
             yield Stack(f"http://{LOOPBACK}:{served}/v1", model, worker, gateway)
 
 
@@ -190,25 +197,21 @@ async def _open_escrow(local: LocalNetwork, hot_key: SigningKey, wallet: KeyWall
     await client.escrow.open(Nano.ton(40), Nano.ton(40))
 
 
-async def _answers(url: str, process: Child) -> None:
-    """Wait until a server says that it is well."""
-    deadline = time.monotonic() + PATIENCE_S
+async def answers(url: str, has_ended: Callable[[], bool], *, patience_s: float = PATIENCE_S) -> None:
+    """Wait until a server says that it is well. Raises `RuntimeError` when it ended, or does not."""
+    deadline = time.monotonic() + patience_s
     async with aiohttp.ClientSession() as http:
-        while True:
-            if process.process.poll() is not None:
-                raise RuntimeError(f"{process.process.args!r} ended with {process.process.returncode}")
+        while time.monotonic() < deadline and not has_ended():
             with contextlib.suppress(aiohttp.ClientError):
                 async with http.get(url) as answer:
                     if answer.status == 200:
                         return
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{url} did not become well")
             await asyncio.sleep(0.2)
+    raise RuntimeError(f"{url} did not become well")
 
 
-def _free_port() -> int:
-    import socket
-
+def free_port() -> int:
+    """Pick a free loopback port."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
