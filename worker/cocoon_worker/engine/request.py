@@ -61,13 +61,14 @@ def _check_size(body: Json, limits: EngineLimits) -> None:
         )
 
 
-def _check_depth(value: Mapping[Any, Any] | list[Any] | tuple[Any, ...], depth: int) -> None:
+def _check_depth(value: Json | list[Any] | tuple[Any, ...], depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise EngineRequestError("the request is refused", why=f"it nests deeper than {_MAX_DEPTH} levels")
-    for item in value.values() if isinstance(value, Mapping) else value:
-        if isinstance(item, Mapping | list | tuple):
+    for item in value.values() if isinstance(value, dict) else value:
+        kind = type(item)
+        if kind is dict or kind is list or kind is tuple:
             _check_depth(item, depth + 1)
-        elif type(item) not in _SCALARS or (type(item) is float and not math.isfinite(item)):
+        elif kind not in _SCALARS or (kind is float and not math.isfinite(item)):
             raise EngineRequestError("the request is refused", why="it is not plain JSON")
 
 

@@ -181,10 +181,10 @@ class SessionAccount:
 
     # -- connections ---------------------------------------------------------------------------------------
 
-    def send(self, frame: WorkerFrame) -> None:
+    def send(self, frame: WorkerFrame, *, now: bool = False) -> None:
         """Send a frame to whoever is connected."""
         if self.connection is not None:
-            self.connection.send(frame)
+            self.connection.send(frame, now=now)
 
     async def detach(self, connection: Connection, last: WorkerFrame | None) -> None:
         """End a connection of this session, and with it its requests; their progress is kept."""

@@ -2,7 +2,7 @@
 
 Owns sealing, the outbox and its bounds. Must not know what frames mean. What becomes ready in the same turn
 of the event loop, or within a millisecond of the last message, leaves together: one encoding, one seal, one
-write.
+write. What somebody waits for, such as the first piece of an answer, is not kept that millisecond.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Connection:
         self._bytes = 0
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Event | None = None
-        self._ending = False
+        self._ending = self._hurry = False
         self._last = 0.0
         self.sending_since = 0.0
         """Since when a message is being written; 0: none is."""
@@ -63,10 +63,11 @@ class Connection:
         """Whether more waits to be sent than should."""
         return self._bytes > MAX_OUTBOX_BYTES
 
-    def send(self, frame: WorkerFrame) -> None:
-        """Put a frame into the outbox; after `end` it is dropped."""
+    def send(self, frame: WorkerFrame, *, now: bool = False) -> None:
+        """Put a frame into the outbox, which leaves soon or `now`; after `end` it is dropped."""
         if self._ending:
             return
+        self._hurry = self._hurry or now
         self._frames.append(frame)
         self._bytes += _FRAME_BYTES + (len(frame.data) if type(frame) is Delta else 0)
         if self._wake is not None and not self._wake.done():
@@ -113,7 +114,10 @@ class Connection:
                 if not self._frames:
                     self._wake = self._loop.create_future()
                     await self._wake
-                elif not self._ending and (left := self._last + _GAP_S - self._loop.time()) > 0:
+                elif (
+                    not (self._ending or self._hurry)
+                    and (left := self._last + _GAP_S - self._loop.time()) > 0
+                ):
                     await asyncio.sleep(left)
                 else:
                     await self._write_one()
@@ -127,6 +131,7 @@ class Connection:
         if self.before_write is not None:
             self.before_write()
         batch, size = self._frames, self._bytes
+        self._hurry = False
         if len(batch) > MAX_FRAMES or size > _BATCH_BYTES:
             batch, size = self._cut(batch)
         self._frames = self._frames[len(batch) :]

@@ -334,7 +334,7 @@ class SessionEndpoint:
             account.check_ever(0)
         except AskRefusedError as error:
             account.send(failure(error.code, error.why, rid=ask.rid, retry_after_s=error.retry_after_s))
-            self._tally.requests.labels(error.code).inc()
+            self._tally.ended(error.code, (0, 0, 0))
             return False
         request = account.requests[ask.rid] = SessionRequest(self._counter, account, ask, intake)
         request.start()

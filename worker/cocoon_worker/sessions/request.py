@@ -28,7 +28,6 @@ from cocoon_worker.sessions.intake import AskRefusedError, Intake
 from cocoon_worker.sessions.share import EngineBusyError, EngineShare
 from cocoon_worker.sessions.tally import SessionTally
 
-_SIDES: Final = ("input", "cached_input", "output")
 UNPAID: Final = "unpaid"
 USED_UP: Final = "used up"
 _ENGINE_RETRY_S: Final = 2
@@ -253,11 +252,12 @@ class SessionRequest:
         account.ledger.hand_over(self._rid, piece.charge, beyond=beyond)
         self._handed = piece.charge
         self._said_hash.update(piece.data)
-        if not self._answered:
+        first = not self._answered
+        if first:
             self._answered = True
             self._counter.tally.ttft.observe(self._loop.time() - self._asked_at)
             account.let_in()
-        account.send(Delta(self._rid, *piece.counts, self._in_pieces, piece.data))
+        account.send(Delta(self._rid, *piece.counts, self._in_pieces, piece.data), now=first)
         if piece.final:
             account.ledger.finish(self._rid)
             self._close(self._done(self._charge, cancelled=False), "done")
@@ -270,7 +270,7 @@ class SessionRequest:
         if needed > account.ledger.deposit:
             self.stop(USED_UP)
             return
-        account.send(Due(needed))
+        account.send(Due(needed), now=True)
         self._counter.tally.waits.inc()
         self._be_patient(True)
 
@@ -333,10 +333,7 @@ class SessionRequest:
         if frame is not None:
             self._account.send(frame)
         self._account.over(self._rid)
-        tally = self._counter.tally
-        tally.requests.labels(outcome).inc()
-        for side, tokens in zip(_SIDES, self._counts, strict=True):
-            tally.tokens.labels(side).inc(tokens)
+        self._counter.tally.ended(outcome, self._counts)
 
     def _done(self, charged: int, *, cancelled: bool) -> Done:
         total, (prompt, cached, done) = self._account.ledger.booked, self._counts

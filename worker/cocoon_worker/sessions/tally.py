@@ -38,6 +38,18 @@ class SessionTally:
             registry=registry,
         )
         self._registry = registry
+        self._sides = tuple(self.tokens.labels(side) for side in ("input", "cached_input", "output"))
+        self._outcomes: dict[str, Counter] = {}
+
+    def ended(self, outcome: str, counts: tuple[int, int, int]) -> None:
+        """Count a request that has ended, and its tokens: input, cached input, output."""
+        counter = self._outcomes.get(outcome)
+        if counter is None:
+            # Outcomes are few; finding a label each time costs more than counting.
+            counter = self._outcomes[outcome] = self.requests.labels(outcome)
+        counter.inc()
+        for side, tokens in zip(self._sides, counts, strict=True):
+            side.inc(tokens)
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Add a gauge that is read when somebody looks."""
