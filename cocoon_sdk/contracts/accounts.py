@@ -16,6 +16,7 @@ from pytoniq_core import Address, Cell
 
 from cocoon_sdk.chain.base import AccountState, AccountStatus, Chain, ChainHead
 from cocoon_sdk.clock import Clock, SystemClock
+from cocoon_sdk.contracts.code import previous_code_cell
 from cocoon_sdk.contracts.network import Deployment, Network
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import (
@@ -206,14 +207,26 @@ class OwnedContract(Contract, Generic[V]):
 
     @classmethod
     def from_owner(
-        cls, chain: Chain, network: Network, owner: Address, index: int = 0, *, clock: Clock | None = None
+        cls,
+        chain: Chain,
+        network: Network,
+        owner: Address,
+        index: int = 0,
+        *,
+        previous_code: bool = False,
+        clock: Clock | None = None,
     ) -> Self:
-        """Wrap the account that this package's code gives an owner; it may not exist yet."""
-        deployment = cls._deployment(network, owner, index)
+        """Wrap the account that this package's code gives an owner; it may not exist yet.
+
+        With `previous_code` the one that the code before gave: to end what runs there and to empty it. What
+        that code does not know it refuses.
+        """
+        code = previous_code_cell(cls.NAME) if previous_code else None
+        deployment = cls._deployment(network, owner, index, code)
         return cls(chain, deployment.address, clock=clock, deployment=deployment)
 
     @classmethod
-    def _deployment(cls, network: Network, owner: Address, index: int) -> Deployment:
+    def _deployment(cls, network: Network, owner: Address, index: int, code: Cell | None) -> Deployment:
         raise NotImplementedError
 
     @classmethod

@@ -1,7 +1,8 @@
 """The compiled contracts as package data: code cells and ABIs.
 
 Owns reading `artifacts/`. It must not know wrappers or networks. The files are built by contracts/build.sh;
-users of the package need neither Node.js nor the compiler.
+users of the package need neither Node.js nor the compiler. `artifacts/previous/` keeps the code that was
+current before: accounts never change their own code, and their owners move on when they like.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ def code_cell(name: str) -> Cell:
     return Cell.one_from_boc(_read(name, "code.boc"))
 
 
+@cache
+def previous_code_cell(name: str) -> Cell:
+    """Return the code that escrows and stakes ran before. Raises `UnknownContractError`."""
+    return Cell.one_from_boc(_read(name, "code.boc", "previous"))
+
+
 def code_hash(name: str) -> bytes:
     """Return the cell hash (32 bytes) of a contract's code. Raises `UnknownContractError`."""
     value: bytes = code_cell(name).hash
@@ -47,8 +54,8 @@ def abi(name: str) -> dict[str, Any]:
     return value
 
 
-def _read(name: str, suffix: str) -> bytes:
-    file = resources.files("cocoon_sdk.contracts") / "artifacts" / f"{name}.{suffix}"
+def _read(name: str, suffix: str, *folder: str) -> bytes:
+    file = resources.files("cocoon_sdk.contracts").joinpath("artifacts", *folder, f"{name}.{suffix}")
     if name not in NAMES or not file.is_file():
         raise UnknownContractError(
             f"no compiled contract {name!r} in this package",

@@ -43,8 +43,8 @@ class Escrow(OwnedContract[m.EscrowView]):
     PURPOSE = c.PURPOSE_ESCROW_EXTERNAL
 
     @classmethod
-    def _deployment(cls, network: Network, owner: Address, index: int) -> Deployment:
-        return network.escrow(owner, index)
+    def _deployment(cls, network: Network, owner: Address, index: int, code: Cell | None) -> Deployment:
+        return network.escrow(owner, index, code=code)
 
     @classmethod
     def listed_codes(cls, rules: m.ParamsRules) -> m.Codes:

@@ -7,11 +7,11 @@ the contracts; `to_cell` refuses only what cannot be written.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pytoniq_core import Address, Cell, HashMap
 
-from cocoon_sdk.contracts.code import code_depth, code_hash
+from cocoon_sdk.contracts.code import code_depth, code_hash, previous_code_cell
 from cocoon_sdk.crypto.keys import VerifyKey
 from cocoon_sdk.protocol.messages import Arbiter, Arbiters, Codes, Params, ParamsRules
 from cocoon_sdk.protocol.signing import account_id
@@ -33,6 +33,16 @@ def own_codes(name: str) -> Codes:
     """Return the codes entry of a fresh network: this package's code, and no previous one."""
     return Codes(
         hash=int.from_bytes(code_hash(name), "big"), depth=code_depth(name), previous_hash=0, previous_depth=0
+    )
+
+
+def moved_codes(name: str) -> Codes:
+    """Return the codes entry of a network that moves on: this package's code, and the one before."""
+    before = previous_code_cell(name)
+    return replace(
+        own_codes(name),
+        previous_hash=int.from_bytes(before.hash, "big"),
+        previous_depth=before.get_depth(),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytoniq_core import Address
+from pytoniq_core import Address, Cell
 
 from cocoon_sdk.contracts.accounts import OwnedContract
 from cocoon_sdk.contracts.escrow import OWNER_GAS
@@ -53,8 +53,8 @@ class WorkerStake(OwnedContract[m.StakeView]):
     PURPOSE = c.PURPOSE_STAKE_EXTERNAL
 
     @classmethod
-    def _deployment(cls, network: Network, owner: Address, index: int) -> Deployment:
-        return network.stake(owner, index)
+    def _deployment(cls, network: Network, owner: Address, index: int, code: Cell | None) -> Deployment:
+        return network.stake(owner, index, code=code)
 
     @classmethod
     def listed_codes(cls, rules: m.ParamsRules) -> m.Codes:

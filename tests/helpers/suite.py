@@ -13,6 +13,7 @@ from typing import Any
 
 from pytoniq_core import Address, Cell
 
+from cocoon_sdk.contracts.code import code_cell, previous_code_cell
 from cocoon_sdk.contracts.network import Deployment, Network, registry_deployment
 from cocoon_sdk.contracts.parameters import ArbiterIdentity, NetworkParameters
 from cocoon_sdk.crypto.keys import SigningKey
@@ -263,6 +264,8 @@ class Suite:
     """Registry, markets, accounts and arbiters of one network on one sandbox."""
 
     chain: Blockchain
+    born_before: bool = False
+    """Whether everything begins under the code that was current before."""
     parameters: NetworkParameters = field(init=False)
     network: Network = field(init=False)
     answers: dict[object, Any] = field(default_factory=dict, repr=False)
@@ -275,7 +278,9 @@ class Suite:
             arbiters=[
                 ArbiterIdentity(key.verify_key, actor.address)
                 for key, actor in zip(self.arbiters, self.payouts, strict=True)
-            ]
+            ],
+            escrow_codes=self.codes(self.code("escrow")),
+            stake_codes=self.codes(self.code("stake")),
         )
         registry = registry_deployment(self.governor.address, self.parameters.to_cell())
         self.network = Network(registry.address)
@@ -284,6 +289,21 @@ class Suite:
         market = self.network.market(self.model_id)
         self.market = market.address
         self.governor.send(market.address, Nano.ton("0.1"), state_init=market.state_init)
+
+    def code(self, kind: str) -> Cell:
+        """Return the code that a new escrow or stake begins with."""
+        name = {"escrow": "Escrow", "stake": "WorkerStake"}[kind]
+        return previous_code_cell(name) if self.born_before else code_cell(name)
+
+    @staticmethod
+    def codes(new: Cell, old: Cell | None = None) -> m.Codes:
+        """Return the entry of the parameters for two codes."""
+        return m.Codes(
+            hash=as_int(new.hash),
+            depth=new.get_depth(),
+            previous_hash=0 if old is None else as_int(old.hash),
+            previous_depth=0 if old is None else old.get_depth(),
+        )
 
     def get(self, address: Address, call: GetterCall[Any]) -> Any:
         """Run a get-method; the same question to the same account at the same time is asked once."""
@@ -309,7 +329,7 @@ class Suite:
     ) -> Client:
         """Deploy an escrow that is active and funded."""
         owner = self.chain.actor(name, Nano.ton(10_000))
-        deployment = self.network.escrow(owner.address, index)
+        deployment = self.network.escrow(owner.address, index, code=self.code("escrow"))
         client = Client(self, deployment, owner, key_of(name), c.PURPOSE_ESCROW_EXTERNAL, index)
         body = m.ConfigureEscrow(
             query_id=0, hot_key=client.key.verify_key.to_int(), daily_limit=Nano(daily_limit), allowed=None
@@ -327,7 +347,11 @@ class Suite:
         """Deploy a stake that is active, staked and has gas."""
         owner = self.chain.actor(name, Nano.ton(10_000))
         worker = Worker(
-            self, self.network.stake(owner.address), owner, key_of(name), c.PURPOSE_STAKE_EXTERNAL
+            self,
+            self.network.stake(owner.address, code=self.code("stake")),
+            owner,
+            key_of(name),
+            c.PURPOSE_STAKE_EXTERNAL,
         )
         body = m.ConfigureStake(
             query_id=0,
