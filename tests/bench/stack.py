@@ -123,7 +123,7 @@ def child(*command: str, log: Path, env: dict[str, str] | None = None) -> Iterat
 
 @contextlib.asynccontextmanager
 async def stack(upstream: str, model: str, folder: Path, *, key: str = "") -> AsyncIterator[Stack]:
-    """Stand up everything in front of `upstream`, an OpenAI base URL that serves `model`; it may need a `key`."""
+    """Stand up everything in front of `upstream`, an OpenAI base URL for `model` (and `key`)."""
     manifest: dict[str, Any] = {"engine": "bench", "label": model}
     listed = first_model(model, manifest)
     async with LocalNetwork([listed]) as local:

@@ -73,7 +73,7 @@ def test_client_is_told_how_to_open_an_escrow_when_there_is_none(client: Person)
 def test_client_can_see_models_and_workers(client: Person, sandbox: dict[str, Any]) -> None:
     assert [model["name"] for model in client.reads("models", "list")] == ["echo"]
     (offer,) = client.reads("workers", "list", "echo")["workers"]
-    assert (offer["worker"], offer["output"]) == (sandbox["worker"], "2")
+    assert (offer["worker"], offer["output"]) == (sandbox["worker"], "20")
     assert "echo" in client.types("models", "list").stdout
     assert sandbox["worker"] in client.types("workers", "list", "echo", "--ignored").stdout
     assert client.reads("workers", "list", "nothing", code=1)["error"]["type"] == "UnknownModelError"

@@ -164,11 +164,16 @@ class Call:
         """Take in the receipt. Raises `CocoonError` unless it says what was counted."""
         if done.cancelled and self.cancelling_since is None:
             raise _lie("it says that a request was cancelled which was not")
+        came = self.output
         self._count(done.input_tokens, done.cached_input_tokens, done.output_tokens, sent=not done.cancelled)
         price = self.question.tariff.price(self.input, self.cached, self.output)
         # What a cancelled request had used up may be signed for only in part: the rest is the worker's loss.
         if done.charged > price or (done.charged < price and not done.cancelled):
             raise _lie("its receipt names another price than its terms give")
+        if self.first_at is not None:
+            # The input was read, or no piece had come: what the engine told late about it is not lost.
+            read = self.question.tariff.price(self.input, self.cached, came)
+            self._ledger.charge(self.rid, max(self.charged, min(done.charged, read)))
         self._ledger.finish(self.rid, done.charged)
         self.charged = done.charged
         if done.total != self._ledger.used:

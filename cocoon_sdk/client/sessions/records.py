@@ -11,7 +11,7 @@ from typing import Final
 
 from pytoniq_core import Address
 
-from cocoon_sdk.protocol.metering import DEFAULT_INCREMENT
+from cocoon_sdk.protocol.metering import DEFAULT_INCREMENT, MAX_INCREMENT
 from cocoon_sdk.protocol.signing import Domain
 from cocoon_sdk.protocol.vouchers import SessionRef, Voucher
 from cocoon_sdk.types import Nano
@@ -157,7 +157,7 @@ class SessionPolicy:
     lease_s: int = 60
 
     def __post_init__(self) -> None:
-        if not 0 < self.increment <= self.deposit or not self.low >= 0:
-            raise ValueError("an increment is positive and not above the deposit")
+        if not 0 < self.increment <= min(self.deposit, MAX_INCREMENT) or not self.low >= 0:
+            raise ValueError(f"an increment is positive, at most {MAX_INCREMENT}, and not above the deposit")
         if not 0 < self.margin_s < self.lifetime_s or self.idle_s < 0 or self.lease_s < 10:
             raise ValueError("a session lives longer than its margin, and a lease at least 10 s")
