@@ -85,19 +85,7 @@ def gateway(
 
         await serve(session, load_gateway_settings(**options), dry_run=dry_run)
 
-    _use_uvloop()
-    run(work, as_json=as_json, index=index, database=database)
-
-
-def _use_uvloop() -> None:
-    """Take the faster event loop where it is installed: a third less time for each piece of a stream."""
-    try:
-        import uvloop
-    except ImportError:
-        return
-    import asyncio
-
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    run(work, as_json=as_json, swift=True, index=index, database=database)
 
 
 # -- keys --------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def run_(
         configure_logs(settings)
         await serve(settings)
 
-    run(work)
+    run(work, swift=True)
 
 
 @app.command()
