@@ -18,7 +18,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 from pytoniq_core import begin_cell
 
 from cocoon_sdk.errors import ExternalRejectedError
@@ -28,6 +28,7 @@ from cocoon_sdk.protocol.job_states import EntryStatus
 from cocoon_sdk.sandbox import Actor, OutOfOrderError, Snapshot, Transaction
 from cocoon_sdk.sandbox.ledger import Ledger
 from cocoon_sdk.types import Nano
+from tests.contracts.session_lives import NEW, NEWEST, SessionLives
 from tests.helpers.audit import (
     ALL,
     TOMBSTONE_REWARD,
@@ -41,6 +42,7 @@ from tests.helpers.audit import (
     free_slot,
     locks,
     new_world,
+    sessions,
     set_aside,
     tombstones,
     tree,
@@ -49,10 +51,9 @@ from tests.helpers.suite import GAS, Client, Worker, hash_of
 
 EXAMPLES = int(os.environ.get("COCOON_FUZZ_EXAMPLES", "0"))
 RESOLVE_GAS = Nano.ton("0.2")
-NEWEST, NEW = -1, -2
-"""A worker's choice: the lock that it made last for that escrow, or one in a free slot."""
 NEVER_FAIL = {
-    kind.OPCODE for kind in (m.Claim, m.Submit, m.SubmitClaimed, m.Reward, m.Release, m.Slash, m.Gone)
+    kind.OPCODE
+    for kind in (m.Claim, m.Submit, m.SubmitClaimed, m.AcceptSession, m.Reward, m.Release, m.Slash, m.Gone)
 }
 
 amounts = st.one_of(
@@ -76,7 +77,7 @@ def template() -> tuple[World, list[Client], Client, list[Worker], Actor, Snapsh
     return world, clients, world.client("rival"), workers, stranger, world.chain.snapshot()
 
 
-class Lives(RuleBasedStateMachine):
+class Lives(SessionLives):
     def __init__(self) -> None:
         super().__init__()
         self.world, self.clients, self.rival, self.workers, self.stranger, start = template()
@@ -384,6 +385,9 @@ class Lives(RuleBasedStateMachine):
                 expected[escrow, job.lock] += int(job.collateral)
                 claims += job.status == EntryStatus.CLAIMED
             for client in self.clients:
+                for session in sessions(client).values():
+                    if session.worker == signing.account_id(stake.address) and session.lock:
+                        expected[signing.account_id(client.address), session.lock] += session.collateral
                 for (_, kind), one in tombstones(client).items():
                     if one.worker == signing.account_id(stake.address) and one.lock:
                         expected[signing.account_id(client.address), one.lock] += int(one.collateral)
