@@ -9,6 +9,7 @@ the worker does unpaid.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -156,9 +157,10 @@ class SessionRequest:
             # What was not handed over is the worker's own loss.
             self._fail(FailureCode.ENGINE, str(error), self._handed, _ENGINE_RETRY_S if again else None)
         except Exception as error:
-            self._counter.log.error("request failed", error=type(error).__name__, request=self._rid)
+            # Places, not texts: an error of ours may carry what was being read.
+            where = "".join(traceback.format_tb(error.__traceback__)[-4:])
+            self._counter.log.error("request failed", error=type(error).__name__, where=where)
             self._fail(FailureCode.INTERNAL, "the worker failed", self._handed)
-            raise
         finally:
             self._be_patient(False)
             self._leave_engine()
