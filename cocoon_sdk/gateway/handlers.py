@@ -129,10 +129,10 @@ class InferenceHandlers:
                 if writer.response is None or writer.lost:
                     raise
                 # The status is sent already: the reason is the last event.
-                await writer.write(form.failed(self._watch(error), stream))
+                last = form.failed(self._watch(error), stream)
             else:
-                await writer.write(form.end(stream))
-            return await writer.close()
+                last = form.end(stream)
+            return await writer.close(last)
         finally:
             if whole:
                 ticket.settle(stream.bill)

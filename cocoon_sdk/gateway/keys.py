@@ -112,20 +112,17 @@ class KeyRing:
         self._source, self._now = source, now
         self._always = required
         self._keys: Mapping[str, ApiKey] = {}
+        self._valid = 0
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
 
     @property
     def required(self) -> bool:
         """Whether requests need a key: by setting, or because there is one."""
-        return self._always or any(key.revoked is None for key in self._keys.values())
+        return self._always or self._valid > 0
 
     def __len__(self) -> int:
-        return sum(key.revoked is None for key in self._keys.values())
-
-    def get(self, key_id: str) -> ApiKey | None:
-        """Return a key by id, as it was read last."""
-        return self._keys.get(key_id)
+        return self._valid
 
     async def refresh(self, max_age_s: float = 0.0) -> None:
         """Read all keys, unless that was done within `max_age_s`. Raises `StorageError`."""
@@ -135,6 +132,7 @@ class KeyRing:
             if self._now() - self._read_at >= max_age_s:
                 started = self._now()
                 self._keys = await self._source.keys()
+                self._valid = sum(key.revoked is None for key in self._keys.values())
                 self._read_at = started
 
     async def authenticate(self, authorization: str | None) -> ApiKey | None:

@@ -90,16 +90,16 @@ class EventWriter:
         except ConnectionError:
             raise self._gone() from None
 
-    async def close(self) -> web.StreamResponse:
-        """End the stream. Raises `ClientGoneError`."""
+    async def close(self, last: bytes) -> web.StreamResponse:
+        """Send the last bytes and end the stream, in one piece. Raises `ClientGoneError`."""
         response, transport = self.response, self._request.transport
         assert response is not None
         try:
             if transport is not None and transport.get_write_buffer_size() < _KEEPS_UP_BYTES:
-                await response.write_eof()
+                await response.write_eof(last)
             else:
                 async with asyncio.timeout(self._timeout_s):
-                    await response.write_eof()
+                    await response.write_eof(last)
         except (TimeoutError, ConnectionError):
             if transport is not None:
                 transport.abort()
