@@ -46,7 +46,10 @@ async def test_newcomer_can_run_the_example_of_the_readme(tmp_path: Path) -> Non
                 continue
         (tmp_path / "network.json").write_text(text, encoding="utf-8")
         example = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", python_example(), stdout=asyncio.subprocess.PIPE, cwd=tmp_path
+            *(sys.executable, "-c", python_example()),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=tmp_path,
+            env={**os.environ, "HOME": str(tmp_path)},
         )
         answer, _ = await asyncio.wait_for(example.communicate(), 120)
         assert example.returncode == 0
