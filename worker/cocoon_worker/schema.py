@@ -92,6 +92,7 @@ CREATE TABLE sessions (
     signature BLOB NOT NULL,
     booked INTEGER NOT NULL,
     next_rid INTEGER NOT NULL,
+    forgone INTEGER NOT NULL,
     redeemed INTEGER NOT NULL,
     paid INTEGER NOT NULL,
     fee INTEGER NOT NULL,

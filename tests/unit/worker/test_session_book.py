@@ -107,6 +107,15 @@ def test_book_cannot_let_progress_fall_or_pass_what_is_signed(book: SessionBook)
     assert (read(book).booked, read(book).next_rid) == (4, 3)
 
 
+def test_book_remembers_work_that_was_never_paid(book: SessionBook) -> None:
+    book.put(session())
+    book.put_progress(KEY, Nano(0), 2, Nano(700))
+    with pytest.raises(SessionBookError):
+        book.put_progress(KEY, Nano(0), 3, Nano(699))
+    book.put(replace(read(book), reason="looked at"))
+    assert (read(book).forgone, read(book).next_rid) == (700, 2)
+
+
 def test_older_knowledge_of_a_session_cannot_undo_its_best_voucher(book: SessionBook) -> None:
     book.put(session())
     old = read(book)

@@ -438,6 +438,21 @@ async def test_worker_can_go_on_from_its_book_when_it_was_restarted(tmp_path: Pa
                 assert (await client.chat(TALK)).done is not None
 
 
+async def test_restarted_worker_remembers_what_a_client_never_paid(tmp_path: Path) -> None:
+    async with bench(tmp_path) as worker:
+        client = worker.client()
+        async with client.connected():
+            assert (await client.chat(TALK)).done is not None
+        account = worker.endpoint._accounts[KEY]
+        account.ledger.lost = 321
+        account.over(1)
+        account.save()
+    async with bench(tmp_path) as worker:
+        client.url = worker.url
+        async with client.connected():
+            assert worker.endpoint._accounts[KEY].ledger.lost == 321
+
+
 async def test_worker_can_take_the_clients_word_when_its_book_lost_the_end(tmp_path: Path) -> None:
     async with bench(tmp_path) as worker, worker.client().connected() as client:
         await client.chat(TALK)

@@ -63,7 +63,11 @@ class SessionAccount:
         self.voucher_key: VerifyKey = entry.verify_key()
         self.expires = entry.expires
         self.ledger = WorkerLedger(
-            int(entry.deposit), max_unpaid=max_unpaid, signed=int(entry.payable), booked=int(entry.booked)
+            int(entry.deposit),
+            max_unpaid=max_unpaid,
+            signed=int(entry.payable),
+            booked=int(entry.booked),
+            lost=int(entry.forgone),
         )
         self.next_rid = entry.next_rid
         self.requests: dict[int, Running] = {}
@@ -111,7 +115,8 @@ class SessionAccount:
     def save(self) -> None:
         """Write the progress if a request ended since. Raises `JournalError`."""
         if self.unsaved:
-            self._book.put_progress(self.key, Nano(self.ledger.booked), self.next_rid)
+            ledger = self.ledger
+            self._book.put_progress(self.key, Nano(ledger.booked), self.next_rid, Nano(ledger.lost))
             self.unsaved = False
 
     # -- requests ------------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ from cocoon_worker.sessions.records import (
 _FIELDS: Final = tuple(each.name for each in fields(SessionEntry) if each.name != "key")
 _COLUMNS: Final = ("escrow", "id", *_FIELDS)
 _AMOUNTS: Final = frozenset({"deposit", "signed", "booked", "redeemed", "paid", "fee", "asked", "collateral"})
-_HOT: Final = frozenset({"signed", "signature", "booked", "next_rid"})
+_NOTHING: Final = Nano(0)
+_HOT: Final = frozenset({"signed", "signature", "booked", "next_rid", "forgone"})
 """Written by `put_voucher` and `put_progress` only: an entry that was read earlier must not undo them."""
 MAX_ENTRIES: Final = 10_000
 """Sessions that one question returns at most."""
@@ -76,16 +77,17 @@ class SessionBook:
             if self._database.write(sql, values).rowcount != 1:
                 raise _impossible(key, f"a voucher of {amount}")
 
-    def put_progress(self, key: SessionKey, booked: Nano, next_rid: int) -> None:
-        """Keep what was handed over and which request comes next; on disk when this returns.
+    def put_progress(self, key: SessionKey, booked: Nano, next_rid: int, forgone: Nano = _NOTHING) -> None:
+        """Keep what was handed over, which request comes next, and what was worked in vain; on disk then.
 
-        Raises `SessionBookError` when either falls, or more is booked than signed.
+        Raises `SessionBookError` when any of them falls, or more is booked than signed.
         """
         sql = (
-            f"UPDATE sessions SET booked = ?, next_rid = ? WHERE {_IS}"  # noqa: S608
-            " AND booked <= ? AND next_rid <= ? AND signed >= ?"
+            f"UPDATE sessions SET booked = ?, next_rid = ?, forgone = ? WHERE {_IS}"  # noqa: S608
+            " AND booked <= ? AND next_rid <= ? AND signed >= ? AND forgone <= ?"
         )
-        values = (int(booked), next_rid, *_key(key), int(booked), next_rid, int(booked))
+        new = (int(booked), next_rid, int(forgone))
+        values = (*new, *_key(key), int(booked), next_rid, int(booked), int(forgone))
         with self.together():
             if self._database.write(sql, values).rowcount != 1:
                 raise _impossible(key, f"{booked} booked before request {next_rid}")

@@ -78,7 +78,8 @@ class SessionEntry:
     """One session. What the client signed, what it used up, and what came of it on chain.
 
     `signed` with `signature` is the best voucher; `booked` is what was handed over by our count, `next_rid`
-    the lowest number that a request may carry. `redeemed` is what the escrow says was paid out.
+    the lowest number that a request may carry, `forgone` what was worked and never paid. `redeemed` is what
+    the escrow says was paid out.
     """
 
     key: SessionKey
@@ -101,6 +102,7 @@ class SessionEntry:
     signature: bytes = field(default=b"", repr=False)
     booked: Nano = _ZERO
     next_rid: int = 1
+    forgone: Nano = _ZERO
     redeemed: Nano = _ZERO
     paid: Nano = _ZERO
     """What arrived at our stake by its own history, before the protocol's fee."""
