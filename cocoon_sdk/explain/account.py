@@ -27,6 +27,7 @@ from cocoon_sdk.explain.job_facts import JobStatus
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.abi_dict import parse
+from cocoon_sdk.protocol.session_states import entries_of, state_of
 from cocoon_sdk.types import Nano
 
 WALLET_CODES: Final = {
@@ -172,7 +173,7 @@ async def _details(chain: Chain, found: Recognised) -> AsyncIterator[Fact]:
 def _escrow(view: m.EscrowView) -> Iterator[Property]:
     yield Property(name="active", value=view.active, note="" if view.active else _PENDING)
     yield Property(name="free", value=Nano(view.free), note="can be withdrawn, or spent on new jobs")
-    yield Property(name="reserved", value=Nano(view.reserved), note=f"for {view.jobs} open jobs")
+    yield Property(name="reserved", value=Nano(view.reserved), note=f"for {view.jobs} open jobs and sessions")
     yield Property(name="daily limit", value=Nano(view.daily_limit), note="of the hot key")
     yield Property(name="left of it now", value=Nano(view.bucket))
     yield Property(name="hot key", value=f"{view.hot_key:064x}")
@@ -181,10 +182,11 @@ def _escrow(view: m.EscrowView) -> Iterator[Property]:
         "any worker" if view.allowed is None else f"{len(list(parse(view.allowed, 256)))} listed workers"
     )
     yield Property(name="allowed workers", value=allowed)
-    if view.entries is not None:
-        for number, leaf in list(parse(view.entries, 32))[:_MAX_LISTED]:
-            job = m.Job.read(leaf)
-            yield Property(name=f"job {number}", value=STATUS_BY_NUMBER[job.status].value)
+    for number, entry in list(entries_of(view.entries).items())[:_MAX_LISTED]:
+        if isinstance(entry, m.Session):
+            yield Property(name=f"session {number}", value=state_of(entry).value)
+        else:
+            yield Property(name=f"job {number}", value=STATUS_BY_NUMBER[entry.status].value)
     if view.tombstones is not None:
         count = len(list(parse(view.tombstones, 34)))
         yield Property(name="undelivered outcomes", value=count, note="anyone can deliver them")

@@ -20,7 +20,8 @@ from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.explain import other_words  # noqa: F401 - registers its sentences
 from cocoon_sdk.explain.account import account_facts
 from cocoon_sdk.explain.facts import Fact, Party, Role, to_plain
-from cocoon_sdk.explain.job import Asker, job_report
+from cocoon_sdk.explain.job import Asker, believed, job_report
+from cocoon_sdk.explain.session import SessionReport, session_report
 from cocoon_sdk.explain.target import AccountTarget, JobTarget, Target
 from cocoon_sdk.explain.times import utc, when
 from cocoon_sdk.explain.transaction import find_among, find_transaction, transaction_facts
@@ -119,7 +120,7 @@ async def explain(
     ask: Asker | None = None,
     known: Sequence[Address] = (),
 ) -> Explanation:
-    """Explain a job, a transaction or an account.
+    """Explain a job or session, a transaction or an account.
 
     `network` is the registry that is trusted, `ask` asks a worker's endpoint, `known` are the accounts in
     which a transaction is looked for that is named by its hash alone. Raises `NotAnEscrowError`,
@@ -146,6 +147,9 @@ async def explain(
 async def _job(
     chain: Chain, target: JobTarget, now: int, network: Network | None, ask: Asker | None
 ) -> Explanation:
+    session = await session_report(chain, await believed(chain, target.escrow, network), target.job_id, now)
+    if session is not None:
+        return _session(session, target, now)
     report = await job_report(chain, target.escrow, target.job_id, network=network, ask=ask)
     sections = (
         Section("Who", report.parties),
@@ -157,6 +161,18 @@ async def _job(
     subject = f"{target.escrow.to_str()}/{target.job_id}"
     shown = tuple(section for section in sections if section.facts)
     return Explanation("Job", subject, now, shown, tuple(_names(report.parties)))
+
+
+def _session(report: SessionReport, target: JobTarget, now: int) -> Explanation:
+    sections = (
+        Section("Who", report.parties),
+        Section("What happened", report.events),
+        Section("Now", report.now),
+        Section("What can happen next", report.next),
+    )
+    subject = f"{target.escrow.to_str()}/{target.job_id}"
+    shown = tuple(section for section in sections if section.facts)
+    return Explanation("Session", subject, now, shown, tuple(_names(report.parties)))
 
 
 def _names(parties: Sequence[Fact]) -> list[tuple[Address, str]]:

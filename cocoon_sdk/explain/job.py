@@ -83,7 +83,7 @@ async def job_report(
 
     Raises `NotAnEscrowError`, `ForgedAccountError`, and what the `Chain` raises.
     """
-    found = await _escrow(chain, escrow, network)
+    found = await believed(chain, escrow, network)
     view = await Escrow.at(chain, escrow).state()
     if view.params is None or not 0 < job_id < view.next_id:
         unknown = StandsNow(status=JobStatus.UNKNOWN, held=Nano(0))
@@ -118,7 +118,8 @@ async def job_report(
     )
 
 
-async def _escrow(chain: Chain, escrow: Address, network: Network | None) -> Recognised:
+async def believed(chain: Chain, escrow: Address, network: Network | None) -> Recognised:
+    """Recognise an escrow. Raises `NotAnEscrowError`, `ForgedAccountError`, and what the `Chain` raises."""
     found = await recognise(chain, escrow, network)
     if found.what is not AccountKindName.ESCROW:
         raise NotAnEscrowError(

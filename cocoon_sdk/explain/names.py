@@ -16,7 +16,18 @@ from cocoon_sdk.protocol.messages import MESSAGES
 from cocoon_sdk.types import Hash, Nano
 
 _MONEY: Final = frozenset(
-    ("amount", "fee", "back", "collateral", "pay", "slash", "max_locked", "daily_lock", "daily_limit")
+    (
+        "amount",
+        "fee",
+        "back",
+        "collateral",
+        "deposit",
+        "pay",
+        "slash",
+        "max_locked",
+        "daily_lock",
+        "daily_limit",
+    )
 )
 """Fields of a fixed width that hold nanoTON."""
 _CAMEL: Final = re.compile(r"(?<!^)(?=[A-Z])")

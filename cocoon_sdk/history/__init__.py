@@ -36,6 +36,20 @@ from cocoon_sdk.history.lookup import (
     steps_of,
     walk,
 )
+from cocoon_sdk.history.session_actions import (
+    AcceptSessionAction,
+    CloseSessionAction,
+    OpenSessionAction,
+    RedeemAction,
+    SettleSessionAction,
+    TopUpSessionAction,
+)
+from cocoon_sdk.history.sessions import (
+    SessionEvent,
+    SessionEventKind,
+    session_events,
+    session_steps_of,
+)
 from cocoon_sdk.history.transactions import (
     ChainMessage,
     DecodedTransaction,
@@ -84,4 +98,14 @@ __all__ = [
     "state_after",
     "steps_of",
     "walk",
+    "AcceptSessionAction",
+    "CloseSessionAction",
+    "OpenSessionAction",
+    "RedeemAction",
+    "SettleSessionAction",
+    "TopUpSessionAction",
+    "SessionEvent",
+    "SessionEventKind",
+    "session_events",
+    "session_steps_of",
 ]

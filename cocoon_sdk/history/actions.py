@@ -16,6 +16,19 @@ from pytoniq_core import Address, Cell
 
 from cocoon_sdk.crypto.keys import SIGNATURE_BYTES
 from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.history.session_actions import (
+    CloseSessionAction,
+    EscrowSessionAction,
+    OpenSessionAction,
+    RedeemAction,
+    SettleSessionAction,
+    StakeSessionAction,
+    TopUpSessionAction,
+    read_accept_session,
+    read_open_session,
+    read_redeem,
+    read_top_up,
+)
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol.abi_cells import Reader
 from cocoon_sdk.protocol.messages import (
@@ -152,14 +165,17 @@ class UnreadableAction:
 
 
 EscrowAction: TypeAlias = (
-    OpenJobAction
+    EscrowSessionAction
+    | OpenJobAction
     | AcceptResultAction
     | AcceptSignedAction
     | DisputeResultAction
     | CancelJobAction
     | ReclaimLateAction
 )
-StakeAction: TypeAlias = ClaimAction | SubmitAction | SubmitClaimedAction | AnnounceAction | FinalizeAction
+StakeAction: TypeAlias = (
+    StakeSessionAction | ClaimAction | SubmitAction | SubmitClaimedAction | AnnounceAction | FinalizeAction
+)
 SignedAction: TypeAlias = EscrowAction | StakeAction | UnreadableAction
 
 
@@ -227,7 +243,7 @@ def _read_action(op: int, source: Reader, kind: AccountKind) -> SignedAction:
         if read is None:
             return UnreadableAction(f"there is no {kind.value} action {op}")
         action = read(source)
-        if isinstance(action, OpenJobAction | AcceptResultAction):
+        if isinstance(action, _EXACT):
             source.finish()  # the contract insists for these; elsewhere it takes what follows, and so must we
     except MalformedError as error:
         return UnreadableAction(str(error))
@@ -244,6 +260,14 @@ def _accept_signed(source: Reader) -> AcceptSignedAction:
 
 def _open_job(source: Reader) -> OpenJobAction:
     return OpenJobAction(source.uint(32), source.ref(), _data(source))
+
+
+def _open_either(source: Reader) -> OpenJobAction | OpenSessionAction:
+    """Read what opens a job for one worker, or, with bits behind the id, a session."""
+    number = source.uint(32)
+    if source.bits_left:
+        return read_open_session(number, source)
+    return OpenJobAction(number, source.ref(), _data(source))
 
 
 def _claim(source: Reader) -> ClaimAction:
@@ -297,8 +321,15 @@ def _hash(value: int) -> Hash:
     return Hash(value.to_bytes(32, "big"))
 
 
+_EXACT: Final = (
+    OpenJobAction,
+    AcceptResultAction,
+    OpenSessionAction,
+    TopUpSessionAction,
+    RedeemAction,
+)
 _ESCROW: Final[dict[int, Callable[[Reader], EscrowAction]]] = {
-    c.ACTION_OPEN_JOB: _open_job,
+    c.ACTION_OPEN_JOB: _open_either,
     c.ACTION_POST_JOB: _open_job,
     c.ACTION_OPEN_INSTANT: _open_job,
     c.ACTION_ACCEPT_RESULT: lambda source: AcceptResultAction(source.uint(32)),
@@ -306,6 +337,9 @@ _ESCROW: Final[dict[int, Callable[[Reader], EscrowAction]]] = {
     c.ACTION_DISPUTE_RESULT: lambda source: DisputeResultAction(source.uint(32)),
     c.ACTION_CANCEL_JOB: lambda source: CancelJobAction(source.uint(32)),
     c.ACTION_RECLAIM_LATE: lambda source: ReclaimLateAction(source.uint(32)),
+    c.ACTION_TOP_UP_SESSION: read_top_up,
+    c.ACTION_CLOSE_SESSION: lambda source: CloseSessionAction(source.uint(32)),
+    c.ACTION_SETTLE_SESSION: lambda source: SettleSessionAction(source.uint(32)),
 }
 _STAKE: Final[dict[int, Callable[[Reader], StakeAction]]] = {
     c.ACTION_CLAIM: _claim,
@@ -315,4 +349,6 @@ _STAKE: Final[dict[int, Callable[[Reader], StakeAction]]] = {
     c.ACTION_SUBMIT_CLAIMED: _submit_claimed,
     c.ACTION_ANNOUNCE: _announce,
     c.ACTION_FINALIZE: _finalize,
+    c.ACTION_REDEEM: read_redeem,
+    c.ACTION_ACCEPT_SESSION: read_accept_session,
 }

@@ -75,9 +75,15 @@ class SessionLives(RuleBasedStateMachine):
     def first_sessions(self, guarded: bool, deposit: int) -> None:
         """One session of each client with each worker, and perhaps collateral for one of them."""
         for escrow in self.clients:
-            numbers = [escrow.open_session(worker, deposit)[0] for worker in self.workers]
+            numbers = [escrow.get_state().next_id + place for place in range(2)]
+            for number, worker in zip(numbers, self.workers, strict=True):
+                key, expiry = escrow.voucher_key.verify_key, self.chain.now + 86_400
+                self.act(escrow, signing.open_session(number, worker.address, key, Nano(deposit), expiry))
+            if escrow.session(numbers[0]) is None:
+                return
             if guarded:
-                self.workers[0].accept_session(escrow, numbers[0])
+                target = self.workers[0].session_target(escrow, numbers[0])
+                self.act(self.workers[0], signing.accept_session(numbers[0], target))
 
     @rule(
         client=who,
