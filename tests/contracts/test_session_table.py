@@ -6,7 +6,9 @@ table says and send what it says, all others must be refused exactly as it says 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from pytoniq_core import begin_cell
@@ -267,6 +269,13 @@ def test_table_can_be_printed_as_markdown() -> None:
     for state in SessionState:
         assert f"| {state} |" in text
     assert {line.count("|") for line in text.splitlines() if line} == {8, 5, 0}
+
+
+def test_table_in_the_docs_is_the_one_that_was_walked() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- session-table:begin -->\n(.*?)<!-- session-table:end -->", text, re.S)
+    assert found
+    assert found[1].strip() == markdown().strip()
 
 
 def test_table_can_fail_when_it_is_wrong(suite: Suite) -> None:
