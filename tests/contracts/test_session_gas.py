@@ -200,8 +200,10 @@ def test_everything_else_works_in_a_deep_table(world: World, client: Client, wor
     deepen(client, 511)
     number, _ = client.open_session(worker, DEPOSIT)
     client.act(signing.top_up_session(number, Nano(1)))
+    free = client.get_state().free
     worker.accept_session(client, number)
     worker.redeem(client, number, HALF)
+    assert client.get_state().free >= free, "no message of a worker lowers what is free"
     body = redemption(client, worker, number, DEPOSIT).to_cell()
     with absent(world.chain, worker.address):
         world.chain.actor("watchtower").send(client.address, REDEEM_GAS, body)
