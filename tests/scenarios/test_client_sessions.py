@@ -358,6 +358,7 @@ async def test_started_manager_looks_after_its_sessions_by_itself(
     monkeypatch.setattr(manager._keeper, "once", round_)
     manager.start()
     manager.start()
-    await closed.wait()  # the manual clock runs as fast as the task sleeps
+    # The manual clock runs as fast as the task sleeps: a keeper that never closes would go on for ever.
+    await asyncio.wait_for(closed.wait(), 60)
     assert "not used" in held.stale
     await manager.close()
