@@ -31,6 +31,7 @@ class Catalogue:
     def __init__(self, source: ModelSource, now: Callable[[], float]) -> None:
         self._source, self._now = source, now
         self._models: Mapping[str, ServedModel] = {}
+        self._by_id: Mapping[str, ServedModel] = {}
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
         self.trouble: CocoonError | None = None
@@ -48,12 +49,19 @@ class Catalogue:
         return self._models
 
     async def find(self, name: str) -> ServedModel | None:
-        """Return a model; looks anew for one that is missing, at most once in `FRESH_S`."""
-        found = (await self.models()).get(name)
+        """Return a model by its name, or by its id as workers' clients take it (hexadecimal digits).
+
+        Looks anew for one that is missing, at most once in `FRESH_S`.
+        """
+        await self.models()
+        found = self._known(name)
         if found is None and self._reading is not None:
             await asyncio.shield(self._reading)
-            found = self._models.get(name)
+            found = self._known(name)
         return found
+
+    def _known(self, name: str) -> ServedModel | None:
+        return self._models.get(name) or self._by_id.get(name.lower())
 
     def _read(self) -> asyncio.Task[None]:
         if self._reading is None:
@@ -64,6 +72,7 @@ class Catalogue:
         try:
             found = await self._source.models()
             self._models = {model.name: model for model in found}
+            self._by_id = {model.model_id.hex(): model for model in found}
             self._read_at = self._now()
             self.trouble = None
         except CocoonError as error:

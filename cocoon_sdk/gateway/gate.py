@@ -20,6 +20,7 @@ from cocoon_sdk.gateway.errors import (
     BudgetReachedError,
     BusyError,
     ModelNotAllowedError,
+    ModelNotFoundError,
     RateLimitError,
     ShuttingDownError,
 )
@@ -165,8 +166,8 @@ class Gate:
     async def admit(self, place: Place, request: Prepared) -> Ticket:
         """Check model and money of a request.
 
-        Raises `ModelNotAllowedError`, `BudgetReachedError`, `RequestRefusedError` for a body that no worker
-        could serve, and what finding the models raises.
+        Raises `ModelNotAllowedError`, `ModelNotFoundError` (for a key with a budget), `BudgetReachedError`,
+        `RequestRefusedError` for a body that no worker could serve, and what finding the models raises.
         """
         key = place.key
         if key is not None and not key.allows(request.model):
@@ -180,11 +181,17 @@ class Gate:
         max_price, reservation = self._config.max_price, None
         if key is not None:
             purse = self._budgets.of(key)
-            if purse.limited and served is not None:
+            if purse.limited:
+                if served is None:
+                    # Without a price nothing can be set aside, and whoever is asked next may know a worker.
+                    raise ModelNotFoundError(
+                        "there is no such model",
+                        why="no worker serves it now",
+                        hint="See the names at /v1/models",
+                    )
                 reservation = await self._reserve(key, head, served)
                 max_price = reservation.amount
             else:
-                # Without a worker there is no price either: whoever is asked next says so.
                 reservation = await purse.reserve(Nano(0))
         self.unsettled.more()
         return Ticket(

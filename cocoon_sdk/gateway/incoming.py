@@ -38,13 +38,17 @@ class Incoming:
         Raises `MissingKeyError`, `WrongKeyError`, `HostRefusedError`, `StorageError`.
         """
         key = await self._keys.authenticate(request.headers.get("Authorization"))
-        if key is None and _host(request.host) not in self._hosts:
+        if key is None and not self.names_this_machine(request):
             raise HostRefusedError(
                 "this gateway has another name",
                 why="without API keys it answers only to names of this machine",
                 hint="Make a key (`cocoon gateway keys add`), or set allowed_hosts",
             )
         return key
+
+    def names_this_machine(self, request: web.Request) -> bool:
+        """Tell whether a request was sent to one of the names that need no key."""
+        return _host(request.host) in self._hosts
 
     async def body(self, request: web.Request) -> bytes:
         """Return the whole body.

@@ -292,8 +292,10 @@ class GatewayServer:
         return json_response(encode(document), status=503 if alarms else 200)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        if not (self._config.is_local or self._config.open_metrics):
-            await self._incoming.key(request)  # they tell what was spent
+        local = self._config.is_local and self._incoming.names_this_machine(request)
+        if not (local or self._config.open_metrics):
+            # They tell what was spent: nothing for web pages and whoever comes through a proxy.
+            await self._incoming.key(request)
         self.metrics.keys.set(len(self.keys))
         if self._treasury is not None:
             try:

@@ -131,6 +131,8 @@ class Call:
     def take(self, delta: Delta, now: float) -> bool:
         """Take in a piece; False when it costs more than was allowed. Raises `CocoonError` for lies."""
         data = delta.data
+        if not data:
+            raise _lie("it sends a piece without content")
         self.received += len(data)
         if self.received > MAX_ANSWER_BYTES:
             raise _lie(f"its answer exceeds {MAX_ANSWER_BYTES} bytes")

@@ -39,7 +39,7 @@ class SessionEnding:
                 log.info("session %d was being ended already: %s", leased.session_id, error.why)
             entry = await self._chain.session(leased.session_id)
         if entry is None:
-            return await self._gone(leased, leased.redeemed, ENDED_ELSEWHERE)
+            return await self._missing(leased)
         settle_at = settle_from(entry)
         await self._store.closing(leased.uid, self._desk.holder, settle_at, why)
         log.info("session %d closed: %s", leased.session_id, why)
@@ -59,7 +59,7 @@ class SessionEnding:
         leased = await self.leased(record, "settle", by_force=by_force)
         entry = await self._chain.session(leased.session_id)
         if entry is None:
-            return await self._gone(leased, leased.redeemed, ENDED_ELSEWHERE)
+            return await self._missing(leased)
         try:
             async with self._desk.turn():
                 await self._chain.settle(leased.session_id)
@@ -82,6 +82,17 @@ class SessionEnding:
                 hint="Stop that process, wait until its lease has run out, or force it",
             )
         return leased
+
+    async def _missing(self, record: SessionRecord) -> SessionRecord:
+        """Note that the chain does not have a session (any more).
+
+        An endpoint that lags may not have it yet. Then it stays to be closed: who gave it up now would leave
+        its deposit to nobody.
+        """
+        if (await self._chain.look()).view.next_id > record.session_id:
+            return await self._gone(record, record.redeemed, ENDED_ELSEWHERE)
+        log.info("session %d is not seen on chain yet, and is closed later", record.session_id)
+        return replace(record, state=SessionState.CLOSING)
 
     async def _gone(self, record: SessionRecord, redeemed: Nano, why: str) -> SessionRecord:
         await self._store.closed(record.uid, self._desk.holder, redeemed, why)

@@ -147,7 +147,8 @@ class SessionFunding:
         if entry is None or not is_open(entry):
             what = f"session {record.session_id} cannot go on"
             raise SessionUsedUpError(what, why="it has ended on chain")
-        deposit = Nano(entry.deposit)
+        # Deposits never fall: what shows less is older than what we know.
+        deposit = max(Nano(entry.deposit), record.deposit)
         over = deposit >= record.pending_deposit or sight.now > record.pending_until
         if over and (record.pending_deposit or deposit != record.deposit):
             await self._store.deposited(record.uid, self._desk.holder, deposit)

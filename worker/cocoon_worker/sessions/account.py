@@ -18,7 +18,7 @@ from cocoon_sdk.types import Nano
 from cocoon_worker.sessions.book import SessionBook
 from cocoon_worker.sessions.connection import Connection
 from cocoon_worker.sessions.intake import AskRefusedError
-from cocoon_worker.sessions.records import SessionEntry
+from cocoon_worker.sessions.records import SessionEntry, SessionState
 from cocoon_worker.sessions.tally import SessionTally
 
 _MAX_WHY: Final = 1000
@@ -74,6 +74,9 @@ class SessionAccount:
         self.connection: Connection | None = None
         self.taking_over = asyncio.Lock()
         self.unsaved = False
+        self.over_on_chain = False
+        """Whether its client closes it, or it has ended: it is served no more, whatever older blocks say."""
+        self.redeemed = 0
         self._book, self._tally = book, tally
         self._waiting: deque[tuple[int, int, asyncio.Future[None]]] = deque()
 
@@ -83,6 +86,17 @@ class SessionAccount:
         """Take over what the chain says anew."""
         self.ledger.deposit = max(self.ledger.deposit, int(entry.deposit))
         self.expires = entry.expires
+        self.over_on_chain = self.over_on_chain or entry.state is not SessionState.OPEN
+        self.redeemed = int(entry.redeemed)
+
+    def resume(self, accounted: int, known: int) -> None:
+        """Take the client's word for what it has got; `known` is what was signed before it said so.
+
+        What the chain paid out beyond that, our book has forgotten altogether: it was worked for, whatever
+        the client says now.
+        """
+        forgotten = self.redeemed if self.redeemed > known else 0
+        self.ledger.resume(max(accounted, forgotten))
 
     # -- money ---------------------------------------------------------------------------------------------
 

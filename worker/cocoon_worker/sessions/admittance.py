@@ -49,11 +49,11 @@ async def find_session(context: Context, hello: Hello, binding: bytes) -> Sessio
     account = int.from_bytes(hello.escrow, "big")
     try:
         facts = await context.sessions.survey.look(account, hello.session_id)
-        if hello.amount > facts.deposit:
-            facts = await context.sessions.survey.look(account, hello.session_id, max_age_s=0)
-        # Before anything is told or kept: whoever asks has to be the session's client.
+        # Before anything is told, kept or read anew: whoever asks has to be the session's client.
         if not facts.voucher_key.verify(client_proof(binding, facts.ref.to_bytes()), hello.proof):
             raise EndError(failure(FailureCode.SESSION, "the proof is not by the session's voucher key"))
+        if hello.amount > facts.deposit:
+            facts = await context.sessions.survey.look(account, hello.session_id, max_age_s=0)
         check_serveable(facts, context.time.maybe(), context.config.sessions.least_left_s)
     except UnknownSessionError as error:
         raise EndError(failure(FailureCode.SESSION, str(error), retry_after_s=RETRY_S)) from None

@@ -45,6 +45,7 @@ from cocoon_worker.sessions.watch import note_facts
 _MAX_MESSAGE: Final = MAX_CHANNEL_MESSAGE_BYTES + CHANNEL_OVERHEAD_BYTES + 64
 _MAX_ACCOUNTS: Final = 8192
 """Sessions kept in memory; the longest unconnected ones are forgotten beyond that."""
+_OVER: Final = "its client closes it, or it has ended"
 _HEARTBEAT_S: Final = 30.0
 _SWEEP_S: Final = 1.0
 _CLOSE_S: Final = 2.0
@@ -52,6 +53,8 @@ _HANDSHAKES: Final = (50.0, 200.0)
 """Handshakes a second in the long run, and at once."""
 _NUISANCES: Final = (20.0, 200.0)
 """Frames of one connection that come to nothing: a second in the long run, and at once."""
+_LEAST_RAISE: Final = 1_000
+"""A voucher that adds less, in nanoTON, is kept, but counts as a nuisance: it costs a check and a commit."""
 
 
 class SessionEndpoint:
@@ -126,9 +129,11 @@ class SessionEndpoint:
     def _over(self, key: SessionKey) -> None:
         """Learn that a session closes or has ended: nothing is served in it any more."""
         account = self._accounts.get(key)
-        if account is not None and account.connection is not None:
-            why = "its client closes it, or it has ended"
-            self._end(account, account.connection, failure(FailureCode.SESSION, why))
+        if account is None:
+            return
+        account.over_on_chain = True  # also for a connection that is just coming in
+        if account.connection is not None:
+            self._end(account, account.connection, failure(FailureCode.SESSION, _OVER))
 
     def _end(self, account: SessionAccount, connection: Connection, last: Failed | Leaving) -> None:
         task = asyncio.create_task(account.detach(connection, last))
@@ -258,6 +263,10 @@ class SessionEndpoint:
             if account.connection is not None:
                 replaced = failure(FailureCode.REPLACED, "another connection of the session took over")
                 await account.detach(account.connection, replaced)
+            # Behind all waiting: what was read of the chain may be outdated by now, or was from the start.
+            if account.over_on_chain:
+                raise EndError(failure(FailureCode.SESSION, _OVER))
+            known = account.ledger.signed
             if hello.amount:
                 account.admit(hello.amount, hello.signature)
         except BadVoucherError as error:
@@ -265,7 +274,7 @@ class SessionEndpoint:
         except JournalError:
             raise EndError(cannot_write()) from None
         ledger = account.ledger
-        ledger.resume(hello.accounted)
+        account.resume(hello.accounted, known)
         account.connection = connection
         connection.before_write = partial(self._save, account)
         self._desk.connected.add(account.key)
@@ -344,7 +353,8 @@ class SessionEndpoint:
         try:
             if frame.amount > account.ledger.deposit:
                 await self._look_for_deposit(account)
-            return account.paid(frame)
+            before = account.ledger.signed
+            return account.paid(frame) and frame.amount - before >= _LEAST_RAISE
         except BadVoucherError as error:
             self._tally.vouchers.labels("bad").inc()
             raise EndError(failure(FailureCode.BAD_VOUCHER, str(error))) from None
