@@ -245,8 +245,9 @@ class SessionsConfig(_Section):
     """Unredeemed money of one session that is redeemed at once."""
     redeem_period_s: Annotated[int, Field(ge=60, le=30 * DAY_S)] = DAY_S
     """Longest time between redemptions of a session that earns."""
-    least_redeem: TonAmount = Field(default_factory=lambda: Nano.ton("0.01"))
-    """Less is not worth the gas of a redemption, not even at the end."""
+    least_redeem: TonAmount = Field(default_factory=lambda: Nano.ton("0.008"))
+    """Less is not worth the gas of a redemption, not even at the end. Nor is it more than opening and closing
+    a session costs its client, so whoever uses less and goes gains nothing."""
     before_expiry_s: Annotated[int, Field(ge=0, le=7 * DAY_S)] = 600
     """How long before its expiry a session is redeemed in any case."""
     end_with_redeem: bool = True
