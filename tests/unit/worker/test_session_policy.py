@@ -37,7 +37,7 @@ def decide(
         ({"signed": Nano.ton("0.5"), "redeemed": Nano(1)}, NOW, None),
         ({}, NOW + DELAY_S - 1, None),
         ({}, NOW + DELAY_S, Verdict(Reason.PERIOD, False, False)),
-        ({"signed": Nano.ton("0.0099")}, NOW + DELAY_S, None),
+        ({"signed": Nano.ton("0.0079")}, NOW + DELAY_S, None),
         ({"redeemed_at": NOW + DELAY_S}, NOW + 2 * DELAY_S - 601, None),
         ({"redeemed_at": NOW + DELAY_S}, NOW + 2 * DELAY_S - 600, Verdict(Reason.EXPIRING, False, False)),
         ({"redeemed_at": NOW + 2 * DELAY_S - 600}, NOW + 2 * DELAY_S - 300, None),
@@ -99,7 +99,7 @@ def test_alarm_can_fit_a_network_whose_delay_is_short() -> None:
     )
     assert not is_thin(entry, NOW + 300, CONFIG)
     assert is_thin(entry, NOW + 301, CONFIG)
-    assert not is_thin(replace(entry, signed=Nano.ton("0.0099")), NOW + 301, CONFIG)
+    assert not is_thin(replace(entry, signed=Nano.ton("0.0079")), NOW + 301, CONFIG)
     assert not is_thin(replace(entry, state=SessionState.ENDED), NOW + 301, CONFIG)
 
 
