@@ -56,6 +56,9 @@ _MOST_WAIT_S: Final = 5.0
 """How long a request waits for a worker that is left alone, when there is no other."""
 _LAST_WORD_S: Final = 2.0
 """How long a stream that is left waits for the worker's last count."""
+_TAKEN_OVER: Final = 2
+"""How often a request goes on over another session of the same worker, when its own was taken over: once
+when the link is cut by that, and once when the database says so."""
 _SESSION_PAUSE_S: Final = 30.0
 _MAX_WHY: Final = 300
 _BY_WEIGHT: Final = (
@@ -104,6 +107,7 @@ class Answering:
         self._chosen: Listing | None = None
         self._turn: _Turn | None = None
         self._asked = 0
+        self._taken_over = 0
 
     @property
     def head(self) -> RequestHead:
@@ -264,7 +268,9 @@ class Answering:
         elif isinstance(error, SessionRefusedError):
             selection.unavailable(key, float(error.retry_after_s or _SESSION_PAUSE_S), why)
         elif isinstance(error, StaleSessionError):
-            self._tries[key] = self._tries.get(key, 0) + 1
+            self._taken_over += 1
+            if self._taken_over > _TAKEN_OVER:
+                self._tries[key] = self._tries.get(key, 0) + 1
         else:
             selection.failed(key, why)
 

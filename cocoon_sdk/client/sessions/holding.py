@@ -146,6 +146,14 @@ class HeldSession:
             self.stale = "another process holds it, or it has ended"
             raise
 
+    async def confirm(self) -> None:
+        """Ask the database whether the session is still ours. Raises `StaleSessionError`, `StorageError`."""
+        found = await self._store.get(self.uid)
+        if found is None or found.holder != self.holder or found.state is not SessionState.OPEN:
+            self.stale = self.stale or "another process holds it, or it has ended"
+        if self.stale:
+            raise self._stale_error()
+
     async def _look(self) -> None:
         """Find out whether the last voucher was kept. It may be given out then; it was not until now."""
         found = await self._store.get(self.uid)

@@ -118,9 +118,12 @@ class SessionManager:
     async def retire(self, held: HeldSession, why: str) -> None:
         """Sign nothing more for a session and end it: its worker is not honest, or the session is worn."""
         held.stale = held.stale or why
-        self.let_go(held.uid, why)
         try:
-            await self.ending.close(held.record, why)
+            # Until the record says that it ends, no request of ours may take it over once more.
+            async with self.desk.working_on(held.uid):
+                self.let_go(held.uid, why)
+                await held.save()  # what came since the last voucher; nobody does so later
+                await self.ending.close(held.record, why)
         except StaleSessionError as error:
             log.info("session %d is left to its new holder: %s", held.ref.session_id, error)
 

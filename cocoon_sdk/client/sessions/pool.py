@@ -229,6 +229,8 @@ class LinkPool:
                     raise BusyError("the worker takes no new requests", why="it is leaving", retry_after_s=5)
                 place.link = None
                 await known.close()
+                # If another process has taken the session over, connecting would cut what it does there.
+                await place.held.confirm()
             place.link = await self._open(offer, place.held)
             return place.link
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ from cocoon_sdk.client.sessions import (
     RequestRefusedError,
     SessionRefusedError,
     SpendLimitError,
-    StaleSessionError,
 )
-from cocoon_sdk.client.sessions.records import SessionPolicy
+from cocoon_sdk.client.sessions.records import SessionPolicy, SessionRecord
 from cocoon_sdk.client.sessions.selection import SelectionPolicy
 from cocoon_sdk.errors import NoWorkerError, PriceTooHighError
 from cocoon_sdk.protocol import session_wire as wire
@@ -291,17 +291,43 @@ async def test_session_that_the_worker_refuses_is_given_up(tmp_path: Path) -> No
         assert len(made.sessions.retired) == 1
 
 
-async def test_replaced_connection_gives_the_session_up_without_ending_it(tmp_path: Path) -> None:
-    def bend(frame: wire.WorkerFrame) -> Sequence[wire.WorkerFrame]:
-        if isinstance(frame, wire.Delta) and frame.rid == 1:
-            return (wire.Failed(0, "replaced", "a newer connection", 0, None),)
-        return (frame,)
+def replaced_once() -> ScriptedSessionWorker:
+    """Return a worker that ends its first connection as if another one had taken over."""
+    left = [wire.Failed(0, "replaced", "a newer connection", 0, None)]
 
-    worker = ScriptedSessionWorker("alice", bend=bend)
+    def bend(frame: wire.WorkerFrame) -> Sequence[wire.WorkerFrame]:
+        return (left.pop(),) if left and isinstance(frame, wire.Delta) else (frame,)
+
+    return ScriptedSessionWorker("alice", bend=bend)
+
+
+async def test_request_goes_on_when_its_connection_was_replaced_in_its_own_session(
+    tmp_path: Path,
+) -> None:
+    worker = replaced_once()
     async with street(tmp_path, worker) as made:
-        with pytest.raises(StaleSessionError, match="took over"):
-            await events_of(made)
+        events, bill = await events_of(made)
+        assert text_in(events) == "Hello world"
+        assert [attempt.outcome for attempt in bill.attempts] == [Outcome.FAILED, Outcome.DONE]
+        assert worker.connections == 2
         await made.client.close()
+        assert (made.sessions.opened, made.sessions.retired) == (1, [])
+
+
+async def test_request_goes_on_over_another_session_when_its_own_was_taken_over(tmp_path: Path) -> None:
+    worker = replaced_once()
+    async with street(tmp_path, worker) as made:
+        get = made.sessions.store.get
+
+        async def taken(uid: str) -> SessionRecord | None:
+            record = await get(uid)
+            return None if record is None else replace(record, holder="another")
+
+        made.sessions.store.get = taken  # type: ignore[method-assign]
+        events, _ = await events_of(made)
+        assert text_in(events) == "Hello world"
+        assert made.sessions.opened == 2
+        assert worker.connections == 2
         assert made.sessions.retired == []
 
 
