@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cocoon_sdk.client.sessions.errors import StaleSessionError
-from cocoon_sdk.client.sessions.records import SessionState
+from cocoon_sdk.client.sessions.records import SessionRecord, SessionState
 from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.types import Nano
 from tests.helpers.client_sessions import SessionTown, session_town
@@ -31,11 +31,23 @@ async def town(blockchain: Blockchain, place: str) -> AsyncIterator[SessionTown]
         yield made
 
 
-async def test_request_cannot_take_a_session_over_again_when_it_is_being_retired(town: SessionTown) -> None:
+async def test_request_cannot_take_a_session_over_again_when_it_is_being_retired(
+    town: SessionTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manager = await town.manager()
     offer = await town.offer()
     held = await manager.acquire(offer, SOME)
-    _, other = await asyncio.gather(manager.retire(held, "worn"), manager.acquire(offer, SOME))
+    close, asking = manager.ending.close, []
+
+    async def late(record: SessionRecord, why: str) -> SessionRecord:
+        asking.append(asyncio.create_task(manager.acquire(offer, SOME)))
+        for _ in range(50):  # as often as a request needs to take over whatever is free
+            await manager.store.get(record.uid)
+        return await close(record, why)
+
+    monkeypatch.setattr(manager.ending, "close", late)
+    await manager.retire(held, "worn")
+    (other,) = await asyncio.gather(*asking)
     assert other.uid != held.uid
     record = await manager.store.get(held.uid)
     assert record is not None
