@@ -361,8 +361,10 @@ async def test_gateways_answer_everything_over_lines_that_are_cut(
     assert sum(cutter.cut for cutter in cutters) > 5
     assert set(troubles) <= HONEST, set(troubles)
     log.assert_one_chain()
-    accounted, _ = await assert_nobody_lost_more_than_an_increment(first, *services)
+    accounted, booked = await assert_nobody_lost_more_than_an_increment(first, *services)
     (use,) = await first.store.list(town.rig.clock.now() // DAY_S)
-    assert use.spent == accounted
+    # A prompt that was read when its request had to be given up costs, though nothing came of it; what was
+    # lost on a line the worker counts, and no user pays.
+    assert accounted <= use.spent <= booked
     assert use.held == 0
     await end_all(town, place, *services)
