@@ -141,7 +141,7 @@ async function compile(name, sources) {
     const read = (suffix) => Buffer.from(files[`${OUTPUT}/cocoon_${name}${suffix}`] ?? "", "base64");
     let code = read(".code.boc");
     if (code.length === 0) fail(`${path} compiles, but declares no contract ${name}`);
-    if (SUITE.includes(name)) code = await compileFunc(name, lean(read(".fc").toString("utf8")));
+    if (SUITE.includes(name)) code = await compileFunc(name, lean(read(".fc").toString("utf8"), name));
     const init = JSON.parse(read(".pkg").toString("utf8")).init;
     if (init.prefix) {
         fail(`contract ${name} has init(): use contract parameters, which cost no lazy-init bit on every load`);

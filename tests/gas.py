@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.opcodes import OP_NAMES
 from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.types import Nano
@@ -48,10 +49,13 @@ class Flow:
     def fees(self) -> int:
         return sum(int(tx.cost) for tx in self.transactions)
 
-    def add(self, transactions: list[Transaction]) -> None:
-        """Append transactions. Raises `AssertionError` when one failed: its fees would mean nothing."""
+    def add(self, transactions: list[Transaction], refusal: ExitCode | None = None) -> None:
+        """Append transactions. Raises `AssertionError` when one failed: its fees would mean nothing.
+
+        `refusal` is the exit code with which one of them has to refuse what it got.
+        """
         for tx in transactions:
-            assert tx.exit_code in (0, None), (self.name, tx)
+            assert tx.exit_code in (0, None, refusal), (self.name, tx)
             assert tx.action_result_code in (0, None), (self.name, tx)
         self.transactions.extend(transactions)
 
@@ -102,15 +106,16 @@ def cooperative_1() -> Flow:
 
 
 def open_1() -> Flow:
-    """An open job: three workers claim, one gets it, two are told that it is gone."""
+    """An open job: three workers claim, one gets it, the claims of two come back."""
     flow = Flow("job_open_1")
     suite, client, winner = _setup()
     losers = [suite.worker("carol"), suite.worker("dave")]
     number, opened = client.open(suite.open_terms(PRICE))
     flow.add(opened)
-    target = winner.target(client, number)
-    for worker in (winner, *losers):
-        flow.add(worker.act(signing.claim(number, target)))
+    claims = [(worker, worker.claim_action(client, number)) for worker in losers]
+    flow.add(winner.claim(client, number))
+    for worker, claim in claims:
+        flow.add(worker.act(claim), refusal=ExitCode.TAKEN)
     flow.add(winner.submit_claimed(client, number, PRICE))
     flow.add(client.act(signing.accept_result(number)))
     return flow
@@ -211,6 +216,8 @@ def figures(flows: list[Flow]) -> dict[str, dict[str, int]]:
 
 
 def _operation(tx: Transaction) -> str:
+    if tx.in_msg.bounced:
+        return "bounce"
     return "external" if tx.in_msg.is_external_in else OP_NAMES.get(tx.op or 0, "?")
 
 

@@ -15,6 +15,7 @@ from cocoon_sdk.client.errors import AmountMismatchError, JobCancelledError, Ter
 from cocoon_sdk.client.handover import HandoverClient, SignedHandover
 from cocoon_sdk.client.job_status import JobStatus
 from cocoon_sdk.client.results import Arrival, JobResult, judged, open_sealed
+from cocoon_sdk.contracts.worker_stake import WorkerStake
 from cocoon_sdk.crypto.keys import BoxKey, VerifyKey
 from cocoon_sdk.data import REMOTE_SCHEMES, InlineData, Location, decode_data
 from cocoon_sdk.errors import (
@@ -42,6 +43,7 @@ from cocoon_sdk.protocol.exit_codes import (
 )
 from cocoon_sdk.protocol.job_states import (
     JobState,
+    state_of,
 )
 from cocoon_sdk.protocol.signing import account_address
 from cocoon_sdk.protocol.terms import Terms
@@ -149,7 +151,8 @@ class ResultFetcher:
             found = await self._client.fetch(endpoint, self._escrow.address, self._id)
             if found is None:
                 return None
-            result = await self._check_handover(entry, worker, found)
+            key = await self._operator_key(entry, worker)
+            result = await self._check_handover(entry, worker, found, key)
         except (
             ResultUnavailableError,
             MalformedError,
@@ -162,10 +165,29 @@ class ResultFetcher:
             # Nothing is lost: without an acceptance the worker has to submit on chain.
             self._memory.trouble = error
             return None
-        self._memory.handover = found
+        self._memory.handover = replace(found, operator_key=key.to_int())
         return result
 
-    async def _check_handover(self, entry: m.Job, worker: Address, found: SignedHandover) -> JobResult:
+    async def _operator_key(self, entry: m.Job, worker: Address) -> VerifyKey:
+        """Return the key whose signature counts: the job's own; of a claim, the one that ends as it shows."""
+        key = entry.key_or_result
+        if state_of(entry) is JobState.CLAIMED:
+            key = (await WorkerStake.at(self._context.chain, worker).state()).operator_key
+            if signing.key_tag(key) != entry.key_or_result:
+                raise BadSignatureError(
+                    f"the worker of job {self._id} has another operator key than it claimed with",
+                    hint="Wait for its submission on chain",
+                )
+        try:
+            return VerifyKey.from_int(key)
+        except KeyMaterialError as error:
+            raise BadSignatureError(
+                f"the worker of job {self._id} has an unusable key", why=error.why
+            ) from None
+
+    async def _check_handover(
+        self, entry: m.Job, worker: Address, found: SignedHandover, key: VerifyKey
+    ) -> JobResult:
         what = f"the worker of job {self._id}"
         if found.amount > entry.price:
             raise OverPriceError(
@@ -174,10 +196,6 @@ class ResultFetcher:
         digest = signing.result_digest(
             await self._escrow.domain(), worker, self._id, found.result_hash, found.amount
         )
-        try:
-            key = VerifyKey.from_int(entry.key_or_result)
-        except KeyMaterialError as error:
-            raise BadSignatureError(f"{what} has an unusable key", why=error.why) from None
         if not key.verify(digest, found.signature):
             raise BadSignatureError(f"{what} handed over something that it did not sign")
         terms, keys = await self._terms(), await self._keys()

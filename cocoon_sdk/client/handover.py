@@ -44,6 +44,8 @@ class SignedHandover:
     result_hash: Hash
     amount: Nano
     signature: bytes = field(repr=False)
+    operator_key: int = 0
+    """The key under which the signature was found good; 0 until it is checked."""
 
 
 class HandoverClient:

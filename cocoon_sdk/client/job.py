@@ -29,6 +29,7 @@ from cocoon_sdk.errors import (
 from cocoon_sdk.history import (
     HistoryNotFoundError,
     JobEvent,
+    JobEventKind,
     state_after,
 )
 from cocoon_sdk.protocol import messages as m
@@ -126,7 +127,7 @@ class AsyncJob:
                     f"the endpoint does not show job {self.id}", why="it lags behind", hint="Try again"
                 )
             raise NoJobError(f"the escrow has no job {self.id}", why="it was never opened")
-        last = events[-1]
+        last = next(event for event in reversed(events) if event.kind is not JobEventKind.REFUSED)
         paid = [event for event in events if event.paid]
         worker = next((out.dst for out in last.transaction.out_messages if out.job_id == self.id), None)
         return JobStatus(
@@ -221,7 +222,14 @@ class AsyncJob:
         status = await self.status()
         handover = self._memory.handover
         if status.state in RUNNING and handover is not None:
-            action = signing.accept_signed(self.id, handover.amount, handover.result_hash, handover.signature)
+            claimed = status.state is JobState.CLAIMED
+            action = signing.accept_signed(
+                self.id,
+                handover.amount,
+                handover.result_hash,
+                handover.signature,
+                handover.operator_key if claimed else None,
+            )
             try:
                 await self._escrow.send_external(self._context.hot_key, action)
                 return await self.status()
@@ -258,7 +266,7 @@ class AsyncJob:
         return await self._step(JobAction.CANCEL, signing.cancel_job(self.id), "cancel")
 
     async def reclaim(self) -> JobStatus:
-        """Take the job back from a claimer that is late; it pays the late penalty."""
+        """Take the job back from a claimer that is late; it loses its bond."""
         return await self._step(JobAction.RECLAIM, signing.reclaim_late(self.id), "reclaim")
 
     async def _step(

@@ -44,7 +44,7 @@ NEXT_STEP: Final = {
     (JobState.OFFERED, False): "wait for the worker until the deadline",
     (JobState.OFFERED, True): "the worker did not answer: cancel()",
     (JobState.CLAIMED, False): "wait for the worker until the deadline",
-    (JobState.CLAIMED, True): "the worker is late: reclaim() returns the money and penalises it",
+    (JobState.CLAIMED, True): "the worker is late: reclaim() returns the money and takes its bond",
     (JobState.SUBMITTED, False): "accept() or dispute() before the deadline",
     (JobState.SUBMITTED, True): "the window is over: anybody may finalise, accept() still works",
     (JobState.DISPUTED, False): "the arbiters decide until the deadline",
@@ -55,7 +55,7 @@ ADVICE: Final = {
     JobState.OPEN: "Call cancel() to take the money back",
     JobState.OFFERED: "Call cancel() to take the money back",
     JobState.OFFERED_AT_ONCE: "Call cancel() to take the money back",
-    JobState.CLAIMED: "Call reclaim() to take the money back with the worker's late penalty",
+    JobState.CLAIMED: "Call reclaim() to take the money back, and a part of the worker's bond",
 }
 
 

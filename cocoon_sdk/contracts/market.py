@@ -41,7 +41,7 @@ class Market(Contract):
         cls, chain: Chain, network: Network, params: m.Params, model_id: bytes, *, clock: Clock | None = None
     ) -> Market:
         """Wrap the market of a model by the code that the parameters name."""
-        data = m.MarketData(registry=network.registry, model_id=int.from_bytes(model_id, "big"))
+        data = m.MarketIdentity(registry=network.registry, model_id=int.from_bytes(model_id, "big"))
         address = derive_address(params.market_code_hash, params.market_code_depth, data.to_cell())
         return cls(chain, address, clock=clock)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pytoniq_core import Address, Cell, begin_cell
 
 from cocoon_sdk.contracts.code import code_cell
-from cocoon_sdk.protocol.messages import AccountIdentity, MarketData, RegistryData
+from cocoon_sdk.protocol.messages import AccountIdentity, MarketIdentity, RegistryData
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +61,5 @@ class Network:
 
     def market(self, model_id: bytes) -> Deployment:
         """Return the market of a model."""
-        data = MarketData(registry=self.registry, model_id=int.from_bytes(model_id, "big"))
+        data = MarketIdentity(registry=self.registry, model_id=int.from_bytes(model_id, "big"))
         return Deployment.of(code_cell("Market"), data.to_cell())

@@ -77,8 +77,13 @@ class WorkerStake(OwnedContract[m.StakeView]):
         return {lock.number: lock for lock in (StakeLock.of(m.Lock.read(leaf)) for leaf in leaves)}
 
     async def work_cost(self) -> Nano:
-        """Return what one claim or submission takes out of gas, at the chain's current prices."""
+        """Return what one submission takes out of gas, at the chain's current prices."""
         amount = await self.get(WorkerStakeGetters.work_cost())
+        return Nano(amount)
+
+    async def claim_cost(self) -> Nano:
+        """Return what one claim takes out of gas besides its bond, at the chain's current prices."""
+        amount = await self.get(WorkerStakeGetters.claim_cost())
         return Nano(amount)
 
     async def external_cost(self, actions: int = 1) -> Nano:

@@ -78,7 +78,7 @@ async def recognise(chain: Chain, address: Address, network: Network | None = No
 
 async def _market(chain: Chain, state: AccountState, network: Network | None) -> Recognised:
     try:
-        data = m.MarketData.from_cell(state.data) if state.data is not None else None
+        data = m.MarketIdentity.from_cell(state.data) if state.data is not None else None
     except MalformedError:
         data = None
     if data is None:

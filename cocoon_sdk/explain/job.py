@@ -22,6 +22,7 @@ from cocoon_sdk.explain.job_facts import (
     ActionSkipped,
     ArbiterPaid,
     HistoryCutOff,
+    JobReclaimed,
     JobStatus,
     JobTotals,
     NobodyThere,
@@ -45,7 +46,6 @@ from cocoon_sdk.history import (
     JobEventKind,
     SignedAction,
     SubmitAction,
-    SubmitClaimedAction,
     actions_of,
     steps_of,
     walk,
@@ -184,9 +184,11 @@ def _is_about(action: SignedAction, found: Recognised, job_id: int, locks: set[i
     match action:
         case FinalizeAction(escrow=address):
             return bool(address == found.state.address)
-        case SubmitClaimedAction(lock=lock) | SubmitAction(work=m.SubmitMore(lock=lock)):
+        case ClaimAction(target=named):
+            return bool(account_address(named.escrow) == found.state.address)
+        case SubmitAction(work=m.SubmitMore(lock=lock)):
             return lock in locks
-        case ClaimAction(target=named) | SubmitAction(work=m.SubmitWork() | m.SubmitInstant() as named):
+        case SubmitAction(work=m.SubmitWork() | m.SubmitInstant() | m.SubmitOnClaim() as named):
             same_owner = account_address(named.escrow_owner) == found.identity.owner
             return bool(same_owner and named.escrow_index == found.identity.index)
     return False
@@ -276,14 +278,16 @@ def _parties(found: Recognised, story: JobStory | None) -> Iterator[Party]:
 def _totals(story: JobStory, workers: list[_WorkerSide]) -> JobTotals:
     paid = [fact for fact in story.facts if isinstance(fact, WorkerPaid)]
     slashes = [fact for fact in story.facts if isinstance(fact, WorkerSlashed)]
+    late = [fact for fact in story.facts if isinstance(fact, JobReclaimed)]
+    burned = Nano(sum(fact.burned for fact in slashes) + sum(fact.burned for fact in late))
     arbiters = [fact.amount for fact in story.facts if isinstance(fact, ArbiterPaid)]
     fee = Nano(sum(fact.fee for fact in paid))
     return JobTotals(
         to_worker=Nano(sum(fact.amount for fact in paid)) - fee,
         protocol_fee=fee,
         to_arbiters=Nano(sum(arbiters)),
-        slashed=Nano(sum(fact.amount for fact in slashes)),
-        burned=Nano(sum(fact.burned for fact in slashes)),
+        slashed=Nano(burned + sum(fact.back for fact in slashes) + sum(fact.back for fact in late)),
+        burned=burned,
         client_network_fees=story.client_network_fees,
         worker_network_fees=Nano(sum(worker.network_fees for worker in workers)),
         shared=story.shared or any(worker.shared for worker in workers),

@@ -6,7 +6,7 @@ Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 from pytoniq_core import Address
@@ -57,10 +57,10 @@ class NobodyThere(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobClaimed(Fact):
-    """A worker locked collateral and has until `submit_by`."""
+    """A worker left its bond and has until `submit_by`."""
 
     worker: Address
-    collateral: Nano
+    bond: Nano
     submit_by: int
 
 
@@ -72,14 +72,13 @@ class Work(StrEnum):
 
 
 class Refusal(Enum):
-    """Why an escrow refused or ignored a worker's message; the value says it in words."""
+    """Why an escrow refused a worker's message; the value says it in words."""
 
     NEVER_OPENED = "there was no such job"
     ENDED = "the job had ended already"
     TAKEN = "another worker had claimed it first"
     ALREADY_CLAIMED = "this worker held a claim already"
     ALREADY_SUBMITTED = "a result had been submitted already"
-    DISPUTED = "the job was under dispute"
     DIRECTED = "the job was for another worker only"
     LATE_CLAIM = "the time to claim was over"
     LATE_SUBMISSION = "the time to submit was over"
@@ -94,22 +93,18 @@ class Refusal(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkRefused(Fact):
-    """The escrow answered a claim or submission with `Gone`: `freed`, what it had locked, is free again."""
+    """The escrow took no part of it.
+
+    A submission is answered with `Gone`: `freed`, what it had locked, is free again. A claim goes back:
+    `returned` is what is left of its value.
+    """
 
     worker: Address
     work: Work
     reason: Refusal
-    freed: Nano
+    freed: Nano = field(default_factory=lambda: Nano(0))
+    returned: Nano = field(default_factory=lambda: Nano(0))
     amount: Nano | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkIgnored(Fact):
-    """A submission as on a claim, of the worker that the job names, that changed nothing."""
-
-    worker: Address
-    reason: Refusal
-    amount: Nano
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +178,6 @@ class WorkerSlashed(Fact):
     worker: Address
     amount: Nano
     back: Nano
-    late: bool
 
     @property
     def burned(self) -> Nano:
@@ -209,11 +203,13 @@ class JobCancelled(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobReclaimed(Fact):
-    """The claimed job was not served in time; the price is free again."""
+    """The claimed job was not served in time; the price is free again, and `back` of the worker's bond."""
 
     worker: Address
     price: Nano
     by: Address | None
+    back: Nano
+    burned: Nano
 
 
 class OutcomeKind(StrEnum):
@@ -337,6 +333,7 @@ class JobTotals(Fact):
     protocol_fee: Nano
     to_arbiters: Nano
     slashed: Nano
+    """Bonds of late claims included."""
     burned: Nano
     client_network_fees: Nano
     worker_network_fees: Nano

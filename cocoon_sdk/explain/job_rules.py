@@ -17,6 +17,7 @@ from cocoon_sdk.explain.job_facts import JobStatus, OutcomeKind, PayloadPlace, R
 from cocoon_sdk.history import ChainMessage, DecodedTransaction
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.claims import claim_bond, late_compensation
 from cocoon_sdk.types import Nano
 
 
@@ -48,6 +49,10 @@ class Rules:
         """Read a parameter cell. Raises `MalformedError`."""
         params = m.Params.from_cell(cell)
         return cls(cell, params, m.ParamsRules.from_cell(params.rules))
+
+    def late_split(self, price: int) -> tuple[Nano, Nano]:
+        """Return the bond of a claim, and the client's part of it when the worker is late."""
+        return claim_bond(price, self.cell), late_compensation(price, self.cell)
 
     @property
     def evidence_s(self) -> int:
@@ -81,29 +86,16 @@ class Position:
     window: int
 
 
-def why_ignored(content: m.SubmitClaimed, job: Position, now: int) -> Refusal | None:
-    """Say why a submission of the worker that the job names changed nothing; None when it was taken."""
-    if job.status is JobStatus.OPEN:
-        return Refusal.NO_CLAIM
-    if job.status is JobStatus.SUBMITTED:
-        return Refusal.ALREADY_SUBMITTED
-    if job.status is JobStatus.DISPUTED:
-        return Refusal.DISPUTED
-    if now > job.deadline:
-        return Refusal.LATE_SUBMISSION
-    return Refusal.OVER_PRICE if content.amount > job.price else None
-
-
 def why_refused(
     content: m.Claim | m.Submit | m.SubmitClaimed, worker: Address, job: Position, now: int
 ) -> Refusal:
-    """Say what in the job's state stood against a claim or submission that got `Gone`."""
+    """Say what in the job's state stood against a claim that came back, or a submission that got `Gone`."""
     if job.status is JobStatus.UNKNOWN:
         return Refusal.NEVER_OPENED
     if job.status is JobStatus.ENDED:
         return Refusal.ENDED
     if isinstance(content, m.SubmitClaimed):
-        return Refusal.NO_CLAIM
+        return _why_not_on_claim(content, worker, job, now)
     if job.status is not JobStatus.OPEN:
         if job.worker == worker:
             claimed = job.status is JobStatus.CLAIMED
@@ -121,6 +113,16 @@ def why_refused(
     elif not job.window:
         return Refusal.NO_WINDOW
     return Refusal.WRONG_BINDING
+
+
+def _why_not_on_claim(content: m.SubmitClaimed, worker: Address, job: Position, now: int) -> Refusal:
+    if job.status is JobStatus.OPEN or job.worker != worker:
+        return Refusal.NO_CLAIM
+    if job.status is not JobStatus.CLAIMED:
+        return Refusal.ALREADY_SUBMITTED
+    if now > job.deadline:
+        return Refusal.LATE_SUBMISSION
+    return Refusal.OVER_PRICE if content.amount > job.price else Refusal.WRONG_BINDING
 
 
 def payload_place(data: Cell | None) -> PayloadPlace:

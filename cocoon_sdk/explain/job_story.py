@@ -33,7 +33,6 @@ from cocoon_sdk.explain.job_facts import (
     Work,
     WorkerPaid,
     WorkerSlashed,
-    WorkIgnored,
     WorkRefused,
 )
 from cocoon_sdk.explain.job_rules import (
@@ -44,7 +43,6 @@ from cocoon_sdk.explain.job_rules import (
     bounced_amount,
     locks_named,
     payload_place,
-    why_ignored,
     why_refused,
 )
 from cocoon_sdk.explain.names import action_name, code_name, message_name
@@ -60,9 +58,13 @@ from cocoon_sdk.history import (
     actions_of,
     steps_of,
 )
+from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.abi_runtime import Message
+from cocoon_sdk.protocol.signing import account_address
 from cocoon_sdk.types import Hash, Nano
+
+_BURN = account_address(c.BURN_ACCOUNT)
 
 
 class JobStory:
@@ -122,7 +124,7 @@ class JobStory:
             self._step(step)
 
     def _internal(self, transaction: DecodedTransaction, incoming: ChainMessage) -> None:
-        if not transaction.success:
+        if not transaction.success and not isinstance(incoming.content, m.Claim):
             code = transaction.exit_code if transaction.exit_code is not None else 0
             named = code_name(code)
             self.facts.append(
@@ -217,7 +219,7 @@ class JobStory:
             JobClaimed(
                 **_at(step.transaction),
                 worker=message.src,
-                collateral=self._collateral,
+                bond=self.rules.late_split(self._price)[0],
                 submit_by=self.deadline,
             )
         )
@@ -230,13 +232,6 @@ class JobStory:
         if not isinstance(content, m.Submit | m.SubmitClaimed):
             return
         self._met(message.src)
-        if isinstance(content, m.SubmitClaimed) and (reason := why_ignored(content, self._position(), now)):
-            self.facts.append(
-                WorkIgnored(
-                    **_at(step.transaction), worker=message.src, reason=reason, amount=Nano(content.amount)
-                )
-            )
-            return
         self.status, self.worker, self.amount = JobStatus.SUBMITTED, message.src, Nano(content.amount)
         self.deadline = now + (self.terms.window if self.terms else 0)
         self.facts.append(
@@ -259,18 +254,26 @@ class JobStory:
         if not isinstance(content, m.Claim | m.Submit | m.SubmitClaimed):
             return
         self._met(message.src)
-        answers = (x.content for x in step.transaction.out_messages if self._is(x, m.Gone))
-        freed = next((gone.collateral for gone in answers if isinstance(gone, m.Gone)), 0)
-        self.facts.append(
-            WorkRefused(
+        reason = why_refused(content, message.src, self._position(), step.transaction.now)
+        if isinstance(content, m.Claim):
+            returned = Nano(sum(x.value for x in step.transaction.out_messages))
+            fact = WorkRefused(
                 **_at(step.transaction),
                 worker=message.src,
-                work=Work.CLAIM if isinstance(content, m.Claim) else Work.SUBMISSION,
-                reason=why_refused(content, message.src, self._position(), step.transaction.now),
-                freed=Nano(freed),
-                amount=None if isinstance(content, m.Claim) else Nano(content.amount),
+                work=Work.CLAIM,
+                reason=reason,
+                returned=returned,
             )
-        )
+        else:
+            fact = WorkRefused(
+                **_at(step.transaction),
+                worker=message.src,
+                work=Work.SUBMISSION,
+                reason=reason,
+                freed=Nano(content.collateral),
+                amount=Nano(content.amount),
+            )
+        self.facts.append(fact)
 
     def _paid(self, step: JobEvent) -> None:
         if step.kind is JobEventKind.ACCEPTED:
@@ -333,28 +336,28 @@ class JobStory:
             if share.dst is not None:
                 self.facts.append(ArbiterPaid(**_at(step.transaction), arbiter=share.dst, amount=share.value))
         self._pay(step, PaidBecause.VERDICT)
-        self._slashes(step, late=False)
+        self._slashes(step)
 
     def _reclaimed(self, step: JobEvent) -> None:
+        burned = sum(x.value for x in step.transaction.out_messages if x.dst == _BURN)
         self.facts.append(
             JobReclaimed(
                 **_at(step.transaction),
                 worker=self.worker or self.escrow,
                 price=self._price,
                 by=None if step.message is None else step.message.src,
+                back=self.rules.late_split(self._price)[1],
+                burned=Nano(burned),
             )
         )
-        self._slashes(step, late=True)
         self.status = JobStatus.ENDED
 
-    def _slashes(self, step: JobEvent, *, late: bool) -> None:
+    def _slashes(self, step: JobEvent) -> None:
         for message in step.transaction.out_messages:
             if self._is(message, m.Slash) and isinstance(message.content, m.Slash) and message.dst:
                 amount, back = Nano(message.content.amount), Nano(message.content.back)
                 self.facts.append(
-                    WorkerSlashed(
-                        **_at(step.transaction), worker=message.dst, amount=amount, back=back, late=late
-                    )
+                    WorkerSlashed(**_at(step.transaction), worker=message.dst, amount=amount, back=back)
                 )
 
     def _delivery(self, step: JobEvent) -> None:
@@ -394,10 +397,6 @@ class JobStory:
     @property
     def _window(self) -> int:
         return 0 if self.terms is None else self.terms.window
-
-    @property
-    def _collateral(self) -> Nano:
-        return Nano(0) if self.terms is None else self.rules.bond_and_collateral(self.terms)[1]
 
     def _is(self, message: ChainMessage, wanted: type[Message]) -> bool:
         return isinstance(message.content, wanted) and message.job_id == self.job_id

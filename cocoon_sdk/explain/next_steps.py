@@ -35,12 +35,12 @@ def next_steps(s: Standing, now: int) -> tuple[CanDo, ...]:
 
 
 def _open(s: Standing) -> Iterator[CanDo]:
-    who = WORKER if s.directed else "any worker with enough stake"
+    who = WORKER if s.directed else "any worker"
     if s.directed:
         paid = "paid at once" if not s.window_s else "which starts the dispute window"
         yield CanDo(who=who, what=f"submit the result, {paid}", until=s.deadline)
     if s.window_s:
-        yield CanDo(who=who, what="claim the job by locking its collateral", until=s.deadline)
+        yield CanDo(who=who, what="claim the job with a bond, the late penalty", until=s.deadline)
     if s.directed:
         accept = "accept a result that the worker signed and hands over directly"
         yield CanDo(who=CLIENT, what=accept)
@@ -58,7 +58,7 @@ def _claimed(s: Standing) -> Iterator[CanDo]:
     yield CanDo(
         who=ANYONE,
         what="take the job back from the late worker: the client's money is free again, "
-        "the worker pays the late penalty",
+        "the worker loses its bond",
         since=s.deadline + 1,
         command=f"cocoon job cancel {s.job}",
     )

@@ -42,7 +42,6 @@ from cocoon_sdk.explain.job_facts import (
     WorkerPaid,
     WorkerSays,
     WorkerSlashed,
-    WorkIgnored,
     WorkRefused,
 )
 from cocoon_sdk.explain.times import relative, span, utc, when
@@ -144,22 +143,18 @@ def _(fact: NobodyThere, s: Speaker) -> Sentence:
 def _(fact: JobClaimed, s: Speaker) -> Sentence:
     until = when(fact.submit_by, s.now)
     return Sentence(
-        f"{s.name(fact.worker)} claimed the job with {fact.collateral} locked, to submit until {until}."
+        f"{s.name(fact.worker)} claimed the job with a bond of {fact.bond}, to submit until {until}."
     )
 
 
 @register
 def _(fact: WorkRefused, s: Speaker) -> Sentence:
     asked = "" if fact.amount is None else f" for {fact.amount}"
-    text = f"The {fact.work} of {s.name(fact.worker)}{asked} was refused (Gone): {fact.reason.value}."
+    text = f"The {fact.work} of {s.name(fact.worker)}{asked} was refused: {fact.reason.value}."
     if fact.freed:
         text += f" The {fact.freed} that it had locked for this are free again."
-    return Sentence(text, Tone.BAD)
-
-
-@register
-def _(fact: WorkIgnored, s: Speaker) -> Sentence:
-    text = f"A submission of {s.name(fact.worker)} for {fact.amount} changed nothing: {fact.reason.value}."
+    if fact.returned:
+        text += f" Its value went back to it, {fact.returned} after fees."
     return Sentence(text, Tone.BAD)
 
 
@@ -207,8 +202,7 @@ def _(fact: ArbiterPaid, s: Speaker) -> Sentence:
 
 @register
 def _(fact: WorkerSlashed, s: Speaker) -> Sentence:
-    why = "late penalty" if fact.late else "slash"
-    text = f"{s.name(fact.worker)} was ordered to pay {fact.amount} as {why}: "
+    text = f"{s.name(fact.worker)} was ordered to pay {fact.amount} as slash: "
     text += f"{fact.back} to the client's escrow, {fact.burned} burned."
     return Sentence(text, Tone.BAD)
 
@@ -228,7 +222,8 @@ def _(fact: JobCancelled, s: Speaker) -> Sentence:
 def _(fact: JobReclaimed, s: Speaker) -> Sentence:
     late = s.name(fact.worker)
     who = s.account(fact.by)
-    text = f"{who} took the job back because {late} was late; {fact.price} are the client's again."
+    text = f"{who} took the job back because {late} was late; {fact.price} are the client's again. "
+    text += f"Of the worker's bond {fact.back} went to the client, {fact.burned} were burned."
     return Sentence(text, Tone.BAD)
 
 

@@ -16,7 +16,6 @@ from cocoon_sdk.history.actions import (
     SignedExternal,
     StakeAction,
     SubmitAction,
-    SubmitClaimedAction,
     UnreadableAction,
     decode_external,
 )
@@ -84,7 +83,6 @@ __all__ = [
     "SkippedAction",
     "StakeAction",
     "SubmitAction",
-    "SubmitClaimedAction",
     "SubmittedResult",
     "UnreadableAction",
     "actions_of",

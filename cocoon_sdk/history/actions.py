@@ -32,11 +32,12 @@ from cocoon_sdk.history.session_actions import (
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol.abi_cells import Reader
 from cocoon_sdk.protocol.messages import (
-    JobTarget,
+    ClaimTarget,
     JobTerms,
     SignedResult,
     SubmitInstant,
     SubmitMore,
+    SubmitOnClaim,
     SubmitWork,
 )
 from cocoon_sdk.types import Hash, Nano
@@ -102,42 +103,28 @@ class ReclaimLateAction:
 
 @dataclass(frozen=True, slots=True)
 class ClaimAction:
-    """Worker: claim a job of the escrow that `target` names."""
+    """Worker: claim a job of the escrow that `target` names, with a bond."""
 
     job_id: int
-    target: JobTarget
+    target: ClaimTarget
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitAction:
-    """Worker: submit without a claim (amount in nanoTON). `data` is the result's data cell.
+    """Worker: submit (amount in nanoTON), on a claim or without one. `data` is the result's data cell.
 
     `work` names the escrow by its owner, or by the number of a lock that it has at the stake.
     """
 
     job_id: int
     amount: Nano
-    work: SubmitWork | SubmitMore | SubmitInstant
+    work: SubmitWork | SubmitMore | SubmitInstant | SubmitOnClaim
     data: Cell | None = field(repr=False)
 
     @property
     def result_hash(self) -> Hash:
         """The hash that goes on chain."""
         return Hash(self.work.result_hash.to_bytes(32, "big"))
-
-
-@dataclass(frozen=True, slots=True)
-class SubmitClaimedAction:
-    """Worker: submit on its claim of a job (amount in nanoTON). `data` is the result's data cell.
-
-    `lock` is the number of the stake's lock that holds the claim's collateral, and stands for the escrow.
-    """
-
-    job_id: int
-    lock: int
-    amount: Nano
-    result_hash: Hash
-    data: Cell | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +160,7 @@ EscrowAction: TypeAlias = (
     | CancelJobAction
     | ReclaimLateAction
 )
-StakeAction: TypeAlias = (
-    StakeSessionAction | ClaimAction | SubmitAction | SubmitClaimedAction | AnnounceAction | FinalizeAction
-)
+StakeAction: TypeAlias = StakeSessionAction | ClaimAction | SubmitAction | AnnounceAction | FinalizeAction
 SignedAction: TypeAlias = EscrowAction | StakeAction | UnreadableAction
 
 
@@ -271,17 +256,18 @@ def _open_either(source: Reader) -> OpenJobAction | OpenSessionAction:
 
 
 def _claim(source: Reader) -> ClaimAction:
-    return ClaimAction(source.uint(32), JobTarget.read(Reader.of_cell(source.ref())))
+    job_id, _binding = source.uint(32), source.uint(128)
+    return ClaimAction(job_id, ClaimTarget.read(Reader.of_cell(source.ref())))
 
 
 def _submit(source: Reader) -> SubmitAction:
-    job_id, amount = source.uint(32), Nano(source.uint(56))
-    return SubmitAction(job_id, amount, SubmitWork.read(Reader.of_cell(source.ref())), _data(source))
+    job_id, amount, _collateral, _slot = (source.uint(bits) for bits in (32, 56, 56, 8))
+    return SubmitAction(job_id, Nano(amount), SubmitWork.read(Reader.of_cell(source.ref())), _data(source))
 
 
 def _submit_more(source: Reader) -> SubmitAction:
-    job_id, amount = source.uint(32), Nano(source.uint(56))
-    return SubmitAction(job_id, amount, SubmitMore.read(Reader.of_cell(source.ref())), _data(source))
+    job_id, amount, _collateral = (source.uint(bits) for bits in (32, 56, 56))
+    return SubmitAction(job_id, Nano(amount), SubmitMore.read(Reader.of_cell(source.ref())), _data(source))
 
 
 def _submit_instant(source: Reader) -> SubmitAction:
@@ -289,10 +275,9 @@ def _submit_instant(source: Reader) -> SubmitAction:
     return SubmitAction(job_id, amount, SubmitInstant.read(Reader.of_cell(source.ref())), _data(source))
 
 
-def _submit_claimed(source: Reader) -> SubmitClaimedAction:
-    job_id, lock, amount = source.uint(32), source.uint(32), Nano(source.uint(56))
-    (result_hash,) = _hashes(source.ref(), 1)
-    return SubmitClaimedAction(job_id, lock, amount, result_hash, _data(source))
+def _submit_claimed(source: Reader) -> SubmitAction:
+    job_id, amount, _collateral = (source.uint(bits) for bits in (32, 56, 56))
+    return SubmitAction(job_id, Nano(amount), SubmitOnClaim.read(Reader.of_cell(source.ref())), _data(source))
 
 
 def _announce(source: Reader) -> AnnounceAction:

@@ -7,7 +7,7 @@ finds was accepted by contracts, but data cells are still whatever a stranger pu
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -25,7 +25,6 @@ from cocoon_sdk.history.actions import (
     ReclaimLateAction,
     SignedAction,
     SubmitAction,
-    SubmitClaimedAction,
 )
 from cocoon_sdk.history.transactions import (
     ChainMessage,
@@ -61,9 +60,7 @@ class JobEventKind(StrEnum):
     FINALIZED = "finalized"
     RESOLVED = "resolved"
     REFUSED = "refused"
-    """A claim or submission that the escrow answered with `Gone`."""
-    IGNORED = "ignored"
-    """A message about the job that changed nothing, such as a late submission."""
+    """A claim that the escrow sent back, or a submission that it answered with `Gone`."""
     UNDELIVERED = "undelivered"
     DELIVERED = "delivered"
 
@@ -184,7 +181,7 @@ async def result_of(
 ) -> SubmittedResult:
     """Return the submission that the escrow took for a job (with `result_hash`, exactly that one).
 
-    A late submission counts too: it shows what the worker has. Raises `HistoryNotFoundError` when there is
+    Raises `HistoryNotFoundError` when there is
     none, `MalformedError` when the worker's transaction cannot be read.
     """
     async for transaction in walk(chain, escrow, after_lt=after_lt):
@@ -211,14 +208,17 @@ async def job_events(
         found += reversed(steps)
         if any(step.kind is JobEventKind.OPENED for step in steps):
             break
-    return tuple(_mark_ignored(found[::-1]))
+    return tuple(found[::-1])
 
 
 def steps_of(transaction: DecodedTransaction, job_id: int) -> tuple[JobEvent, ...]:
     """Return what one transaction of an escrow did to a job, in order."""
     incoming = transaction.in_message
-    if incoming is None or not transaction.success:
+    if incoming is None:
         return ()
+    if not transaction.success:
+        refused = isinstance(incoming.content, m.Claim) and incoming.job_id == job_id
+        return (JobEvent(JobEventKind.REFUSED, transaction),) if refused else ()
     if incoming.kind is MessageKind.EXTERNAL_IN:
         return tuple(_external_steps(transaction, job_id))
     if incoming.job_id != job_id:
@@ -321,25 +321,6 @@ def _internal_kind(
     return JobEventKind.SUBMITTED
 
 
-def _mark_ignored(events: list[JobEvent]) -> list[JobEvent]:
-    """Tell submissions that changed nothing (late, or above the price) from those that opened a window."""
-    terms: m.JobTerms | None = None
-    submit_by: int | None = None
-    marked: list[JobEvent] = []
-    for event in events:
-        if isinstance(event.action, OpenJobAction):
-            terms = event.action.job_terms()
-        elif event.kind is JobEventKind.CLAIMED and terms is not None:
-            submit_by = event.transaction.now + terms.work_period
-        content = None if event.message is None else event.message.content
-        if terms is not None and isinstance(content, m.SubmitClaimed):
-            late = submit_by is None or event.transaction.now > submit_by
-            if event.kind is JobEventKind.SUBMITTED and (late or content.amount > terms.max_price):
-                event = replace(event, kind=JobEventKind.IGNORED)  # noqa: PLW2901
-        marked.append(event)
-    return marked
-
-
 def _paid(transaction: DecodedTransaction, job_id: int) -> Nano:
     rewards = (message.content for message in transaction.out_messages if message.job_id == job_id)
     return Nano(sum(reward.amount for reward in rewards if isinstance(reward, m.Reward)))
@@ -384,7 +365,7 @@ def _result_data(origin: DecodedTransaction, submission: m.Submit | m.SubmitClai
     for action, skipped in actions_of(origin, AccountKind.STAKE):
         if skipped is not None:
             continue
-        if not isinstance(action, SubmitAction | SubmitClaimedAction):
+        if not isinstance(action, SubmitAction):
             continue
         if action.job_id == submission.id and action.result_hash == wanted:
             return action.data

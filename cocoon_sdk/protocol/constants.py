@@ -27,6 +27,8 @@ BASIS_POINTS: Final = 10000
 SECONDS_PER_DAY: Final = 86400
 BATCH_ITEMS: Final = 64
 """A batch of this many items has the collateral of batches."""
+KEY_TAG_RANGE: Final = 5192296858534827628530496329220096
+"""What a claim shows of an operator key are its last 112 bits: 2^112."""
 BURN_ACCOUNT: Final = 0
 """Where slashed money that nobody is owed goes: no key exists for it."""
 MIN_FEE_TRANSFER: Final = 10000000
@@ -44,7 +46,7 @@ GAS_EXTERNAL: Final = 24000
 """An external with one action on the largest state, its import fee included; each further action at
 most as much.
 """
-GAS_NOTICE: Final = 1500
+GAS_NOTICE: Final = 1000
 """A notice that changes nothing (JobOffer, Disputed, market notices)."""
 GAS_STAKE_CREDIT: Final = 11000
 """Reward, Release and Gone at a stake with 255 locks."""
@@ -53,13 +55,11 @@ GAS_STAKE_SLASH: Final = 24000
 GAS_OWNER: Final = 12000
 """A message of the owner."""
 GAS_ESCROW_WORK: Final = 14000
-"""Claim or Submit at an escrow with 128 jobs, its answer included."""
+"""Claim or a submission at an escrow with 128 jobs, its answer included."""
 GAS_WORK: Final = 52000
-"""One Claim or Submit altogether, as much as the worker's gas must cover: its external with the import
-fee, the gas that it carries, and its forward fee, expressed in gas.
+"""One submission altogether, as much as the worker's gas must cover: its external with the import fee,
+the gas that it carries, and its forward fee, expressed in gas.
 """
-GAS_IMPORT: Final = 4000
-"""Of it, the import fee of an external without inline data."""
 GAS_ENTRY_TAIL: Final = 8500
 """Writing one of 128 jobs and the state, after the gas was read."""
 GAS_ESCROW_ANYONE: Final = 20000
@@ -103,7 +103,7 @@ ACTION_CLOSE_SESSION: Final = 11
 ACTION_SETTLE_SESSION: Final = 12
 """Client: take back what is left of a session whose time is over."""
 ACTION_CLAIM: Final = 1
-"""Worker: claim a job."""
+"""Worker: claim a job with a bond."""
 ACTION_SUBMIT: Final = 2
 """Worker: submit without a claim, in a new lock."""
 ACTION_SUBMIT_CLAIMED: Final = 3

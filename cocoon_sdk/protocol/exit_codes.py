@@ -78,7 +78,6 @@ class ExitCode(IntEnum):
     UNBONDING = 1205
     NOT_UNBONDED = 1206
     BAD_BUCKET = 1207
-    TOO_MANY_CLAIMS = 1208
     UNEXPECTED_ID = 1300
     TOO_MANY_JOBS = 1301
     NO_JOB = 1302
@@ -86,12 +85,14 @@ class ExitCode(IntEnum):
     TOO_EARLY = 1304
     TOO_LATE = 1305
     BAD_PERIODS = 1306
+    TAKEN = 1307
     WORKER_NOT_ALLOWED = 1308
     OVER_PRICE = 1309
     BAD_VERDICT = 1310
     TOO_FEW_SIGNERS = 1311
     NO_TOMBSTONE = 1312
     BAD_TERMS = 1313
+    UNFIT_CLAIM = 1314
     NO_SESSION = 1400
     SESSION_CLOSING = 1401
     SESSION_EXPIRED = 1402
@@ -636,15 +637,6 @@ class BadBucketError(ContractError):
     HINT = "0 is what was earned, 1 is spare gas"
 
 
-class TooManyClaimsError(ContractError):
-    """Exit code 1208: 255 claims wait for their submission, the most that an account holds."""
-
-    CODE = ExitCode.TOO_MANY_CLAIMS
-    NAME = "TOO_MANY_CLAIMS"
-    WHY = "255 claims wait for their submission, the most that an account holds"
-    HINT = "Submit on some first"
-
-
 class UnexpectedIdError(ContractError):
     """Exit code 1300: The id is not the next one: another job or session was opened meanwhile."""
 
@@ -711,6 +703,15 @@ class BadPeriodsError(ContractError):
     )
 
 
+class TakenError(ContractError):
+    """Exit code 1307: The job is taken, or on its way to its end."""
+
+    CODE = ExitCode.TAKEN
+    NAME = "TAKEN"
+    WHY = "The job is taken, or on its way to its end"
+    HINT = "Look for another one"
+
+
 class WorkerNotAllowedError(ContractError):
     """Exit code 1308: The worker is not on the owner's list of allowed workers."""
 
@@ -763,6 +764,20 @@ class BadTermsError(ContractError):
     NAME = "BAD_TERMS"
     WHY = "The job's terms cell is badly formed"
     HINT = "Build it with a codec that matches the account's code"
+
+
+class UnfitClaimError(ContractError):
+    """Exit code 1314: The claim does not fit the job: it names another worker, has no window, or terms or
+    parameters differ.
+    """
+
+    CODE = ExitCode.UNFIT_CLAIM
+    NAME = "UNFIT_CLAIM"
+    WHY = (
+        "The claim does not fit the job: it names another worker, has no window, or terms or "
+        "parameters differ"
+    )
+    HINT = "Read the job again"
 
 
 class NoSessionError(ContractError):
@@ -897,7 +912,6 @@ ERRORS: Final[dict[int, type[ContractError]]] = {
     ExitCode.UNBONDING: UnbondingError,
     ExitCode.NOT_UNBONDED: NotUnbondedError,
     ExitCode.BAD_BUCKET: BadBucketError,
-    ExitCode.TOO_MANY_CLAIMS: TooManyClaimsError,
     ExitCode.UNEXPECTED_ID: UnexpectedIdError,
     ExitCode.TOO_MANY_JOBS: TooManyJobsError,
     ExitCode.NO_JOB: NoJobError,
@@ -905,12 +919,14 @@ ERRORS: Final[dict[int, type[ContractError]]] = {
     ExitCode.TOO_EARLY: TooEarlyError,
     ExitCode.TOO_LATE: TooLateError,
     ExitCode.BAD_PERIODS: BadPeriodsError,
+    ExitCode.TAKEN: TakenError,
     ExitCode.WORKER_NOT_ALLOWED: WorkerNotAllowedError,
     ExitCode.OVER_PRICE: OverPriceError,
     ExitCode.BAD_VERDICT: BadVerdictError,
     ExitCode.TOO_FEW_SIGNERS: TooFewSignersError,
     ExitCode.NO_TOMBSTONE: NoTombstoneError,
     ExitCode.BAD_TERMS: BadTermsError,
+    ExitCode.UNFIT_CLAIM: UnfitClaimError,
     ExitCode.NO_SESSION: NoSessionError,
     ExitCode.SESSION_CLOSING: SessionClosingError,
     ExitCode.SESSION_EXPIRED: SessionExpiredError,

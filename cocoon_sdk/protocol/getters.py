@@ -61,6 +61,11 @@ class WorkerStakeGetters:
     """Get-methods of WorkerStake."""
 
     @staticmethod
+    def claim_cost() -> GetterCall[int]:
+        """`claimCost()`."""
+        return GetterCall("claimCost", (), one(sint(257)))
+
+    @staticmethod
     def external_cost(actions: int) -> GetterCall[int]:
         """`externalCost(actions: int)`."""
         return GetterCall("externalCost", (sint(257).stack(actions),), one(sint(257)))

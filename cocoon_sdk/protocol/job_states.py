@@ -129,8 +129,6 @@ class Answer(StrEnum):
     """The internal message fails with the exit code; its value bounces."""
     GONE = "Gone"
     """The worker gets `Gone`, which frees what this very message had locked."""
-    IGNORED = "ignored"
-    """Nothing changes, nothing is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +159,9 @@ _RESERVE = "price, bond and gas are set aside"
 _PAY = "worker gets the amount and its gas; bond and rest are free again"
 _FREE = "all that was set aside is free again"
 _AT_ONCE = "worker gets the amount; rest is free again"
-_PENALTY = f"{_FREE}; worker pays the late penalty"
+_BOND = "worker's bond and gas are set aside"
+_LOCKED = "worker's collateral is locked"
+_PENALTY = f"{_FREE}, and the client's part of the worker's bond; the rest of it is burned"
 
 TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition(_S.NONE, _A.OPEN_ANY, ANY_TIME, _S.OPEN, ("JobNotice",), _RESERVE),
@@ -169,10 +169,12 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition(
         _S.NONE, _A.OPEN_AT_ONCE, ANY_TIME, _S.OFFERED_AT_ONCE, ("JobOffer",), "price and gas are set aside"
     ),
-    Transition(_S.OPEN, _A.CLAIM, IN_TIME, _S.CLAIMED, (), "worker's collateral is locked"),
-    Transition(_S.OPEN, _A.CLAIM_FOREIGN, IN_TIME, _S.CLAIMED, (), "whoever claims first is the worker"),
-    Transition(_S.OFFERED, _A.CLAIM, IN_TIME, _S.CLAIMED, (), "worker's collateral is locked"),
-    Transition(_S.OFFERED, _A.SUBMIT, IN_TIME, _S.SUBMITTED, (), "worker's collateral is locked"),
+    Transition(_S.OPEN, _A.CLAIM, IN_TIME, _S.CLAIMED, (), _BOND),
+    Transition(
+        _S.OPEN, _A.CLAIM_FOREIGN, IN_TIME, _S.CLAIMED, (), f"{_BOND}: whoever claims first is the worker"
+    ),
+    Transition(_S.OFFERED, _A.CLAIM, IN_TIME, _S.CLAIMED, (), _BOND),
+    Transition(_S.OFFERED, _A.SUBMIT, IN_TIME, _S.SUBMITTED, (), _LOCKED),
     Transition(
         _S.OFFERED_AT_ONCE,
         _A.SUBMIT,
@@ -181,7 +183,7 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
         ("Reward",),
         "worker gets the amount; rest is free again",
     ),
-    Transition(_S.CLAIMED, _A.SUBMIT_CLAIMED, IN_TIME, _S.SUBMITTED, (), "collateral stays locked"),
+    Transition(_S.CLAIMED, _A.SUBMIT_CLAIMED, IN_TIME, _S.SUBMITTED, (), _LOCKED),
     Transition(_S.OPEN, _A.CANCEL, ANY_TIME, _S.REFUNDED, (), _FREE),
     Transition(_S.OPEN, _A.OWNER_CANCEL, ANY_TIME, _S.REFUNDED, (), _FREE),
     Transition(_S.OFFERED, _A.CANCEL, LATE, _S.REFUNDED, (), _FREE),
@@ -191,15 +193,8 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition(_S.OFFERED, _A.ACCEPT_SIGNED, ANY_TIME, _S.PAID, ("Reward",), _PAY),
     Transition(_S.OFFERED_AT_ONCE, _A.ACCEPT_SIGNED, ANY_TIME, _S.PAID, ("Reward",), _PAY),
     Transition(_S.CLAIMED, _A.ACCEPT_SIGNED, ANY_TIME, _S.PAID, ("Reward",), _PAY),
-    Transition(_S.CLAIMED, _A.RECLAIM, LATE, _S.PENALISED, ("Slash",), _PENALTY),
-    Transition(
-        _S.CLAIMED,
-        _A.ANYONE_RECLAIM,
-        LATE,
-        _S.PENALISED,
-        ("Slash",),
-        _PENALTY,
-    ),
+    Transition(_S.CLAIMED, _A.RECLAIM, LATE, _S.PENALISED, (), _PENALTY),
+    Transition(_S.CLAIMED, _A.ANYONE_RECLAIM, LATE, _S.PENALISED, (), _PENALTY),
     Transition(_S.SUBMITTED, _A.ACCEPT, ANY_TIME, _S.PAID, ("Reward",), _PAY),
     Transition(_S.SUBMITTED, _A.FINALIZE, LATE, _S.PAID, ("Reward",), _PAY),
     Transition(
@@ -247,9 +242,8 @@ def transition(state: JobState, action: JobAction, timing: Timing) -> Transition
     return None
 
 
-_WORKERS_STEPS: Final = frozenset(
-    {_A.CLAIM, _A.CLAIM_FOREIGN, _A.SUBMIT, _A.SUBMIT_FOREIGN, _A.SUBMIT_CLAIMED}
-)
+_CLAIMS: Final = frozenset({_A.CLAIM, _A.CLAIM_FOREIGN})
+_SUBMISSIONS: Final = frozenset({_A.SUBMIT, _A.SUBMIT_FOREIGN, _A.SUBMIT_CLAIMED})
 _OPENINGS: Final = frozenset({_A.OPEN_ANY, _A.OPEN_DIRECTED, _A.OPEN_AT_ONCE})
 _RESOLUTIONS: Final = frozenset({_A.RESOLVE_PAY, _A.RESOLVE_REFUND, _A.RESOLVE_SLASH})
 _WITH_ENTRY: Final = frozenset(_S) - _ENDED - {_S.NONE}
@@ -276,10 +270,10 @@ def refusal(state: JobState, action: JobAction, timing: Timing) -> Refusal | Non
         return None
     if action in _OPENINGS:
         return Refusal(Answer.REFUSED, ExitCode.UNEXPECTED_ID)  # ids never come back
-    if action in _WORKERS_STEPS:
-        # It locked nothing, and the entry that names this worker stays: there is nothing to answer.
-        named = action is _A.SUBMIT_CLAIMED and state in _WITH_ENTRY - {_S.OPEN}
-        return Refusal(Answer.IGNORED) if named else Refusal(Answer.GONE)
+    if action in _SUBMISSIONS:
+        return Refusal(Answer.GONE)
+    if action in _CLAIMS:
+        return Refusal(Answer.THROWN, _why_no_claim(state, timing))
     answer = Answer.REFUSED if action.actor is Actor.CLIENT else Answer.THROWN
     if state not in _WITH_ENTRY:
         return Refusal(answer, ExitCode.NO_JOB)
@@ -290,6 +284,16 @@ def refusal(state: JobState, action: JobAction, timing: Timing) -> Refusal | Non
     if (state, action) in _TOO_LATE:
         return Refusal(answer, ExitCode.TOO_LATE)
     return Refusal(answer, ExitCode.WRONG_STATE)
+
+
+def _why_no_claim(state: JobState, timing: Timing) -> ExitCode:
+    """Return why a claim bounces."""
+    if state not in _WITH_ENTRY:
+        return ExitCode.NO_JOB
+    if state not in (_S.OPEN, _S.OFFERED, _S.OFFERED_AT_ONCE):
+        return ExitCode.TAKEN
+    # Window 0, or a job for another worker, when it comes in time.
+    return ExitCode.UNFIT_CLAIM if timing is _T.IN_TIME else ExitCode.TOO_LATE
 
 
 def state_of(job: Job) -> JobState:

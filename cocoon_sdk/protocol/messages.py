@@ -418,34 +418,25 @@ class Sweep(Message):
 class Claim(Message):
     """Message `Claim`.
 
-    claim#72eb1488 id:uint32 collateral:uint53 lock:uint32 binding:uint128 operator_key:uint256
-    owner:uint256 index:uint32 previous_code:Bool = InMsg;
+    claim#39df7827 id:uint32 binding:uint128 key_tag:uint112 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x72EB1488
+    OPCODE: ClassVar[int] = 0x39DF7827
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
-            ("collateral", uint(53)),
-            ("lock", uint(32)),
             ("binding", uint(128)),
-            ("operator_key", uint(256)),
-            ("owner", uint(256)),
-            ("index", uint(32)),
-            ("previous_code", BOOL),
+            ("key_tag", uint(112)),
         ),
     )
     id: int
-    collateral: int
-    lock: int
-    """Lock that the stake has just added the collateral to."""
+    """Its value carries the bond. All of it stays beside the header in the message's root cell, whose bits
+    are free.
+    """
     binding: int
     """Hash of the stake's parameter cell XOR hash of the job's terms cell, the last 128 bits."""
-    operator_key: int
-    owner: int
-    """From owner and index the escrow derives the stake's address before it believes."""
-    index: int
-    previous_code: bool
+    key_tag: int
+    """The last 112 bits of the operator key: another key that ends in them is out of reach."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -484,21 +475,33 @@ class Submit(Message):
 class SubmitClaimed(Message):
     """Message `SubmitClaimed`.
 
-    submit_claimed#81c15193 id:uint32 amount:uint53 result_hash:uint256 = InMsg;
+    submit_claimed#d5edac98 id:uint32 amount:uint53 collateral:uint53 lock:uint32 result_hash:uint256
+    previous_code:Bool stake:Any = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x81C15193
+    OPCODE: ClassVar[int] = 0xD5EDAC98
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
             ("amount", uint(53)),
+            ("collateral", uint(53)),
+            ("lock", uint(32)),
             ("result_hash", uint(256)),
+            ("previous_code", BOOL),
+            ("stake", REST),
         ),
     )
     id: int
-    """All else was bound by the claim."""
+    """As in Submit; what else has to fit was bound by the claim."""
     amount: int
+    collateral: int
+    lock: int
     result_hash: int
+    previous_code: bool
+    stake: Cell
+    """Owner and index, 288 bits as they stand in the stake's identity: from them the escrow derives its
+    address before it believes in the lock.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -587,11 +590,10 @@ class SessionClosing(Message):
 class Reward(Message):
     """Message `Reward`.
 
-    reward#f57017d9 id:uint32 collateral:uint53 amount:uint53 fee:uint53 lock:uint32 unused:Bool =
-    InMsg;
+    reward#d6a2d6ba id:uint32 collateral:uint53 amount:uint53 fee:uint53 lock:uint32 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xF57017D9
+    OPCODE: ClassVar[int] = 0xD6A2D6BA
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
@@ -599,7 +601,6 @@ class Reward(Message):
             ("amount", uint(53)),
             ("fee", uint(53)),
             ("lock", uint(32)),
-            ("unused", BOOL),
         ),
     )
     id: int
@@ -611,8 +612,6 @@ class Reward(Message):
     """The collateral is freed in this lock; 0 when nothing was locked for the job, or when a slash
     follows.
     """
-    unused: bool
-    """A claim ended without its submission: the gas set aside for it is free again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -639,11 +638,10 @@ class Release(Message):
 class Slash(Message):
     """Message `Slash`.
 
-    slash#c946e70c id:uint32 collateral:uint53 amount:uint53 back:uint53 lock:uint32 unused:Bool =
-    InMsg;
+    slash#a7502199 id:uint32 collateral:uint53 amount:uint53 back:uint53 lock:uint32 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0xC946E70C
+    OPCODE: ClassVar[int] = 0xA7502199
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
@@ -651,7 +649,6 @@ class Slash(Message):
             ("amount", uint(53)),
             ("back", uint(53)),
             ("lock", uint(32)),
-            ("unused", BOOL),
         ),
     )
     id: int
@@ -660,31 +657,26 @@ class Slash(Message):
     back: int
     """Part of `amount` that goes to the escrow (compensation and arbiters' fee); the rest is burned."""
     lock: int
-    unused: bool
-    """As in Reward."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gone(Message):
     """Message `Gone`.
 
-    gone#68a0f1bb id:uint32 collateral:uint53 lock:uint32 unused:Bool = InMsg;
+    gone#58c0fa22 id:uint32 collateral:uint53 lock:uint32 = InMsg;
     """
 
-    OPCODE: ClassVar[int] = 0x68A0F1BB
+    OPCODE: ClassVar[int] = 0x58C0FA22
     LAYOUT: ClassVar[Layout] = (
         (
             ("id", uint(32)),
             ("collateral", uint(53)),
             ("lock", uint(32)),
-            ("unused", BOOL),
         ),
     )
     id: int
     collateral: int
     lock: int
-    unused: bool
-    """It answers a claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -862,7 +854,8 @@ class OfferNotice(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedResult(Struct):
-    """What a worker signed besides the amount, and its signature.
+    """What a worker signed besides the amount, and its signature; for a claimed job the first 144 bits of
+    the operator key behind it, whose last bits the claim showed.
 
     signed_result$_ result_hash:uint256 signature:Any = SignedResult;
     """
@@ -878,45 +871,31 @@ class SignedResult(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobTarget(Struct):
-    """What an operator names of a job it claims; the stake derives the escrow from it.
+class ClaimTarget(Struct):
+    """What an operator names of the escrow whose job it claims, and the bond; the stake derives the escrow
+    from it.
 
-    job_target$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool collateral:uint53
-    lock:uint32 job_hash:uint128 own_previous_code:Bool = JobTarget;
+    claim_target$_ escrow:uint256 bond:uint53 key_tag:uint112 = ClaimTarget;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
-            ("escrow_owner", uint(256)),
-            ("escrow_index", uint(32)),
-            ("previous_code", BOOL),
-            ("collateral", uint(53)),
-            ("lock", uint(32)),
-            ("job_hash", uint(128)),
-            ("own_previous_code", BOOL),
+            ("escrow", uint(256)),
+            ("bond", uint(53)),
+            ("key_tag", uint(112)),
         ),
     )
-    escrow_owner: int
-    escrow_index: int
-    previous_code: bool
-    """Whether the escrow runs what this stake's owner accepted as the previous code."""
-    collateral: int
-    lock: int
-    """Number of a lock for this escrow that is there already, and takes the collateral in; or 1 to 255, a
-    free slot for a new one.
-    """
-    job_hash: int
-    """Last 128 bits of the cell hash of the job's terms."""
-    own_previous_code: bool
-    """Whether this stake runs what the escrow's owner accepted as the previous code."""
+    escrow: int
+    bond: int
+    key_tag: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitWork(Struct):
-    """A submission without a claim, in a new lock: names the escrow as JobTarget does.
+    """A submission without a claim, in a new lock (slot: a free one, 1 to 255).
 
-    submit_work$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool slot:uint8
-    collateral:uint53 job_hash:uint128 result_hash:uint256 = SubmitWork;
+    submit_work$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool job_hash:uint128
+    result_hash:uint256 = SubmitWork;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -924,19 +903,47 @@ class SubmitWork(Struct):
             ("escrow_owner", uint(256)),
             ("escrow_index", uint(32)),
             ("previous_code", BOOL),
-            ("slot", uint(8)),
-            ("collateral", uint(53)),
             ("job_hash", uint(128)),
             ("result_hash", uint(256)),
         ),
     )
     escrow_owner: int
+    """As in ClaimTarget."""
     escrow_index: int
     previous_code: bool
-    slot: int
-    """A free slot, 1 to 255."""
-    collateral: int
     job_hash: int
+    """Last 128 bits of the cell hash of the job's terms."""
+    result_hash: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitOnClaim(Struct):
+    """A submission on a claim.
+
+    submit_on_claim$_ escrow_owner:uint256 escrow_index:uint32 previous_code:Bool own_previous_code:Bool
+    lock:uint32 result_hash:uint256 = SubmitOnClaim;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("escrow_owner", uint(256)),
+            ("escrow_index", uint(32)),
+            ("previous_code", BOOL),
+            ("own_previous_code", BOOL),
+            ("lock", uint(32)),
+            ("result_hash", uint(256)),
+        ),
+    )
+    escrow_owner: int
+    """As in ClaimTarget."""
+    escrow_index: int
+    previous_code: bool
+    own_previous_code: bool
+    """Whether this stake runs what the escrow's owner accepted as the previous code."""
+    lock: int
+    """Number of a lock for this escrow that is there already, and takes the collateral in; or 1 to 255, a
+    free slot for a new one.
+    """
     result_hash: int
 
 
@@ -969,19 +976,17 @@ class SubmitMore(Struct):
     """The same in a lock that is there already: its escrow was derived when it was made (saves 700 and
     115,000 nanoTON).
 
-    submit_more$_ lock:uint32 collateral:uint53 job_hash:uint128 result_hash:uint256 = SubmitMore;
+    submit_more$_ lock:uint32 job_hash:uint128 result_hash:uint256 = SubmitMore;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("lock", uint(32)),
-            ("collateral", uint(53)),
             ("job_hash", uint(128)),
             ("result_hash", uint(256)),
         ),
     )
     lock: int
-    collateral: int
     job_hash: int
     result_hash: int
 
@@ -1523,13 +1528,12 @@ class RegistryData(Struct):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock(Struct):
     """What is locked for one escrow, by any number of its jobs. An escrow is derived before anything is
-    locked for it, so it runs code that answers every claim and submission exactly once and names lock
-    and collateral: a sum says as much as one lock per job, and costs the same with one job as with
-    fifty.  A lock has a number: a counter of 23 bits, a one, and a slot of 8 bits, 1 to 255, which the
-    operator chooses. Its key is the slot, so that the table has at most 8 levels [account ids as keys
-    were ground, and counted numbers grow too: in a deep table a slash ran out of gas]. The number
-    changes with every use of a slot, so that an outcome that comes after its lock was released finds
-    nothing.
+    locked for it, so it runs code that answers every submission exactly once and names lock and
+    collateral: a sum says as much as one lock per job, and costs the same with one job as with fifty.
+    A lock has a number: a counter of 23 bits, a one, and a slot of 8 bits, 1 to 255, which the operator
+    chooses. Its key is the slot, so that the table has at most 8 levels [account ids as keys were
+    ground, and counted numbers grow too: in a deep table a slash ran out of gas]. The number changes
+    with every use of a slot, so that an outcome that comes after its lock was released finds nothing.
 
     lock$_ tag:uint256 collateral:uint64 end:uint32 number:uint32 = Lock;
     """
@@ -1546,8 +1550,8 @@ class Lock(Struct):
     """Account id of the escrow XOR number."""
     collateral: int
     end: int
-    """After this the stake frees it by itself: longest life and delivery grace, from the newest claim or
-    submission on.
+    """After this the stake frees it by itself: longest life and delivery grace, from the newest submission
+    on.
     """
     number: int
 
@@ -1629,8 +1633,8 @@ class StakeState(Struct):
     """All of a stake's data in front of its identity. Hot paths read and write only the parts they need,
     in this order.
 
-    stake_state$_ seqno:uint32 lock_count:uint32 bucket_at:uint32 bucket:uint64 pending:uint8
-    table:LockTable fee_due:uint64 promised:uint64 ceiling:uint64 auth:^Cell = StakeState;
+    stake_state$_ seqno:uint32 lock_count:uint32 bucket_at:uint32 bucket:uint64 table:LockTable
+    fee_due:uint64 promised:uint64 ceiling:uint64 auth:^Cell = StakeState;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1639,7 +1643,6 @@ class StakeState(Struct):
             ("lock_count", uint(32)),
             ("bucket_at", uint(32)),
             ("bucket", uint(64)),
-            ("pending", uint(8)),
             ("table", StructCodec(LockTable)),
             ("fee_due", uint(64)),
             ("promised", uint(64)),
@@ -1652,8 +1655,6 @@ class StakeState(Struct):
     """Counter of locks x 512 + 256."""
     bucket_at: int
     bucket: int
-    pending: int
-    """Claims whose submission's gas is set aside."""
     table: LockTable
     fee_due: int
     promised: int
@@ -1670,16 +1671,13 @@ class StakeState(Struct):
 class Desk(Struct):
     """What the operator's actions change.
 
-    desk$_ lock_count:int257 level:int257 pending:int257 ^[ locked:int257 locks:(Maybe ^Cell) ] = Desk;
+    desk$_ lock_count:int257 level:int257 locked:int257 locks:(Maybe ^Cell) = Desk;
     """
 
     LAYOUT: ClassVar[Layout] = (
         (
             ("lock_count", sint(257)),
             ("level", sint(257)),
-            ("pending", sint(257)),
-        ),
-        (
             ("locked", sint(257)),
             ("locks", MaybeCodec(CELL)),
         ),
@@ -1687,7 +1685,6 @@ class Desk(Struct):
     lock_count: int
     level: int
     """Collateral that may still be locked today."""
-    pending: int
     locked: int
     locks: Cell | None
 
@@ -1717,9 +1714,8 @@ class StakeView(Struct):
 
     stake_view$_ active:Bool epoch:int257 seqno:int257 operator_key:int257 ^[ info_hash:int257
     balance:int257 stake:int257 ^[ locked:int257 lockable:int257 earned:int257 ^[ fee_due:int257
-    unbonding:int257 unbonds_at:int257 ^[ gas:int257 lock_count:int257 pending:int257 ^[
-    max_locked:int257 daily_lock:int257 bucket:int257 params:(Maybe ^Cell) peers:(Maybe ^Cell) ] ] ] ] ]
-    = StakeView;
+    unbonding:int257 unbonds_at:int257 ^[ gas:int257 lock_count:int257 max_locked:int257 ^[
+    daily_lock:int257 bucket:int257 params:(Maybe ^Cell) peers:(Maybe ^Cell) ] ] ] ] ] = StakeView;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1747,10 +1743,9 @@ class StakeView(Struct):
         (
             ("gas", sint(257)),
             ("lock_count", sint(257)),
-            ("pending", sint(257)),
+            ("max_locked", sint(257)),
         ),
         (
-            ("max_locked", sint(257)),
             ("daily_lock", sint(257)),
             ("bucket", sint(257)),
             ("params", MaybeCodec(CELL)),
@@ -1774,8 +1769,6 @@ class StakeView(Struct):
     """Spare gas: what the operator may spend now."""
     lock_count: int
     """Counter of locks x 512 + 256."""
-    pending: int
-    """Claims whose submission's gas is set aside."""
     max_locked: int
     daily_lock: int
     bucket: int
@@ -1852,7 +1845,7 @@ class Job(Struct):
 
     job$_ status:uint4 deadline:uint32 worker:uint256 collateral:uint53 amount:uint53 fee:uint53
     lock:uint32 payout:uint64 hold:uint64 key_or_result:uint256 window:uint24 price:uint53
-    fee_bps:uint16 terms:^Cell params:^Cell = Job;
+    fee_bps:uint16 late_bps:uint16 terms:^Cell params:^Cell = Job;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1870,6 +1863,7 @@ class Job(Struct):
             ("window", uint(24)),
             ("price", uint(53)),
             ("fee_bps", uint(16)),
+            ("late_bps", uint(16)),
             ("terms", CELL),
             ("params", CELL),
         ),
@@ -1880,7 +1874,7 @@ class Job(Struct):
     worker: int
     """Account id of the worker's stake; 0 while an open job has none."""
     collateral: int
-    """Locked by the worker's stake from its claim or submission on; 0 when nothing can be disputed."""
+    """Locked by the worker's stake from its submission on; 0 when nothing can be disputed."""
     amount: int
     """Of the submission."""
     fee: int
@@ -1888,16 +1882,22 @@ class Job(Struct):
     lock: int
     """Number of the worker's lock; 0 while nothing is locked."""
     payout: int
-    """What goes out with a reward: `amount`, and what is left of the gas that the worker attached."""
+    """What goes out with a reward: `amount`, the bond of a claim, and what is left of the gas that the
+    worker attached.
+    """
     hold: int
-    """Price, dispute bond, dispute announcement, the gas of its whole path, and what is left of the
-    worker's gas: what `reserved` holds for this job.
+    """Price, dispute bond, dispute announcement, the gas of its whole path, and what the worker has here,
+    bond and gas: what `reserved` holds for this job.
     """
     key_or_result: int
-    """Until the result is in: the operator key whose signature counts. Then: the result hash."""
+    """The operator key whose signature counts; of a claim, the last bits of it. When the result is in: the
+    result hash.
+    """
     window: int
     price: int
     fee_bps: int
+    late_bps: int
+    """Late penalty: what a claim has to bring besides its gas, and loses if it is not served in time."""
     terms: Cell
     params: Cell
 
@@ -1926,9 +1926,9 @@ class EscrowAuth(Struct):
     """What only the owner and the registry change.
 
     escrow_auth$_ domain:uint256 hot_key:uint256 daily_limit:uint64 params:(Maybe ^Cell) allowed:(Maybe
-    ^Cell) fee_bps:uint16 max_phases:uint32 for_dispute:uint64 min_window:uint24 windows:uint24
-    min_collateral:uint64 collateral_bps:uint24 batch_collateral_bps:uint24 epoch:uint32 peers:(Maybe
-    ^Cell) = EscrowAuth;
+    ^Cell) fee_bps:uint16 max_phases:uint32 late_bps:uint16 for_dispute:uint64 min_window:uint24
+    windows:uint24 min_collateral:uint64 collateral_bps:uint24 batch_collateral_bps:uint24 epoch:uint32
+    peers:(Maybe ^Cell) = EscrowAuth;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1940,6 +1940,7 @@ class EscrowAuth(Struct):
             ("allowed", MaybeCodec(CELL)),
             ("fee_bps", uint(16)),
             ("max_phases", uint(32)),
+            ("late_bps", uint(16)),
             ("for_dispute", uint(64)),
             ("min_window", uint(24)),
             ("windows", uint(24)),
@@ -1959,6 +1960,7 @@ class EscrowAuth(Struct):
     allowed: Cell | None
     fee_bps: int
     max_phases: int
+    late_bps: int
     for_dispute: int
     """Dispute bond and announcement."""
     min_window: int
@@ -1977,8 +1979,8 @@ class EscrowAuth(Struct):
 class Tombstone(Struct):
     """An outcome that came back; key: id and kind, 34 bits.
 
-    tombstone$_ worker:uint256 lock:uint32 collateral:uint53 amount:uint53 second:uint53 unused:Bool
-    expires:uint32 sent:Bool = Tombstone;
+    tombstone$_ worker:uint256 lock:uint32 collateral:uint53 amount:uint53 second:uint53 expires:uint32
+    sent:Bool = Tombstone;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1988,7 +1990,6 @@ class Tombstone(Struct):
             ("collateral", uint(53)),
             ("amount", uint(53)),
             ("second", uint(53)),
-            ("unused", BOOL),
             ("expires", uint(32)),
             ("sent", BOOL),
         ),
@@ -1999,7 +2000,6 @@ class Tombstone(Struct):
     amount: int
     second: int
     """Reward: the fee. Slash: the part that goes back."""
-    unused: bool
     expires: int
     sent: bool
     """Sent again and not back: nothing is owed unless it bounces once more, which keeps the first expiry."""
@@ -2123,10 +2123,10 @@ class EscrowData(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MarketData(Struct):
-    """Data cell of a contract `MarketData`.
+class MarketIdentity(Struct):
+    """All of a market's data.
 
-    market_data$_ registry:MsgAddressInt model_id:uint256 = MarketData;
+    market_identity$_ registry:MsgAddressInt model_id:uint256 = MarketIdentity;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -2137,6 +2137,17 @@ class MarketData(Struct):
     )
     registry: Address
     model_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketData(Struct):
+    """Data cell of a contract `MarketData`.
+
+    market_data$_ data:Any = MarketData;
+    """
+
+    LAYOUT: ClassVar[Layout] = ((("data", REST),),)
+    data: Cell
 
 
 MESSAGES: Final[dict[int, type[Message]]] = {

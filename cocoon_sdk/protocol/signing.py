@@ -16,7 +16,7 @@ from cocoon_sdk.crypto.keys import SigningKey, VerifyKey
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol.messages import (
-    JobTarget,
+    ClaimTarget,
     JobTerms,
     Redemption,
     Session,
@@ -25,6 +25,7 @@ from cocoon_sdk.protocol.messages import (
     SignedResult,
     SubmitInstant,
     SubmitMore,
+    SubmitOnClaim,
     SubmitWork,
     Verdict,
 )
@@ -74,6 +75,11 @@ def account_id(address: Address) -> int:
 def account_address(account: int) -> Address:
     """Return the address in workchain 0 of a 256-bit account id."""
     return Address((0, account.to_bytes(32, "big")))
+
+
+def key_tag(public_key: int) -> int:
+    """Return what a claim shows of an operator key: its last 112 bits."""
+    return public_key % c.KEY_TAG_RANGE
 
 
 def job_hash(terms: Cell) -> int:
@@ -162,13 +168,18 @@ def accept_result(job_id: int) -> Action:
     return _action(c.ACTION_ACCEPT_RESULT, begin_cell().store_uint(job_id, 32))
 
 
-def accept_signed(job_id: int, amount: Nano, result_hash: bytes, signature: bytes) -> Action:
-    """Client: accept a result that the worker signed, in place of its submission."""
+def accept_signed(
+    job_id: int, amount: Nano, result_hash: bytes, signature: bytes, claim_key: int | None = None
+) -> Action:
+    """Client: accept a result that the worker signed, in place of its submission.
+
+    A claimed job shows only the last bits of its operator key (`key_tag`): `claim_key` is all of it.
+    """
     fields = begin_cell().store_uint(job_id, 32).store_uint(amount, 56)
-    signed = SignedResult(
-        result_hash=int.from_bytes(result_hash, "big"),
-        signature=begin_cell().store_bytes(signature).end_cell(),
-    )
+    proof = begin_cell().store_bytes(signature)
+    if claim_key is not None:
+        proof.store_uint(claim_key // c.KEY_TAG_RANGE, 144)
+    signed = SignedResult(result_hash=int.from_bytes(result_hash, "big"), signature=proof.end_cell())
     return _action(c.ACTION_ACCEPT_SIGNED, fields, signed.to_cell())
 
 
@@ -217,9 +228,33 @@ def settle_session(session_id: int) -> Action:
     return _action(c.ACTION_SETTLE_SESSION, begin_cell().store_uint(session_id, 32))
 
 
-def claim(job_id: int, target: JobTarget) -> Action:
-    """Worker: claim a job."""
-    return _action(c.ACTION_CLAIM, begin_cell().store_uint(job_id, 32), target.to_cell())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTarget:
+    """What an operator names of the job it works for; the stake derives the escrow from it."""
+
+    escrow_owner: int
+    escrow_index: int
+    previous_code: bool
+    """Whether the escrow runs what the stake's owner accepted as the previous code."""
+    own_previous_code: bool
+    """Whether the stake runs what the escrow's owner accepted as the previous code."""
+    job_hash: int
+    """`job_hash` of the terms."""
+    collateral: Nano
+    """What a submission locks; 0 with window 0."""
+    lock: int
+    """Number of a lock for this escrow that is there already, and takes the collateral in; or 1 to 255, a
+    free slot for a new one."""
+
+
+def claim(job_id: int, binding: int, target: ClaimTarget) -> Action:
+    """Worker: claim a job with a bond.
+
+    `binding` is `binding_hash` of the parameters and the terms that the job was seen with. The stake sends
+    bond and gas to whatever account `target` names: whoever signs derives it.
+    """
+    fields = begin_cell().store_uint(job_id, 32).store_uint(binding, 128)
+    return _action(c.ACTION_CLAIM, fields, target.to_cell())
 
 
 def submit(
@@ -228,11 +263,6 @@ def submit(
     """Worker: submit without a claim. A target whose lock is there needs no escrow, and costs less."""
     fields = begin_cell().store_uint(job_id, 32).store_uint(amount, 56)
     result = int.from_bytes(result_hash, "big")
-    if target.collateral and target.lock > c.MAX_LOCKS:
-        more = SubmitMore(
-            lock=target.lock, collateral=target.collateral, job_hash=target.job_hash, result_hash=result
-        )
-        return _action(c.ACTION_SUBMIT_MORE, fields, more.to_cell(), *_optional(data))
     if not target.collateral:
         instant = SubmitInstant(
             escrow_owner=target.escrow_owner,
@@ -242,25 +272,34 @@ def submit(
             result_hash=result,
         )
         return _action(c.ACTION_SUBMIT_INSTANT, fields, instant.to_cell(), *_optional(data))
+    fields.store_uint(target.collateral, 56)
+    if target.lock > c.MAX_LOCKS:
+        more = SubmitMore(lock=target.lock, job_hash=target.job_hash, result_hash=result)
+        return _action(c.ACTION_SUBMIT_MORE, fields, more.to_cell(), *_optional(data))
     work = SubmitWork(
         escrow_owner=target.escrow_owner,
         escrow_index=target.escrow_index,
         previous_code=target.previous_code,
-        slot=target.lock,
-        collateral=target.collateral,
         job_hash=target.job_hash,
         result_hash=result,
     )
-    return _action(c.ACTION_SUBMIT, fields, work.to_cell(), *_optional(data))
+    return _action(c.ACTION_SUBMIT, fields.store_uint(target.lock, 8), work.to_cell(), *_optional(data))
 
 
 def submit_claimed(
-    job_id: int, lock: int, amount: Nano, result_hash: bytes, data: Cell | None = None
+    job_id: int, amount: Nano, target: JobTarget, result_hash: bytes, data: Cell | None = None
 ) -> Action:
-    """Worker: submit on its claim, which is locked under that number."""
-    fields = begin_cell().store_uint(job_id, 32).store_uint(lock, 32).store_uint(amount, 56)
-    work = begin_cell().store_bytes(result_hash).end_cell()
-    return _action(c.ACTION_SUBMIT_CLAIMED, fields, work, *_optional(data))
+    """Worker: submit on its claim."""
+    fields = begin_cell().store_uint(job_id, 32).store_uint(amount, 56).store_uint(target.collateral, 56)
+    work = SubmitOnClaim(
+        escrow_owner=target.escrow_owner,
+        escrow_index=target.escrow_index,
+        previous_code=target.previous_code,
+        own_previous_code=target.own_previous_code,
+        lock=target.lock,
+        result_hash=int.from_bytes(result_hash, "big"),
+    )
+    return _action(c.ACTION_SUBMIT_CLAIMED, fields, work.to_cell(), *_optional(data))
 
 
 def announce(model_id: bytes, info_hash: bytes, data: Cell | None = None) -> Action:

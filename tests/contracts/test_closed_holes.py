@@ -67,22 +67,6 @@ def test_bucket_is_charged_for_all_that_an_external_costs(
     assert level - client.get_state().bucket >= balance - client.balance
 
 
-def test_worker_can_submit_with_the_gas_that_its_claim_set_aside(
-    world: World, client: Client, worker: Worker
-) -> None:
-    """The external's import fee is taken before the check that the set-aside gas is compared with.
-
-    Whoever has nothing but what the claim set aside cannot submit, and pays the late penalty.
-    """
-    number, _ = client.open(world.suite.open_terms())
-    worker.claim(client, number)
-    worker.from_owner(m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(worker.get_state().gas)))
-    worker.submit_claimed(client, number, Nano.ton(1))
-    job = client.job(number)
-    assert job is not None
-    assert job.status == 2
-
-
 @pytest.mark.parametrize("kind", ["escrow", "stake"])
 def test_rent_reserve_lasts_a_year_for_an_idle_account(world: World, kind: str) -> None:
     """docs/protocol.md 6.6: one year's rent in reserve."""
@@ -109,13 +93,16 @@ def test_client_cannot_underpay_with_a_weak_operator_key_of_its_own_choice(
     world: World, client: Client, worker: Worker
 ) -> None:
     """A weak key in JobWorker is the client's own statement: workers refuse an offer that names another key
-    than theirs, and a claim replaces it by the stake's key, which is never weak."""
+    than theirs, and a claim replaces it by the end of the stake's key, which no weak key shares."""
     named = m.JobWorker(operator_key=WEAK_KEYS[1], account=signing.account_id(worker.address))
     number, _ = client.open(world.suite.open_terms(worker=named.to_cell()))
     worker.claim(client, number)
     job = client.job(number)
     assert job is not None
-    assert job.key_or_result == worker.key.verify_key.to_int()
+    assert job.key_or_result == signing.key_tag(worker.claim_key)
+    for weak in WEAK_KEYS:
+        action = signing.accept_signed(number, Nano(1), bytes(32), bytes(64), weak)
+        denied(client, lambda action=action: client.act(action), ExitCode.BAD_SIGNATURE)
 
 
 def test_oversized_payload_in_a_batch_is_refused_by_name(

@@ -124,12 +124,11 @@ def test_worker_cannot_lose_a_slot_to_a_submission_without_collateral(
         escrow_owner=target.escrow_owner,
         escrow_index=target.escrow_index,
         previous_code=False,
-        slot=7,
-        collateral=Nano(0),
         job_hash=target.job_hash,
         result_hash=as_int(hash_of("result")),
     )
     bits = begin_cell().store_uint(c.ACTION_SUBMIT, 8).store_uint(number, 32).store_uint(Nano.ton(1), 56)
+    bits.store_uint(0, 56).store_uint(7, 8)
     try:
         worker.act(Action(bits.end_cell(), (work.to_cell(),)))
     except ExternalRejectedError:

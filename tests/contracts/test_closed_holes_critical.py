@@ -17,7 +17,8 @@ from cocoon_sdk.protocol.getters import WorkerStakeGetters
 from cocoon_sdk.protocol.signing import Action
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
-from tests.contracts.test_full_tables import claim_all, fill
+from tests.contracts.lock_steps import IDLE
+from tests.contracts.test_full_tables import fill, submit_all
 from tests.helpers.audit import (
     World,
     check_escrow,
@@ -26,7 +27,6 @@ from tests.helpers.audit import (
     locks,
     numbered,
     open_with,
-    set_aside,
     skips,
     tombstones,
     tree,
@@ -71,9 +71,8 @@ def test_stranger_cannot_change_the_result_of_a_signed_submission(
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
     data = begin_cell().store_bytes(b"\x66" * 100).end_cell()
-    body = signed_body(
-        worker, signing.submit_claimed(number, numbered(1), Nano.ton(1), hash_of("result"), data)
-    )
+    target = worker.target(client, number)
+    body = signed_body(worker, signing.submit_claimed(number, Nano.ton(1), target, hash_of("result"), data))
     with pytest.raises(ExternalRejectedError):
         world.chain.send_external(signing.external_message(worker.address, reshaped(body)))
     world.chain.send_external(signing.external_message(worker.address, body))
@@ -197,10 +196,11 @@ def test_operators_external_cannot_throw_after_it_was_accepted(
     directed, _ = client.open(world.suite.directed_terms(worker))
     if kind == "submit claimed":
         worker.claim(client, number)
-        good = signing.submit_claimed(number, numbered(1), Nano.ton(1), hash_of("result"))
+        target = worker.target(client, number)
+        good = signing.submit_claimed(number, Nano.ton(1), target, hash_of("result"))
         short = Action(truncated(good.bits, 8), good.refs)
     elif kind == "claim":
-        good = signing.claim(number, worker.target(client, number))
+        good = worker.claim_action(client, number)
         short = Action(good.bits, (truncated(good.refs[0], 8),))
     else:
         target = worker.target(client, directed)
@@ -233,23 +233,25 @@ def test_slash_is_never_lost_at_a_stake_with_255_locks(world: World, stranger: A
     clients = [world.client(f"big {i}", deposit=Nano.ton(200)) for i in range(2)]
     worker = world.worker("busy", stake=Nano.ton(200), gas=Nano.ton(50))
     for client in clients:
-        fill(world, client, c.MAX_JOBS)
-        claim_all(worker, client, range(1, c.MAX_JOBS + 1))
+        fill(world, client, c.MAX_JOBS, worker)
+        submit_all(worker, client, range(1, c.MAX_JOBS + 1))
     assert len(locks(worker)) == c.MAX_LOCKS
-    world.chain.warp(3601)
+    slash = Nano.ton("0.1")
     for client in clients:
         for number in (1, 50, 127):
-            stranger.send(client.address, GAS, m.ReclaimLate(id=number).to_cell())
+            client.act(signing.dispute_result(number))
+            verdict = world.suite.verdict(client, worker, number, 0, slash)
+            stranger.send(client.address, Nano.ton("0.2"), verdict.to_cell())
             assert tombstones(client) == {}
     assert len(locks(worker)) == c.MAX_LOCKS - 6
-    assert worker.get_state().stake == Nano.ton(200) - 6 * Nano.ton("0.002")
+    assert worker.get_state().stake == Nano.ton(200) - 6 * slash
 
 
 def test_stranger_cannot_spoil_a_stake_before_its_owner_configures_it(world: World, stranger: Actor) -> None:
     """A newborn account holds its identity alone; a Reward must not read, or write, that as state."""
     owner = world.chain.actor("late owner", Nano.ton(100))
     born = world.suite.network.stake(owner.address)
-    body = m.Reward(id=1, collateral=1, amount=Nano.ton(1000), fee=0, lock=numbered(1), unused=True).to_cell()
+    body = m.Reward(id=1, collateral=1, amount=Nano.ton(1000), fee=0, lock=numbered(1)).to_cell()
     stranger.send(born.address, Nano.ton("0.05"), body, state_init=born.state_init)
     configure = m.ConfigureStake(
         query_id=0, operator_key=key_of("late").verify_key.to_int(), info_hash=0, max_locked=1, daily_lock=1
@@ -296,68 +298,36 @@ def test_stranger_cannot_destroy_a_stake_with_a_reward_for_no_lock(
     do that for 0.02 TON, and every verdict of pay and slash does. (The same words in two statements read in
     the right order.)
     """
-    number, _ = client.open(world.suite.open_terms())
-    worker.claim(client, number)
+    number, _ = client.open(world.suite.directed_terms(worker))
+    worker.submit(client, number, Nano.ton(1))
     held = locks(worker)
-    body = m.Reward(id=1, collateral=0, amount=1, fee=0, lock=0, unused=False)
+    body = m.Reward(id=1, collateral=0, amount=1, fee=0, lock=0)
     stranger.send(worker.address, GAS, body.to_cell())
     assert locks(worker) == held
 
 
+@pytest.mark.parametrize("how", ["alone", "in a batch"])
 def test_external_of_a_stake_cannot_throw_after_it_was_accepted(
-    world: World, client: Client, worker: Worker
+    world: World, client: Client, worker: Worker, how: str
 ) -> None:
-    """HIGH. `claim` compares the lock's escrow after `lockMore` has accepted: it throws
-    there, the seqno stays, and anybody repeats the external until it is 255 seconds old. Whoever has the
-    operator key (or makes the operator's software name a wrong lock) burns the owner's stake as gas, with
-    no limit.
+    """HIGH. `claim` compared the lock's escrow after `lockMore` had accepted: it threw
+    there, the seqno stayed, and anybody repeated the external until it was 255 seconds old. Whoever had the
+    operator key (or made the operator's software name a wrong lock) burned the owner's stake as gas, with
+    no limit. A submission on a claim looks at the lock's escrow now.
     """
     other = world.client("other")
-    other.open(world.suite.open_terms())
-    worker.claim(other, 1)
+    other.open(world.suite.directed_terms(worker))
+    worker.submit(other, 1, Nano.ton(1))
     client.open(world.suite.open_terms())
+    worker.claim(client, 1)
     target = dataclasses.replace(worker.target(client, 1), lock=numbered(1))
-    external, before = worker.external(signing.claim(1, target)), worker.get_state()
+    action = signing.submit_claimed(1, Nano.ton(1), target, hash_of("result"))
+    if how == "in a batch":
+        done = worker.act(action, IDLE, max_spend=worker.get_state().gas // 2)
+        assert [code for _, code in skips(done, worker.address)] == [ExitCode.NO_LOCK, ExitCode.NO_LOCK]
+        return
+    external, before = worker.external(action), worker.get_state()
     for _ in range(3):
         with pytest.raises(ExternalRejectedError):
             world.chain.send_external(external)
     assert worker.get_state() == before
-
-
-def test_claims_that_expired_set_nothing_aside_for_what_comes_later(
-    world: World, client: Client, worker: Worker, stranger: Actor
-) -> None:
-    """LOW. Releasing a lock leaves the count of its claims; it sleeps while there are no locks and comes
-    back with the next submission: gas stays set aside that no claim needs. (`claim` clears it, `lock`
-    should.)
-    """
-    number, _ = client.open(world.suite.open_terms())
-    worker.claim(client, number)
-    world.chain.set_now(locks(worker)[numbered(1)].end + 1)
-    stranger.send(worker.address, GAS, m.ReleaseExpired(lock=numbered(1)).to_cell())
-    assert set_aside(worker) == 0
-    directed, _ = client.open(world.suite.directed_terms(worker))
-    worker.submit(client, directed, Nano.ton(1))
-    assert set_aside(worker) == 0
-
-
-def test_worker_without_locks_can_use_all_its_gas(
-    world: World, client: Client, worker: Worker, stranger: Actor
-) -> None:
-    """LOW, the same cause: externals look at the sleeping count, the getter does not: a submission is
-    refused for gas that the state shows as free.
-    """
-    for _ in range(5):
-        number, _ = client.open(world.suite.open_terms())
-        worker.claim(client, number)
-    world.chain.set_now(locks(worker)[numbered(1)].end + 1)
-    stranger.send(worker.address, GAS, m.ReleaseExpired(lock=numbered(1)).to_cell())
-    state = worker.get_state()
-    assert (len(locks(worker)), set_aside(worker)) == (0, 0)
-    spare = state.gas - 2 * worker.work_spend()
-    worker.from_owner(m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(spare)))
-    directed, _ = client.open(world.suite.directed_terms(worker))
-    worker.submit(client, directed, Nano.ton(1))
-    job = client.job(directed)
-    assert job is not None
-    assert job.status == 2

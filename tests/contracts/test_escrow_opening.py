@@ -77,8 +77,8 @@ def test_client_gets_everything_back_from_a_job_with_a_zero_in_its_terms(
 def test_nobody_can_sign_for_the_zero_key(
     world: World, client: Client, worker: Worker, claimed: bool
 ) -> None:
-    """TVM takes forged signatures for it. Named by the client it stays until a claim puts the stake's key
-    there.
+    """TVM takes forged signatures for it. Named by the client it stays until a claim puts the end of the
+    stake's key there.
     """
     named = m.JobWorker(operator_key=0, account=signing.account_id(worker.address))
     number, _ = client.open(world.suite.open_terms(worker=named.to_cell()))
@@ -86,9 +86,11 @@ def test_nobody_can_sign_for_the_zero_key(
     denied(client, lambda: client.act(forged), ExitCode.WEAK_KEY)
     if claimed:
         worker.claim(client, number)
-        denied(client, lambda: client.act(forged), ExitCode.BAD_SIGNATURE)
+        for front in (0, worker.claim_key ^ 1 << 255):
+            on_claim = signing.accept_signed(number, Nano(1), hash_of("result"), bytes(64), front)
+            denied(client, lambda action=on_claim: client.act(action), ExitCode.BAD_SIGNATURE)
         signature = worker.sign_result(client, number, 1)
-        client.act(signing.accept_signed(number, Nano(1), hash_of("result"), signature))
+        client.act(signing.accept_signed(number, Nano(1), hash_of("result"), signature, worker.claim_key))
         assert client.job(number) is None
 
 

@@ -22,7 +22,6 @@ from tests.helpers.audit import (
     numbered,
     refused,
     rejected,
-    set_aside,
     skipped,
     skips,
     state_of,
@@ -32,9 +31,15 @@ from tests.helpers.suite import GAS, Client, Worker, hash_of
 YEAR = 365 * 86_400
 
 
-def fill(world: World, client: Client, jobs: int, **terms: int) -> None:
-    """Open many jobs, eight at a time."""
-    cell = world.suite.open_terms(Nano.ton("0.05"), **terms).to_cell()
+def fill(world: World, client: Client, jobs: int, worker: Worker | None = None, **terms: int) -> None:
+    """Open many jobs, for anybody or for one worker, eight at a time."""
+    price = Nano.ton("0.05")
+    opened_terms = (
+        world.suite.open_terms(price, **terms)
+        if worker is None
+        else world.suite.directed_terms(worker, price, **terms)
+    )
+    cell = opened_terms.to_cell()
     opened = 0
     while opened < jobs:
         batch = min(8, jobs - opened)
@@ -44,18 +49,32 @@ def fill(world: World, client: Client, jobs: int, **terms: int) -> None:
         opened += batch
 
 
-def claim_all(worker: Worker, client: Client, numbers: range, lock: int | None = None) -> None:
-    """Claim jobs, eight at a time, each in a lock of its own or all in one that is there."""
+def submit_all(worker: Worker, client: Client, numbers: range, lock: int | None = None) -> None:
+    """Submit jobs, eight at a time, each in a lock of its own or all in one that is there."""
     target = worker.target(client, numbers[0])
+    job = client.job(numbers[0])
+    assert job is not None
+    send = signing.submit if job.status == 0 else signing.submit_claimed
     free = iter(sorted(set(range(1, SLOTS)) - {number % SLOTS for number in locks(worker)}))
     for start in range(numbers.start, numbers.stop, 8):
-        batch = range(start, min(start + 8, numbers.stop))
         actions = [
-            signing.claim(number, dataclasses.replace(target, lock=next(free, 0) if lock is None else lock))
-            for number in batch
+            send(
+                number,
+                Nano.ton("0.05"),
+                dataclasses.replace(target, lock=next(free, 0) if lock is None else lock),
+                hash_of("result"),
+            )
+            for number in range(start, min(start + 8, numbers.stop))
         ]
-        # The maximum covers what earlier claims set aside as well.
         worker.act(*actions, max_spend=worker.get_state().gas // 2)
+
+
+def claim_all(worker: Worker, client: Client, numbers: range) -> None:
+    """Claim jobs, eight at a time."""
+    for start in range(numbers.start, numbers.stop, 8):
+        batch = range(start, min(start + 8, numbers.stop))
+        actions = [worker.claim_action(client, number) for number in batch]
+        skipped(worker, worker.act(*actions, max_spend=worker.get_state().gas // 2))
 
 
 def test_escrow_takes_128_jobs_and_ends_each_of_them(world: World, stranger: Actor) -> None:
@@ -65,19 +84,14 @@ def test_escrow_takes_128_jobs_and_ends_each_of_them(world: World, stranger: Act
     assert client.get_state().jobs == c.MAX_JOBS
     denied(client, lambda: client.open(world.suite.open_terms()), ExitCode.TOO_MANY_JOBS)
     world.check()
-    worker.claim(client, 1)
-    claim_all(worker, client, range(2, 129), lock=numbered(1))
+    claim_all(worker, client, range(1, 129))
+    assert (locks(worker), worker.get_state().locked) == ({}, 0)
+    world.check()
+    worker.submit_claimed(client, 1, Nano.ton("0.05"))
+    submit_all(worker, client, range(2, 129), lock=numbered(1))
     # A client that opens 128 jobs for one worker takes one place of its table.
     assert locked_for(worker, client) == worker.get_state().locked == c.MAX_JOBS * Nano.ton("0.2")
-    assert (len(locks(worker)), set_aside(worker)) == (1, c.MAX_JOBS)
-    held = locks(worker)
-    for start in range(1, 129, 8):
-        actions = [
-            signing.submit_claimed(number, numbered(1), Nano.ton("0.05"), hash_of("result"))
-            for number in range(start, start + 8)
-        ]
-        skipped(worker, worker.act(*actions, max_spend=worker.get_state().gas // 2))
-    assert (set_aside(worker), locks(worker)) == (0, held)
+    assert len(locks(worker)) == 1
     world.check()
     # With an empty bucket and nothing free each can still be disputed, within the gas credit of an external.
     client.from_owner(m.SetEscrowLimits(query_id=0, daily_limit=Nano(0), allowed=None))
@@ -106,23 +120,20 @@ def test_stake_takes_255_locks_and_frees_each_of_them(world: World, stranger: Ac
     clients = [world.client(f"big {i}", deposit=Nano.ton(200)) for i in range(2)]
     worker = world.worker("busy", stake=Nano.ton(200), gas=Nano.ton(50))
     for client in clients:
-        fill(world, client, c.MAX_JOBS)
-        claim_all(worker, client, range(1, 129))
-    assert (len(locks(worker)), set_aside(worker)) == (c.MAX_LOCKS, c.MAX_LOCKS)
+        fill(world, client, c.MAX_JOBS, worker)
+        submit_all(worker, client, range(1, 129))
+    assert len(locks(worker)) == c.MAX_LOCKS
     assert worker.get_state().locked == c.MAX_LOCKS * Nano.ton("0.2")
     (last,) = entries_open(clients[1])
     target = worker.target(clients[1], last)
-    # No more claims, neither in a new lock nor in one that is there.
-    for lock in (0, 1, 255, target.lock):
-        claim = signing.claim(last, dataclasses.replace(target, lock=lock))
-        denied(worker, lambda claim=claim: worker.act(claim), ExitCode.TOO_MANY_CLAIMS)
-    # A submission makes room for another claim, but only in a lock that is there.
-    worker.submit_claimed(clients[1], 1, Nano.ton("0.05"))
+    # Only a lock that is there takes more.
     for lock in (0, 1, 255):
-        claim = signing.claim(last, dataclasses.replace(target, lock=lock))
-        denied(worker, lambda claim=claim: worker.act(claim), ExitCode.SLOT_TAKEN)
-    skipped(worker, worker.act(signing.claim(last, target)))
-    assert (len(locks(worker)), set_aside(worker)) == (c.MAX_LOCKS, c.MAX_LOCKS)
+        action = signing.submit(
+            last, Nano.ton("0.05"), dataclasses.replace(target, lock=lock), hash_of("result")
+        )
+        denied(worker, lambda action=action: worker.act(action), ExitCode.SLOT_TAKEN)
+    skipped(worker, worker.submit(clients[1], last, Nano.ton("0.05"), target=target))
+    assert len(locks(worker)) == c.MAX_LOCKS
     assert locks(worker)[target.lock].collateral == 2 * Nano.ton("0.2")
     world.check()
     # Nobody ever comes back: after the longest life and the grace anybody frees what is left.
@@ -130,7 +141,7 @@ def test_stake_takes_255_locks_and_frees_each_of_them(world: World, stranger: Ac
     for lock in locks(worker):
         stranger.send(worker.address, GAS, m.ReleaseExpired(lock=lock).to_cell())
     state = worker.get_state()
-    assert (locks(worker), state.locked, set_aside(worker)) == ({}, 0, 0)
+    assert (locks(worker), state.locked) == ({}, 0)
 
 
 def entries_open(client: Client) -> list[int]:
@@ -146,7 +157,7 @@ def test_client_can_accept_by_signature_at_an_escrow_with_128_jobs(world: World,
     worker.claim(client, 64)
     price = Nano.ton("0.05")
     signature = worker.sign_result(client, 64, price)
-    client.act(signing.accept_signed(64, price, hash_of("result"), signature))
+    client.act(signing.accept_signed(64, price, hash_of("result"), signature, worker.claim_key))
     assert client.job(64) is None
 
 
@@ -189,7 +200,7 @@ def test_open_job_can_be_taken_back_after_years(world: World, client: Client, wo
     stranger = world.chain.actor("stranger")
     stranger.send(client.address, GAS, m.ReclaimLate(id=claimed).to_cell())
     assert (client.get_state().jobs, client.get_state().reserved) == (0, 0)
-    assert (len(locks(worker)), worker.get_state().stake) == (0, Nano.ton("99.96"))
+    assert (len(locks(worker)), worker.get_state().stake) == (0, Nano.ton(100))
     client.from_owner(m.Withdraw(query_id=0, amount=Nano(client.get_state().free)))
 
 

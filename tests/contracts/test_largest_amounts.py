@@ -9,7 +9,7 @@ from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
-from tests.contracts.lock_steps import COLLATERAL, FIRST
+from tests.contracts.lock_steps import FIRST
 from tests.helpers.audit import (
     BURN,
     TOMBSTONE_REWARD,
@@ -17,9 +17,9 @@ from tests.helpers.audit import (
     World,
     absent,
     denied,
+    job_gas,
     locks,
     sent,
-    set_aside,
     tombstones,
 )
 from tests.helpers.suite import GAS, Client, Worker
@@ -89,28 +89,46 @@ def test_largest_job_can_be_disputed_and_slashed_to_the_last_nanoton(world: Worl
 
 
 def test_largest_amounts_survive_a_bounce(world: World, stranger: Actor) -> None:
-    """Operation, id, three amounts, lock and a flag are exactly the 256 bits that a bounce brings back."""
+    """Operation, id, three amounts and lock fit into the 256 bits that a bounce brings back."""
     client = rich_client(world)
     worker = rich_worker(world)
     price = MOST // 4
     paid, _ = client.open(world.suite.directed_terms(worker, price))
     worker.submit(client, paid, price)
-    lost, _ = client.open(world.suite.open_terms(price))
-    worker.claim(client, lost)
-    world.chain.warp(3601)
+    lost, _ = client.open(world.suite.directed_terms(worker, price))
+    worker.submit(client, lost, price)
+    client.act(signing.dispute_result(lost))
+    verdict = world.suite.verdict(client, worker, lost, 0, price * 4)
     with absent(world.chain, worker.address):
         client.act(signing.accept_result(paid))
-        client.act(signing.reclaim_late(lost))
+        stranger.send(client.address, Nano.ton("0.2"), verdict.to_cell())
     found = tombstones(client)
     reward, slash = found[paid, TOMBSTONE_REWARD], found[lost, TOMBSTONE_SLASH]
     assert (reward.collateral, reward.amount, reward.lock) == (price * 4, price, FIRST)
-    penalty = -(-price * 400 // 10_000)
-    assert (slash.collateral, slash.amount, slash.lock, slash.unused) == (price * 4, penalty, FIRST, True)
+    assert (slash.collateral, slash.amount, slash.lock) == (price * 4, price * 4, FIRST)
     for number, kind in found:
         stranger.send(client.address, GAS, m.Deliver(id=number, kind=kind).to_cell())
     state = worker.get_state()
-    assert (state.earned + state.fee_due, 2**55 - state.stake) == (price, penalty)
+    assert (state.earned + state.fee_due, 2**55 - state.stake) == (price, price * 4)
     assert (locks(worker), state.locked) == ({}, 0)
+
+
+def test_largest_bond_is_taken_and_shared_to_the_last_nanoton(world: World) -> None:
+    """A claim's value has room for any bond, and its body still fits beside it."""
+    client = rich_client(world)
+    price = MOST // 4
+    bond, back = -(-price * 400 // 10_000), price // 100
+    world.chain.actor("rich worker", 2**58)
+    worker = world.worker("rich worker", gas=2 * bond)
+    number, _ = client.open(world.suite.open_terms(price))
+    worker.claim(client, number)
+    job = client.job(number)
+    assert job is not None
+    assert job.status == 1
+    assert job.payout == job.hold - price - Nano.ton("0.21") - job_gas(client) > bond
+    world.chain.warp(3601)
+    client.act(signing.reclaim_late(number))
+    assert world.chain.balance(BURN) == job.payout - back
 
 
 def test_operator_cannot_submit_more_than_53_bits(world: World, client: Client, worker: Worker) -> None:
@@ -123,4 +141,4 @@ def test_operator_cannot_submit_more_than_53_bits(world: World, client: Client, 
     for amount in (MOST + 1, 2**56 - 1):
         denied(worker, lambda a=amount: worker.submit(client, directed, a), ExitCode.INTEGER_OVERFLOW)
         denied(worker, lambda a=amount: worker.submit_claimed(client, number, a), ExitCode.INTEGER_OVERFLOW)
-    assert (worker.get_state().locked, set_aside(worker)) == (COLLATERAL, 1)
+    assert worker.get_state().locked == 0

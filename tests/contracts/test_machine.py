@@ -1,5 +1,5 @@
-"""Random lives of two escrows and two workers: whatever they do, money, reserves, locks and seqnos stay
-right.
+"""Random lives of two escrows and two workers: whatever they do, money, reserves, locks, bonds and seqnos
+stay right.
 
 The model of locks is exact: whenever nothing is on its way, each lock holds what the live jobs and the
 undelivered outcomes of its escrow that name it have locked, and there is no other. The short run is the
@@ -24,6 +24,8 @@ from pytoniq_core import begin_cell
 from cocoon_sdk.errors import ExternalRejectedError
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.claims import claim_bond
+from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.job_states import EntryStatus
 from cocoon_sdk.sandbox import Actor, OutOfOrderError, Snapshot, Transaction
 from cocoon_sdk.sandbox.ledger import Ledger
@@ -43,7 +45,6 @@ from tests.helpers.audit import (
     locks,
     new_world,
     sessions,
-    set_aside,
     tombstones,
     tree,
 )
@@ -53,8 +54,16 @@ EXAMPLES = int(os.environ.get("COCOON_FUZZ_EXAMPLES", "0"))
 RESOLVE_GAS = Nano.ton("0.2")
 NEVER_FAIL = {
     kind.OPCODE
-    for kind in (m.Claim, m.Submit, m.SubmitClaimed, m.AcceptSession, m.Reward, m.Release, m.Slash, m.Gone)
+    for kind in (m.Submit, m.SubmitClaimed, m.AcceptSession, m.Reward, m.Release, m.Slash, m.Gone)
 }
+CLAIM_REFUSALS = {
+    ExitCode.NO_JOB,
+    ExitCode.TAKEN,
+    ExitCode.TOO_LATE,
+    ExitCode.UNFIT_CLAIM,
+    ExitCode.LOW_VALUE,
+}
+"""Why a claim of a genuine stake comes back."""
 
 amounts = st.one_of(
     st.sampled_from([0, 1, 10**6, 10**9, 10**9 + 1, 2**53 - 1, 2**53, 2**56 - 1]), st.integers(0, 3 * 10**9)
@@ -108,7 +117,7 @@ class Lives(SessionLives):
         live = sorted(locks(self.workers[worker]))
         return live[pick % len(live)] if live and 2 < pick < 10 else (0, 1, 2**32 - 1)[pick % 3]
 
-    def target(self, worker: int, client: int, number: int, lock: int) -> m.JobTarget | None:
+    def target(self, worker: int, client: int, number: int, lock: int) -> signing.JobTarget | None:
         if self.clients[client].job(number) is None:
             return None
         target = self.workers[worker].target(self.clients[client], number)
@@ -135,7 +144,7 @@ class Lives(SessionLives):
             escrow.open(suite.open_terms(price))
             escrow.open(suite.directed_terms(self.workers[0], price=price))
             escrow.open(suite.directed_terms(self.workers[1], price=price))
-            self.claim(client, 0, 0, lock)
+            self.claim(client, 0, 0, 0)
             self.submit(client, 1, 0, price, lock, False)
 
     @rule(
@@ -184,7 +193,8 @@ class Lives(SessionLives):
         amount = amount if job is None or wrong else min(amount, job.price)
         signature = worker.sign_result(self.clients[client], number, amount)
         result = hash_of("another" if wrong == "result" else "result")
-        self.act(self.clients[client], signing.accept_signed(number, Nano(amount), result, signature))
+        key = worker.claim_key if job is not None and job.status == EntryStatus.CLAIMED else None
+        self.act(self.clients[client], signing.accept_signed(number, Nano(amount), result, signature, key))
 
     @rule(number=picks, leaves=st.integers(1, 30))
     def malformed(self, number: int, leaves: int) -> None:
@@ -210,12 +220,14 @@ class Lives(SessionLives):
 
     # -- the workers -----------------------------------------------------------------------------------
 
-    @rule(client=who, number=picks, worker=who, lock=chosen_locks)
-    def claim(self, client: int, number: int, worker: int, lock: int) -> None:
+    @rule(client=who, number=picks, worker=who, more=st.sampled_from([0, 0, 0, 1, -1, 10**8]))
+    def claim(self, client: int, number: int, worker: int, more: int) -> None:
         number = self.job(client, number)
-        target = self.target(worker, client, number, lock)
-        if target is not None:
-            self.act(self.workers[worker], signing.claim(number, target))
+        job = self.clients[client].job(number)
+        if job is not None:
+            bond = max(0, claim_bond(job.price, job.params) + more)
+            action = self.workers[worker].claim_action(self.clients[client], number, bond)
+            self.act(self.workers[worker], action)
 
     @rule(client=who, number=picks, worker=who, amount=amounts, lock=chosen_locks, bare=st.booleans())
     def submit(self, client: int, number: int, worker: int, amount: int, lock: int, bare: bool) -> None:
@@ -228,32 +240,38 @@ class Lives(SessionLives):
 
     @rule(client=who, numbers=st.lists(picks, min_size=2, max_size=8), worker=who, lock=chosen_locks)
     def worker_batch(self, client: int, numbers: list[int], worker: int, lock: int) -> None:
-        """Claims and submissions, of the same job more than once, for jobs that are there and that come
-        later.
-        """
-        target = self.target(worker, client, max(entries(self.clients[client]), default=0), lock)
+        """Claims and submissions on them, of the same job more than once."""
+        escrow, stake = self.clients[client], self.workers[worker]
+        target = self.target(worker, client, max(entries(escrow), default=0), lock)
         if target is None:
             return
-        made = [
-            signing.claim(self.job(client, number), target)
-            if place % 2
-            else signing.submit_claimed(self.job(client, number), target.lock, Nano.ton(1), hash_of("result"))
-            for place, number in enumerate(numbers)
-        ]
+        made = []
+        for place, pick in enumerate(numbers):
+            number = self.job(client, pick)
+            if place % 2 and escrow.job(number) is not None:
+                made.append(stake.claim_action(escrow, number))
+            else:
+                made.append(signing.submit_claimed(number, Nano.ton(1), target, hash_of("result")))
         self.act(self.workers[worker], *made, spend=Nano.ton("0.2"))
 
-    @rule(client=who, number=picks, lock=picks, worker=who, amount=amounts)
-    def submit_claimed(self, client: int, number: int, lock: int, worker: int, amount: int) -> None:
-        number, lock = self.job(client, number), self.lock(worker, lock)
-        action = signing.submit_claimed(number, lock, Nano(amount), hash_of("result"))
-        self.act(self.workers[worker], action)
+    @rule(client=who, number=picks, lock=chosen_locks, worker=who, amount=amounts, wrong=st.booleans())
+    def submit_claimed(
+        self, client: int, number: int, lock: int, worker: int, amount: int, wrong: bool
+    ) -> None:
+        number = self.job(client, number)
+        target = self.target(worker, client, number, lock)
+        if target is not None:
+            target = dataclasses.replace(target, own_previous_code=wrong)
+            action = signing.submit_claimed(number, Nano(amount), target, hash_of("result"))
+            self.act(self.workers[worker], action)
 
     @rule(worker=who, client=who)
     def submit_on_a_claim(self, worker: int, client: int) -> None:
         own = signing.account_id(self.workers[worker].address)
         for number, job in entries(self.clients[client]).items():
             if job.status == EntryStatus.CLAIMED and job.worker == own:
-                action = signing.submit_claimed(number, job.lock, Nano(job.price), hash_of("result"))
+                target = self.workers[worker].target(self.clients[client], number)
+                action = signing.submit_claimed(number, Nano(job.price), target, hash_of("result"))
                 self.act(self.workers[worker], action)
                 return
 
@@ -308,15 +326,15 @@ class Lives(SessionLives):
         number, kind = data.draw(st.sampled_from(sorted(tombstones(client))))
         self.send(m.Deliver(id=number, kind=kind), client)
 
-    @rule(lock=picks, collateral=amounts, worker=who, from_rival=st.booleans(), unused=st.booleans())
-    def forge(self, lock: int, collateral: int, worker: int, from_rival: bool, unused: bool) -> None:
+    @rule(lock=picks, collateral=amounts, worker=who, from_rival=st.booleans())
+    def forge(self, lock: int, collateral: int, worker: int, from_rival: bool) -> None:
         source = self.rival.address if from_rival else self.stranger.address
         freed = {"id": 1, "collateral": min(collateral, 2**53 - 1), "lock": self.lock(worker, lock)}
         for body in (
-            m.Slash(**freed, amount=10**9, back=10**9, unused=unused),
+            m.Slash(**freed, amount=10**9, back=10**9),
             m.Release(**freed),
-            m.Gone(**freed, unused=unused),
-            m.Reward(**freed, amount=2**53 - 1, fee=1, unused=unused),
+            m.Gone(**freed),
+            m.Reward(**freed, amount=2**53 - 1, fee=1),
         ):
             before = locks(self.workers[worker])
             self.chain.send_internal(self.workers[worker].address, GAS, body.to_cell(), src=source)
@@ -380,10 +398,9 @@ class Lives(SessionLives):
             return
         for worker, stake in enumerate(self.workers):
             expected: Counter[tuple[int, int]] = Counter()
-            claims = 0
             for escrow, job in self.entries_naming(worker):
                 expected[escrow, job.lock] += int(job.collateral)
-                claims += job.status == EntryStatus.CLAIMED
+                assert job.status in (EntryStatus.SUBMITTED, EntryStatus.DISPUTED)
             for client in self.clients:
                 for session in sessions(client).values():
                     if session.worker == signing.account_id(stake.address) and session.lock:
@@ -391,13 +408,19 @@ class Lives(SessionLives):
                 for (_, kind), one in tombstones(client).items():
                     if one.worker == signing.account_id(stake.address) and one.lock:
                         expected[signing.account_id(client.address), one.lock] += int(one.collateral)
-                        claims += one.unused
                         assert kind == TOMBSTONE_REWARD or one.collateral > 0
             held = locks(stake)
             found = {(escrow_of(lock), number): int(lock.collateral) for number, lock in held.items()}
             gone = self.released[worker] - set(held)
             assert found == {key: value for key, value in expected.items() if key[1] not in gone}
-            assert 0 <= set_aside(stake) <= claims
+
+    @invariant()
+    def every_claim_has_left_its_bond(self) -> None:
+        for client in self.clients:
+            for job in entries(client).values():
+                if job.status == EntryStatus.CLAIMED:
+                    assert (job.lock, job.amount, job.fee) == (0, 0, 0)
+                    assert job.hold - job.price > job.payout >= claim_bond(job.price, job.params)
 
     @invariant()
     def nothing_fails_that_must_not(self) -> None:
@@ -411,6 +434,9 @@ class Lives(SessionLives):
                 self.released[at].add(m.ReleaseExpired.from_cell(transaction.in_msg.body).lock)
             if {transaction.address, transaction.in_msg.src} <= suite and transaction.op in NEVER_FAIL:
                 assert transaction.success or transaction.skipped == "no_state", transaction
+            if transaction.op == m.Claim.OPCODE and not transaction.in_msg.bounced:
+                code = transaction.exit_code
+                assert transaction.success or transaction.skipped or code in CLAIM_REFUSALS, transaction
         self.seen_lt = self.chain.lt
 
     @invariant()

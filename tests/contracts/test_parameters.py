@@ -17,7 +17,7 @@ from cocoon_sdk.protocol.getters import RegistryGetters
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
 from tests.helpers.audit import World, at, locked_for, locks, refused, state_of
-from tests.helpers.suite import GAS, Client, Worker, key_of
+from tests.helpers.suite import GAS, Client, Worker, hash_of, key_of
 
 DAY = 86_400
 TIMELOCK = 14 * DAY
@@ -312,19 +312,19 @@ def test_job_keeps_the_parameters_and_arbiters_it_was_opened_under(
 
 
 @pytest.mark.parametrize("synced", ["escrow", "stake"])
-def test_claim_ends_in_gone_when_only_one_side_is_synced(
+def test_submission_ends_in_gone_when_only_one_side_is_synced(
     world: World, client: Client, worker: Worker, synced: str
 ) -> None:
     enact(world, fee_bps=200)
     sync(world, client if synced == "escrow" else worker)
-    number, _ = client.open(world.suite.open_terms())
+    number, _ = client.open(world.suite.directed_terms(worker))
     job = client.job(number)
-    worker.claim(client, number)
+    worker.submit(client, number, Nano.ton(1))
     assert client.job(number) == job
     assert (len(locks(worker)), worker.get_state().stake) == (0, Nano.ton(100))
     sync(world, client, worker)
     if synced == "escrow":
-        worker.claim(client, number)
+        worker.submit(client, number, Nano.ton(1))
         assert len(locks(worker)) == 1
 
 
@@ -417,21 +417,26 @@ def test_client_can_move_to_new_stakes_and_keep_the_old_ones(
     # Not yet: the client has not opted in.
     number, _ = client.open(world.suite.open_terms())
     modern.claim(client, number)
+    modern.submit_claimed(client, number, Nano.ton(1))
     assert (len(locks(modern)), modern.get_state().stake) == (0, Nano.ton(50))
     client.from_owner(m.AcceptCode(query_id=0, code_hash=int.from_bytes(new.hash, "big")))
-    modern.claim(client, number)
+    modern.submit_claimed(client, number, Nano.ton(1))
     assert len(locks(modern)) == 1
+
     # The old one is the previous one now, and has to say so.
+    def submit(number: int, own_previous_code: bool) -> None:
+        target = dataclasses.replace(worker.target(client, number), own_previous_code=own_previous_code)
+        worker.act(signing.submit_claimed(number, Nano.ton(1), target, hash_of("result")))
+
     second, _ = client.open(world.suite.open_terms())
-    target = worker.target(client, second)
-    worker.act(signing.claim(second, target), max_spend=worker.work_spend())
+    worker.claim(client, second)
+    submit(second, False)
     assert len(locks(worker)) == 0
-    target = dataclasses.replace(target, own_previous_code=True)
-    worker.act(signing.claim(second, target), max_spend=worker.work_spend())
+    submit(second, True)
     assert len(locks(worker)) == 1
     # Accepting twice forgets nothing.
     client.from_owner(m.AcceptCode(query_id=0, code_hash=int.from_bytes(new.hash, "big")))
     third, _ = client.open(world.suite.open_terms())
-    target = dataclasses.replace(worker.target(client, third), own_previous_code=True)
-    worker.act(signing.claim(third, target), max_spend=worker.work_spend())
+    worker.claim(client, third)
+    submit(third, True)
     assert locked_for(worker, client) == 2 * Nano.ton(4)

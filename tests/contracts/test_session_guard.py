@@ -290,8 +290,8 @@ def test_forged_ends_of_a_session_free_nothing(
     for source in (other.address, world.chain.actor("stranger").address):
         for body in (
             m.Release(id=number, collateral=COLLATERAL, lock=FIRST),
-            m.Gone(id=number, collateral=COLLATERAL, lock=FIRST, unused=False),
-            m.Reward(id=number, collateral=COLLATERAL, amount=1, fee=0, lock=FIRST, unused=False),
+            m.Gone(id=number, collateral=COLLATERAL, lock=FIRST),
+            m.Reward(id=number, collateral=COLLATERAL, amount=1, fee=0, lock=FIRST),
         ):
             world.chain.send_internal(worker.address, GAS, body.to_cell(), src=source)
     assert sums(worker) == {FIRST: COLLATERAL}

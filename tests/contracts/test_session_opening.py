@@ -299,26 +299,30 @@ def test_no_operation_on_jobs_touches_a_session(
     ):
         cannot_redeem(world, client, body, ExitCode.WRONG_STATE, source=client.owner)
     # A worker's work on it is answered, so that what it locked is free again.
-    target = m.JobTarget(
+    target = signing.JobTarget(
         escrow_owner=signing.account_id(client.owner.address),
         escrow_index=0,
         previous_code=False,
+        own_previous_code=False,
+        job_hash=0,
         collateral=Nano.ton(1),
         lock=9,
-        job_hash=0,
-        own_previous_code=False,
     )
     result = hash_of("result")
     for work in (
-        signing.claim(number, target),
+        signing.submit_claimed(number, Nano(1), target, result),
         signing.submit(number, Nano(1), target, result),
         signing.submit(number, Nano(1), replace(target, collateral=Nano(0)), result),
     ):
         done = worker.act(work)
         assert all(transaction.success for transaction in done), done
         assert worker.get_state().locked == locked
-    body = m.SubmitClaimed(id=number, amount=1, result_hash=1).to_cell()
-    assert world.chain.send_internal(client.address, GAS, body, src=worker.address)[0].success
+    # A claim comes back with its bond.
+    claim = m.ClaimTarget(escrow=signing.account_id(client.address), bond=Nano.ton("0.1"), key_tag=1)
+    for binding in (0, 2**128 - 1):
+        done = worker.act(signing.claim(number, binding, claim))
+        (arrival,) = at(done, client.address)
+        assert (ExitCode(arrival.exit_code or 0), arrival.bounced_back) == (ExitCode.TAKEN, True)
     assert (client.session(number), client.get_state().reserved) == (before, reserved)
 
 

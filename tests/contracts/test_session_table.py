@@ -201,7 +201,7 @@ def check_refused(scene: Scene, action: SessionAction, expected: Refusal) -> Non
             assert sent(transaction) == ("Gone",)
             asked = acceptance(scene)
             gone = m.Gone.from_cell(transaction.out_msgs[0].body)
-            assert gone == m.Gone(id=ID, collateral=asked.collateral, lock=_LOCK, unused=False)
+            assert gone == m.Gone(id=ID, collateral=asked.collateral, lock=_LOCK)
     assert (scene.session, scene.client.get_state().reserved) == before
 
 

@@ -128,7 +128,7 @@ def test_owner_can_revoke_a_stolen_operator_key(world: World, worker: Worker) ->
     rejected(world.chain, worker, stolen, ExitCode.BAD_SIGNATURE)
 
 
-# -- claiming ------------------------------------------------------------------------------------------
+# -- submitting ------------------------------------------------------------------------------------------
 
 
 WRONG_TARGETS: list[dict[str, object]] = [
@@ -136,68 +136,43 @@ WRONG_TARGETS: list[dict[str, object]] = [
     {"escrow_index": 1},
     {"previous_code": True},
     {"job_hash": 1},
+    {"own_previous_code": True},
     {"collateral": Nano.ton(4) - 1},
     {"collateral": Nano.ton(4) + 1},
     {"collateral": Nano(1)},
 ]
 
 
-@pytest.mark.parametrize("wrong", WRONG_TARGETS, ids=str)
-@pytest.mark.parametrize("step", ["claim", "submit"])
+# One shows whose stake it is, the other what it binds.
+NOT_IN = {"submit claimed": "job_hash", "submit": "own_previous_code"}
+WRONG_STEPS = [(step, wrong) for step in NOT_IN for wrong in WRONG_TARGETS if NOT_IN[step] not in wrong]
+
+
+@pytest.mark.parametrize(("step", "wrong"), WRONG_STEPS, ids=str)
 def test_lock_comes_back_when_the_target_is_wrong(
     world: World, client: Client, worker: Worker, wrong: dict[str, object], step: str
 ) -> None:
     """Gone from the escrow, or a bounce from where no escrow is: the collateral is free either way."""
-    terms = world.suite.open_terms() if step == "claim" else world.suite.directed_terms(worker)
+    claimed = step == "submit claimed"
+    terms = world.suite.open_terms() if claimed else world.suite.directed_terms(worker)
     number, _ = client.open(terms)
+    if claimed:
+        worker.claim(client, number)
     right = worker.target(client, number)
     target = dataclasses.replace(right, **wrong)  # type: ignore[arg-type]
     data, _ = state_of(world.chain, client.address)
-    if step == "claim":
-        worker.act(signing.claim(number, target), max_spend=worker.work_spend())
-    else:
-        worker.submit(client, number, Nano.ton(1), target=target)
+    send = signing.submit_claimed if claimed else signing.submit
+    worker.act(send(number, Nano.ton(1), target, hash_of("result")))
     state = worker.get_state()
-    assert (state.locked, len(locks(worker)), state.stake, state.pending) == (0, 0, Nano.ton(100), 0)
+    assert (state.locked, len(locks(worker)), state.stake) == (0, 0, Nano.ton(100))
     # Its number is not used again.
     assert state.lock_count + 1 == numbered(2, 1)
     assert state_of(world.chain, client.address)[0] == data
-    # The gas that was set aside is free again as well.
-    assert state.gas == state.balance - state.stake - c.STAKE_RENT
-
-
-def test_worker_cannot_claim_without_collateral(world: World, client: Client, worker: Worker) -> None:
-    number, _ = client.open(world.suite.directed_terms(worker, window=0))
-    denied(worker, lambda: worker.claim(client, number), ExitCode.INSUFFICIENT_STAKE)
-    assert len(locks(worker)) == 0
-
-
-def test_worker_cannot_claim_beyond_its_stake(world: World, client: Client) -> None:
-    worker = world.worker("small", stake=Nano.ton("3.999999999"))
-    number, _ = client.open(world.suite.open_terms())
-    denied(worker, lambda: worker.claim(client, number), ExitCode.INSUFFICIENT_STAKE)
-
-
-def test_worker_cannot_claim_a_job_of_another_worker(world: World, client: Client, worker: Worker) -> None:
-    rival = world.worker("rival")
-    number, _ = client.open(world.suite.directed_terms(worker))
-    job = client.job(number)
-    rival.claim(client, number)
-    rival.submit(client, number, Nano.ton(1))
-    assert (len(locks(rival)), rival.get_state().locked) == (0, 0)
-    assert client.job(number) == job
-
-
-def test_worker_cannot_claim_when_the_deadline_has_passed(
-    world: World, client: Client, worker: Worker
-) -> None:
-    number, _ = client.open(world.suite.open_terms())
+    # The right one still works.
+    worker.act(send(number, Nano.ton(1), right, hash_of("result")))
     job = client.job(number)
     assert job is not None
-    world.chain.set_now(job.deadline + 1)
-    worker.claim(client, number)
-    assert len(locks(worker)) == 0
-    assert client.job(number) == job
+    assert job.status == 2
 
 
 def test_worker_cannot_submit_an_open_job_without_a_claim(
@@ -213,21 +188,31 @@ def test_worker_cannot_submit_an_open_job_without_a_claim(
 # -- submitting on a claim -----------------------------------------------------------------------------
 
 
+def gone(number: int) -> m.Gone:
+    return m.Gone(id=number, collateral=Nano.ton(4), lock=numbered(1))
+
+
 def test_worker_cannot_submit_on_somebody_elses_claim(world: World, client: Client, worker: Worker) -> None:
     rival = world.worker("rival")
     number, _ = client.open(world.suite.open_terms())
     worker.claim(client, number)
     job = client.job(number)
-    denied(rival, lambda: rival.submit_claimed(client, number, Nano.ton(1)), ExitCode.NO_LOCK)
-    other, _ = client.open(world.suite.open_terms())
-    rival.claim(client, other)
     done = rival.submit_claimed(client, number, Nano.ton(1))
-    (gone,) = sent(done, m.Gone)
-    assert m.Gone.from_cell(gone.in_msg.body) == m.Gone(id=number, collateral=0, lock=0, unused=False)
-    # The value came back; nothing of its own claim was freed.
-    assert (gone.success, gone.in_msg.value > 0) == (True, True)
-    assert rival.get_state().locked == Nano.ton(4)
+    (answer,) = sent(done, m.Gone)
+    assert m.Gone.from_cell(answer.in_msg.body) == gone(number)
+    # The value came back, and the collateral is free.
+    assert (answer.success, answer.in_msg.value > 0) == (True, True)
+    assert (rival.get_state().locked, locks(rival)) == (0, {})
     assert client.job(number) == job
+
+
+def test_worker_cannot_submit_before_its_claim(world: World, client: Client, worker: Worker) -> None:
+    number, _ = client.open(world.suite.open_terms())
+    job = client.job(number)
+    done = worker.submit_claimed(client, number, Nano.ton(1))
+    (answer,) = sent(done, m.Gone)
+    assert m.Gone.from_cell(answer.in_msg.body) == gone(number)
+    assert (worker.get_state().locked, client.job(number)) == (0, job)
 
 
 def test_worker_cannot_submit_twice_on_a_claim(world: World, client: Client, worker: Worker) -> None:
@@ -237,21 +222,20 @@ def test_worker_cannot_submit_twice_on_a_claim(world: World, client: Client, wor
     job = client.job(number)
     assert job is not None
     assert job.amount == Nano.ton("0.5")
-    # The stake does not know which claims are served: it may ask again, with gas that no claim set aside.
-    done = worker.submit_claimed(client, number, Nano.ton(1))
-    assert at(done, client.address)[0].out_msgs == ()
-    assert client.job(number) == job
-    # Nor on top of it without the claim: the second collateral comes back, the first stays.
-    worker.submit(client, number, Nano.ton(1))
-    assert client.job(number) == job
-    assert worker.get_state().locked == Nano.ton(4)
-    # Nor with what another claim set aside.
-    other, _ = client.open(world.suite.open_terms())
-    worker.claim(client, other)
-    done = worker.submit_claimed(client, number, Nano.ton(1))
-    assert at(done, client.address)[0].out_msgs == ()
-    assert client.job(number) == job
-    assert worker.get_state().locked == 2 * Nano.ton(4)
+    # The second collateral comes back, the first stays.
+    for again in (worker.submit_claimed, worker.submit):
+        assert len(sent(again(client, number, Nano.ton(1)), m.Gone)) == 1
+        assert client.job(number) == job
+        assert worker.get_state().locked == Nano.ton(4)
+
+
+def test_worker_cannot_submit_on_a_claim_as_without_one(world: World, client: Client, worker: Worker) -> None:
+    """A submission that does not show whose stake it is locks nothing that anybody could believe in."""
+    number, _ = client.open(world.suite.open_terms())
+    worker.claim(client, number)
+    job = client.job(number)
+    assert len(sent(worker.submit(client, number, Nano.ton(1)), m.Gone)) == 1
+    assert (client.job(number), worker.get_state().locked) == (job, 0)
 
 
 @pytest.mark.parametrize("reason", ["late", "too dear"])
@@ -263,20 +247,22 @@ def test_submission_on_a_claim_changes_nothing_when_it_may_not_be(
     job = client.job(number)
     assert job is not None
     world.chain.set_now(job.deadline + (reason == "late"))
-    held = locks(worker)
     transactions = worker.submit_claimed(client, number, Nano.ton(1) + (reason == "too dear"))
     assert client.job(number) == job
     (arrival,) = at(transactions, client.address)
-    assert (arrival.success, arrival.out_msgs) == (True, ())
-    assert (locks(worker), list(held)) == (held, [numbered(1)])
+    assert arrival.success
+    (answer,) = sent(transactions, m.Gone)
+    assert m.Gone.from_cell(answer.in_msg.body) == gone(number)
+    assert (locks(worker), worker.get_state().locked) == ({}, 0)
 
 
 def test_operator_cannot_exceed_max_locked(world: World, client: Client, worker: Worker) -> None:
     worker.from_owner(m.SetStakeLimits(query_id=0, max_locked=Nano.ton("7.9"), daily_lock=Nano.ton(100)))
-    for _ in range(2):
+    for number in (1, 2):
         client.open(world.suite.open_terms())
-    skipped(worker, worker.claim(client, 1))
-    denied(worker, lambda: worker.claim(client, 2), ExitCode.INSUFFICIENT_STAKE)
+        worker.claim(client, number)
+    skipped(worker, worker.submit_claimed(client, 1, Nano.ton(1)))
+    denied(worker, lambda: worker.submit_claimed(client, 2, Nano.ton(1)), ExitCode.INSUFFICIENT_STAKE)
     assert worker.get_state().locked == Nano.ton(4)
 
 
@@ -284,19 +270,18 @@ def test_operator_cannot_lock_more_than_its_daily_bucket(
     world: World, client: Client, worker: Worker
 ) -> None:
     worker.from_owner(m.SetStakeLimits(query_id=0, max_locked=Nano.ton(100), daily_lock=Nano.ton(6)))
-    for _ in range(3):
-        client.open(world.suite.open_terms(claim_period=86_400))
-    skipped(worker, worker.claim(client, 1))
+    for _ in range(2):
+        client.open(world.suite.directed_terms(worker, claim_period=86_400))
+    skipped(worker, worker.submit(client, 1, Nano.ton(1)))
     assert worker.get_state().bucket == Nano.ton(2)
-    denied(worker, lambda: worker.claim(client, 2), ExitCode.DAILY_LIMIT)
+    denied(worker, lambda: worker.submit(client, 2, Nano.ton(1)), ExitCode.DAILY_LIMIT)
     # Ended locks do not refill it; time does: 2 TON take a third of a day.
-    worker.submit_claimed(client, 1, Nano.ton(1))
     client.act(signing.accept_result(1))
-    denied(worker, lambda: worker.claim(client, 2), ExitCode.DAILY_LIMIT)
+    denied(worker, lambda: worker.submit(client, 2, Nano.ton(1)), ExitCode.DAILY_LIMIT)
     world.chain.warp(28_799)
-    denied(worker, lambda: worker.claim(client, 2), ExitCode.DAILY_LIMIT)
+    denied(worker, lambda: worker.submit(client, 2, Nano.ton(1)), ExitCode.DAILY_LIMIT)
     world.chain.warp(2)
-    skipped(worker, worker.claim(client, 2))
+    skipped(worker, worker.submit(client, 2, Nano.ton(1)))
     assert worker.get_state().locked == Nano.ton(4)
 
 

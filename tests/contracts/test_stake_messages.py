@@ -177,15 +177,15 @@ def test_owner_can_unbond_only_after_the_delay(world: World, worker: Worker) -> 
 def test_unbonding_stake_cannot_be_locked_and_locked_stake_cannot_be_unbonded(
     world: World, client: Client, worker: Worker
 ) -> None:
-    number, _ = client.open(world.suite.open_terms())
+    number, _ = client.open(world.suite.directed_terms(worker))
     worker.from_owner(m.Unbond(query_id=0, amount=Nano.ton("96.000000001")))
-    denied(worker, lambda: worker.claim(client, number), ExitCode.INSUFFICIENT_STAKE)
+    denied(worker, lambda: worker.submit(client, number, Nano.ton(1)), ExitCode.INSUFFICIENT_STAKE)
     assert len(locks(worker)) == 0
     world.chain.warp(3 * DAY)
     worker.from_owner(m.CompleteUnbond(query_id=0))
     worker.from_owner(m.AddStake(query_id=0, amount=Nano.ton(1)), Nano.ton(2))
-    second, _ = client.open(world.suite.open_terms())
-    worker.claim(client, second)
+    second, _ = client.open(world.suite.directed_terms(worker))
+    worker.submit(client, second, Nano.ton(1))
     state = worker.get_state()
     assert state.locked == Nano.ton(4)
     body = m.Unbond(query_id=0, amount=Nano(state.stake - state.locked + 1))
@@ -212,17 +212,6 @@ def test_owner_can_withdraw_all_spare_gas_and_not_one_nanoton_more(world: World,
     assert before - worker.balance == gas
     state = worker.get_state()
     assert (state.gas, state.stake) == (0, Nano.ton(100))
-
-
-def test_owner_cannot_withdraw_the_gas_that_a_claim_set_aside(
-    world: World, client: Client, worker: Worker
-) -> None:
-    number, _ = client.open(world.suite.open_terms())
-    worker.claim(client, number)
-    worker.from_owner(m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(worker.get_state().gas)))
-    assert worker.get_state().gas == 0
-    body = m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(1))
-    refused(world.chain, worker.address, lambda: worker.from_owner(body), ExitCode.INSUFFICIENT_FREE)
 
 
 def test_owner_can_withdraw_what_was_earned_and_the_registry_gets_its_fee(

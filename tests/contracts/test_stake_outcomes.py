@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from pytoniq_core import Address, begin_cell
+from pytoniq_core import Address, Cell, begin_cell
 
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
-from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.abi_runtime import Message
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.sandbox import Actor
@@ -23,32 +22,30 @@ from tests.helpers.audit import (
     locks,
     numbered,
     refused,
-    set_aside,
     state_of,
 )
 from tests.helpers.suite import GAS, Client, Worker
 
 
 def locked_job(world: World, client: Client, worker: Worker) -> int:
-    number, _ = client.open(world.suite.open_terms())
-    worker.claim(client, number)
+    number, _ = client.open(world.suite.directed_terms(worker))
+    worker.submit(client, number, Nano.ton(1))
     assert worker.get_state().locked == Nano.ton(4)
     return number
 
 
 MOST = 2**53 - 1
-OUTCOMES = ("slash", "release", "gone", "reward", "reward of a claim")
+OUTCOMES = ("slash", "release", "gone", "reward")
 
 
 def outcome(kind: str, number: int, collateral: int, lock: int) -> Message:
     """An outcome that would do as much as it can."""
     where = {"id": number, "collateral": collateral, "lock": lock}
     bodies: dict[str, Message] = {
-        "slash": m.Slash(**where, amount=10**9, back=10**9, unused=True),
+        "slash": m.Slash(**where, amount=10**9, back=10**9),
         "release": m.Release(**where),
-        "gone": m.Gone(**where, unused=True),
-        "reward": m.Reward(**where, amount=0, fee=0, unused=False),
-        "reward of a claim": m.Reward(**where, amount=0, fee=0, unused=True),
+        "gone": m.Gone(**where),
+        "reward": m.Reward(**where, amount=0, fee=0),
     }
     return bodies[kind]
 
@@ -94,11 +91,11 @@ def test_escrow_frees_what_it_names_and_no_more_than_is_locked_for_it(
     """The sum that it names is all it can touch; its other locks and those of other clients stay."""
     number = locked_job(world, client, worker)
     other = world.client("other")
-    theirs, _ = other.open(world.suite.open_terms())
-    worker.claim(other, theirs)
-    second, _ = client.open(world.suite.open_terms())
+    theirs, _ = other.open(world.suite.directed_terms(worker))
+    worker.submit(other, theirs, Nano.ton(1))
+    second, _ = client.open(world.suite.directed_terms(worker))
     fresh = dataclasses.replace(worker.target(client, second), lock=free_slot(worker))
-    worker.act(signing.claim(second, fresh))
+    worker.submit(client, second, Nano.ton(1), target=fresh)
     held = locks(worker)
     body = outcome(kind, number, collateral, numbered(1)).to_cell()
     data, _ = state_of(world.chain, worker.address)
@@ -114,7 +111,6 @@ def test_escrow_frees_what_it_names_and_no_more_than_is_locked_for_it(
     kept = {first.number: dataclasses.replace(first, collateral=left)} if left else {}
     state = worker.get_state()
     assert (locks(worker), state.locked) == ({**kept, **held}, Nano.ton(8) + left)
-    assert set_aside(worker) == (3 if kind in ("release", "reward") else 2)
     slashed = min(10**9, collateral) if kind == "slash" else 0
     assert state.stake == Nano.ton(100) - slashed
 
@@ -127,8 +123,8 @@ def test_escrow_without_that_lock_changes_nothing(
 ) -> None:
     """The first lock is there, and another escrow's: in the wrong hands a number is worth nothing."""
     other = world.client("other")
-    number, _ = other.open(world.suite.open_terms())
-    worker.claim(other, number)
+    number, _ = other.open(world.suite.directed_terms(worker))
+    worker.submit(other, number, Nano.ton(1))
     data, _ = state_of(world.chain, worker.address)
     body = outcome(kind, number, collateral, lock).to_cell()
     (arrival,) = world.chain.send_internal(worker.address, GAS, body, src=client.address)
@@ -159,13 +155,13 @@ def test_nobody_can_declare_more_income_than_it_brings(
     else:
         locked_job(world, client, worker)
         source = world.client("other").address if from_ == "other escrow" else source
-    held, aside = locks(worker), set_aside(worker)
-    body = m.Reward(id=1, collateral=collateral, amount=amount, fee=amount, lock=lock, unused=True)
+    held = locks(worker)
+    body = m.Reward(id=1, collateral=collateral, amount=amount, fee=amount, lock=lock)
     (arrival,) = world.chain.send_internal(worker.address, Nano.ton("0.5"), body.to_cell(), src=source)
     assert arrival.success
     state = worker.get_state()
     assert 0 < state.earned + state.fee_due <= Nano.ton("0.5") - arrival.total_fees
-    assert (locks(worker), set_aside(worker)) == (held, aside)
+    assert locks(worker) == held
 
 
 @pytest.mark.parametrize("amount", [10**9, MOST])
@@ -174,27 +170,27 @@ def test_reward_for_no_lock_is_credited_with_what_it_brings_even_beside_a_lock(
 ) -> None:
     locked_job(world, client, worker)
     held = locks(worker)
-    body = m.Reward(id=1, collateral=Nano.ton(4), amount=amount, fee=1, lock=0, unused=True)
+    body = m.Reward(id=1, collateral=Nano.ton(4), amount=amount, fee=1, lock=0)
     (arrival,) = world.chain.send_internal(
         worker.address, Nano.ton("0.5"), body.to_cell(), src=client.address
     )
     state = worker.get_state()
     assert 0 < state.earned + state.fee_due <= Nano.ton("0.5") - arrival.total_fees
-    assert (locks(worker), set_aside(worker)) == (held, 1)
+    assert locks(worker) == held
 
 
 @pytest.mark.parametrize("value", [0, 1_000_000, 4_399_999])
 def test_reward_with_less_than_its_gas_credits_nothing(
     world: World, worker: Worker, stranger: Actor, value: int
 ) -> None:
-    body = m.Reward(id=1, collateral=0, amount=10**9, fee=10**7, lock=0, unused=False)
+    body = m.Reward(id=1, collateral=0, amount=10**9, fee=10**7, lock=0)
     stranger.send(worker.address, value, body.to_cell(), bounce=False)
     assert (worker.get_state().earned, worker.get_state().fee_due) == (0, 0)
 
 
 def test_slash_takes_at_most_the_lock(world: World, client: Client, worker: Worker) -> None:
     number = locked_job(world, client, worker)
-    body = m.Slash(id=number, collateral=MOST, amount=MOST, back=MOST, lock=numbered(1), unused=True)
+    body = m.Slash(id=number, collateral=MOST, amount=MOST, back=MOST, lock=numbered(1))
     before = worker.get_state()
     world.chain.send_internal(worker.address, GAS, body.to_cell(), src=client.address)
     after = worker.get_state()
@@ -204,11 +200,11 @@ def test_slash_takes_at_most_the_lock(world: World, client: Client, worker: Work
 
 def test_duplicate_outcomes_change_nothing(world: World, client: Client, worker: Worker) -> None:
     number = locked_job(world, client, worker)
-    slash = m.Slash(id=number, collateral=Nano.ton(4), amount=100, back=40, lock=numbered(1), unused=True)
+    slash = m.Slash(id=number, collateral=Nano.ton(4), amount=100, back=40, lock=numbered(1))
     for body in (slash, m.Release(id=number, collateral=Nano.ton(4), lock=numbered(1)), slash):
         world.chain.send_internal(worker.address, GAS, body.to_cell(), src=client.address)
         assert worker.get_state().stake == Nano.ton(100) - 100
-    assert (worker.get_state().locked, locks(worker), set_aside(worker)) == (0, {}, 0)
+    assert (worker.get_state().locked, locks(worker)) == (0, {})
 
 
 @pytest.mark.parametrize("body", [m.JobOffer(id=1), m.Disputed(id=1)], ids=named)
@@ -221,15 +217,27 @@ def test_notices_write_and_answer_nothing(
     assert state_of(world.chain, worker.address)[0] == data
 
 
-def test_bounced_submission_on_a_claim_frees_nothing(world: World, client: Client, worker: Worker) -> None:
+def bounced(message: Message) -> Cell:
+    """What validators send back of a message."""
+    bits = message.to_cell().begin_parse()
+    head = bits.load_bits(min(256, bits.remaining_bits))
+    return begin_cell().store_uint(0xFFFFFFFF, 32).store_bits(head).end_cell()
+
+
+@pytest.mark.parametrize("from_", ["stranger", "its escrow"])
+def test_bounced_claim_frees_nothing(
+    world: World, client: Client, worker: Worker, stranger: Actor, from_: str
+) -> None:
+    """Whatever its bits would mean in a submission."""
     number = locked_job(world, client, worker)
-    data, _ = state_of(world.chain, worker.address)
-    original = m.SubmitClaimed(id=number, amount=Nano(1), result_hash=0).to_cell()
-    body = (
-        begin_cell().store_uint(0xFFFFFFFF, 32).store_bits(original.begin_parse().load_bits(224)).end_cell()
-    )
-    world.chain.send_internal(worker.address, GAS, body, src=client.address, bounced=True, bounce=False)
-    assert state_of(world.chain, worker.address)[0] == data
+    data, before = state_of(world.chain, worker.address)
+    source = stranger.address if from_ == "stranger" else client.address
+    for binding in (0, 2**128 - 1, numbered(1) << 64):
+        body = bounced(m.Claim(id=number, binding=binding, key_tag=2**112 - 1))
+        (done,) = world.chain.send_internal(worker.address, GAS, body, src=source, bounced=True, bounce=False)
+        assert done.success
+        before += GAS - done.total_fees
+    assert state_of(world.chain, worker.address) == (data, before)
 
 
 @pytest.mark.parametrize("collateral", [0, 1, Nano.ton(4), MOST])
@@ -242,8 +250,8 @@ def test_bounced_submission_on_a_claim_frees_nothing(world: World, client: Clien
         ("its escrow", 1),
     ],
 )
-@pytest.mark.parametrize("kind", ["claim", "submit"])
-def test_bounced_claim_or_submission_frees_only_its_own_collateral(
+@pytest.mark.parametrize("kind", ["submit claimed", "submit"])
+def test_bounced_submission_frees_only_its_own_collateral(
     world: World,
     client: Client,
     worker: Worker,
@@ -253,38 +261,22 @@ def test_bounced_claim_or_submission_frees_only_its_own_collateral(
     lock: int,
     collateral: int,
 ) -> None:
-    if kind == "claim":
-        number = locked_job(world, client, worker)
-    else:
-        number, _ = client.open(world.suite.directed_terms(worker))
-        worker.submit(client, number, Nano.ton(1))
+    number = locked_job(world, client, worker)
+    fields = {"id": number, "amount": Nano(MOST), "collateral": collateral, "lock": lock, "result_hash": 0}
     sent: Message = (
-        m.Claim(
-            id=number,
-            collateral=collateral,
-            lock=lock,
-            binding=0,
-            operator_key=0,
-            owner=0,
-            index=0,
-            previous_code=False,
-        )
-        if kind == "claim"
-        else m.Submit(
-            id=number, amount=Nano(MOST), collateral=collateral, lock=lock, result_hash=0, binding=0
-        )
+        m.SubmitClaimed(**fields, previous_code=False, stake=worker.shown)
+        if kind == "submit claimed"
+        else m.Submit(**fields, binding=0)
     )
-    head = sent.to_cell().begin_parse().load_bits(256)
-    body = begin_cell().store_uint(0xFFFFFFFF, 32).store_bits(head).end_cell()
+    body = bounced(sent)
     source = stranger.address if from_ == "stranger" else client.address
     held = locks(worker)
     world.chain.send_internal(worker.address, GAS, body, src=source, bounced=True, bounce=False)
     if from_ == "stranger" or lock != numbered(1):
-        assert (locks(worker), set_aside(worker)) == (held, kind == "claim")
+        assert locks(worker) == held
         return
     left = max(0, Nano.ton(4) - collateral)
     assert locked_for(worker, client) == left
-    assert set_aside(worker) == 0
 
 
 def test_anyone_can_release_a_lock_only_after_its_end(
@@ -305,7 +297,7 @@ def test_anyone_can_release_a_lock_only_after_its_end(
     state = worker.get_state()
     assert (state.locked, len(locks(worker)), state.stake) == (0, 0, Nano.ton(100))
     refused(world.chain, worker.address, lambda: stranger.send(worker.address, GAS, body), ExitCode.NO_LOCK)
-    # The gas that the claim had set aside is free again, and the escrow's late outcome finds nothing.
-    stranger.send(client.address, GAS, m.ReclaimLate(id=number).to_cell())
+    # The escrow's late outcome finds nothing, but it pays.
+    stranger.send(client.address, GAS, m.Finalize(id=number).to_cell())
     assert client.job(number) is None
-    assert worker.get_state().stake == Nano.ton(100)
+    assert (worker.get_state().stake, locks(worker)) == (Nano.ton(100), {})

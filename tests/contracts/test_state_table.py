@@ -134,7 +134,9 @@ def external_action(scene: Scene, action: JobAction) -> signing.Action | None:
         return signing.open_job(ID, terms[action].to_cell())
     if action is JobAction.ACCEPT_SIGNED:
         digest = signing.result_digest(scene.client.domain(), scene.worker.address, ID, RESULT, AMOUNT)
-        return signing.accept_signed(ID, AMOUNT, RESULT, scene.worker.key.sign(digest))
+        claimed = scene.state is JobState.CLAIMED
+        key = scene.worker.key.verify_key.to_int() if claimed else None
+        return signing.accept_signed(ID, AMOUNT, RESULT, scene.worker.key.sign(digest), key)
     simple = {
         JobAction.ACCEPT: signing.accept_result,
         JobAction.DISPUTE: signing.dispute_result,
@@ -150,18 +152,18 @@ def workers_message(scene: Scene, action: JobAction, worker: Worker) -> m.Claim 
     collateral = Nano.ton(4) if job is None else Nano(job.collateral)
     binding = signing.binding_hash(params, scene.terms.to_cell())
     if action in (JobAction.CLAIM, JobAction.CLAIM_FOREIGN):
-        return m.Claim(
-            id=ID,
-            lock=_LOCK,
-            collateral=collateral,
-            binding=binding,
-            operator_key=worker.key.verify_key.to_int(),
-            owner=signing.account_id(worker.owner.address),
-            index=0,
-            previous_code=False,
-        )
+        key_tag = signing.key_tag(worker.key.verify_key.to_int())
+        return m.Claim(id=ID, binding=binding, key_tag=key_tag)
     if action is JobAction.SUBMIT_CLAIMED:
-        return m.SubmitClaimed(id=ID, amount=AMOUNT, result_hash=as_int(RESULT))
+        return m.SubmitClaimed(
+            id=ID,
+            amount=AMOUNT,
+            collateral=collateral,
+            lock=_LOCK,
+            result_hash=as_int(RESULT),
+            previous_code=False,
+            stake=worker.shown,
+        )
     return m.Submit(
         id=ID,
         lock=0 if job is not None and job.window == 0 else _LOCK,
@@ -242,13 +244,10 @@ def check_refused(scene: Scene, action: JobAction, expected: Refusal) -> None:
 
 
 def gone(scene: Scene, action: JobAction) -> m.Gone:
-    """What answers a worker: it frees what the very message locked, and what only a claim sets aside."""
+    """What answers a submission: it frees what the very message locked."""
     message = workers_message(scene, action, scene.worker)
-    if isinstance(message, m.SubmitClaimed):
-        return m.Gone(id=ID, collateral=0, lock=0, unused=False)
-    return m.Gone(
-        id=ID, collateral=message.collateral, lock=message.lock, unused=isinstance(message, m.Claim)
-    )
+    assert isinstance(message, m.Submit | m.SubmitClaimed)
+    return m.Gone(id=ID, collateral=message.collateral, lock=message.lock)
 
 
 def check_works(scene: Scene, action: JobAction, to: JobState, sends: tuple[str, ...]) -> None:

@@ -11,19 +11,17 @@ from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.sandbox import Actor
 from cocoon_sdk.types import Nano
 from tests.helpers.audit import (
-    BURN,
     TOMBSTONE_RELEASE,
     TOMBSTONE_REWARD,
     TOMBSTONE_SLASH,
     World,
     absent,
-    at,
     gas_fee,
     locks,
+    net,
     numbered,
     refused,
-    sent,
-    set_aside,
+    state_of,
     tombstones,
 )
 from tests.helpers.suite import GAS, Client, Worker, hash_of, key_of
@@ -71,7 +69,7 @@ def test_reward_that_bounces_is_kept_for_the_worker(world: World, client: Client
     number, worker = reward_to_nobody(world, client)
     kept = tombstones(client)[number, TOMBSTONE_REWARD]
     assert signing.account_address(kept.worker) == worker.address
-    assert (kept.lock, kept.amount, kept.second, kept.unused) == (0, PRICE, Nano.ton("0.01"), False)
+    assert (kept.lock, kept.amount, kept.second) == (0, PRICE, Nano.ton("0.01"))
     assert kept.expires == world.chain.now + c.HARD_MAX_JOB_LIFE
     state = client.get_state()
     assert (state.jobs, state.reserved) == (0, PRICE)
@@ -135,24 +133,20 @@ def test_anyone_cannot_deliver_another_kind(world: World, client: Client, strang
     )
 
 
-def test_late_penalty_that_bounces_can_be_delivered(
+def test_bond_of_a_claim_is_kept_with_a_reward_that_bounces(
     world: World, client: Client, worker: Worker, stranger: Actor
 ) -> None:
+    """The amount is owed and kept; gas and bond that went along are the client's: the account was away."""
     number, _ = client.open(world.suite.open_terms(PRICE))
     worker.claim(client, number)
-    world.chain.warp(3601)
+    worker.submit_claimed(client, number, PRICE)
     with absent(world.chain, worker.address):
-        done = client.act(signing.reclaim_late(number))
-        assert at(done, worker.address)[0].skipped == "no_state"
-    assert sorted(tombstones(client)) == [(number, TOMBSTONE_SLASH)]
-    assert (client.get_state().jobs, client.get_state().reserved) == (0, 0)
-    assert worker.get_state().locked == Nano.ton(4)
-    delivered = stranger.send(client.address, GAS, deliver(number, TOMBSTONE_SLASH).to_cell())
-    assert len(sent(delivered, m.SlashPaid)) == 1
-    assert worker.get_state().stake == Nano.ton(100) - Nano.ton("0.04")
-    assert len(locks(worker)) == 0
-    assert world.chain.balance(BURN) == Nano.ton("0.03")
-    assert tombstones(client) == {}
+        client.act(signing.accept_result(number))
+    assert sorted(tombstones(client)) == [(number, TOMBSTONE_REWARD)]
+    assert client.get_state().reserved == PRICE
+    stranger.send(client.address, GAS, deliver(number, TOMBSTONE_REWARD).to_cell())
+    state = worker.get_state()
+    assert (state.earned, state.fee_due, locks(worker)) == (Nano.ton("0.99"), Nano.ton("0.01"), {})
 
 
 def test_pay_and_slash_that_bounce_can_be_delivered_in_any_order(
@@ -222,13 +216,14 @@ def test_every_way_of_paying_survives_a_bounce(
 def test_slash_is_lost_only_after_the_grace(
     world: World, client: Client, worker: Worker, stranger: Actor
 ) -> None:
-    number, _ = client.open(world.suite.open_terms(PRICE))
-    worker.claim(client, number)
+    number, _ = client.open(world.suite.directed_terms(worker, price=PRICE))
+    worker.submit(client, number, PRICE)
     lock = worker.lock(client)
     assert lock is not None
-    world.chain.warp(3601)
+    client.act(signing.dispute_result(number))
+    verdict = world.suite.verdict(client, worker, number, 0, Nano.ton(4))
     with absent(world.chain, worker.address):
-        client.act(signing.reclaim_late(number))
+        stranger.send(client.address, Nano.ton("0.2"), verdict.to_cell())
     world.chain.set_now(lock.end)
     release = m.ReleaseExpired(lock=numbered(1)).to_cell()
     refused(
@@ -241,20 +236,24 @@ def test_slash_is_lost_only_after_the_grace(
     assert tombstones(client) == {}
 
 
-def test_claim_that_finds_no_escrow_bounces_and_frees_its_lock(
+def test_claim_that_finds_no_escrow_comes_back_with_its_bond(
     world: World, client: Client, worker: Worker
 ) -> None:
     number, _ = client.open(world.suite.open_terms(PRICE))
+    data, before = state_of(world.chain, worker.address)
     world.chain.hold()
-    worker.claim(client, number)
+    left = worker.claim(client, number)
     with absent(world.chain, client.address):
-        world.chain.release()
+        back = world.chain.release()
     state = worker.get_state()
-    assert (len(locks(worker)), state.locked, state.stake) == (0, 0, Nano.ton(100))
+    assert (state.seqno, locks(worker)) == (1, {})
     assert state.gas == state.balance - state.stake - c.STAKE_RENT
+    lost = before - state.balance
+    assert lost == -net([*left, *back], worker.address) < Nano.ton("0.005")
+    assert data != state_of(world.chain, worker.address)[0]
 
 
-def test_submission_on_a_claim_that_bounces_keeps_the_lock(
+def test_submission_on_a_claim_that_bounces_frees_its_lock(
     world: World, client: Client, worker: Worker
 ) -> None:
     number, _ = client.open(world.suite.open_terms(PRICE))
@@ -263,9 +262,10 @@ def test_submission_on_a_claim_that_bounces_keeps_the_lock(
     worker.submit_claimed(client, number, PRICE)
     with absent(world.chain, client.address):
         world.chain.release()
-    lock = worker.lock(client)
-    assert lock is not None
-    assert (lock.collateral, set_aside(worker)) == (Nano.ton(4), 0)
+    assert (locks(worker), worker.get_state().locked) == ({}, 0)
     job = client.job(number)
     assert job is not None
     assert job.status == 1
+    # It still holds the claim.
+    worker.submit_claimed(client, number, PRICE)
+    assert worker.get_state().locked == Nano.ton(4)

@@ -148,17 +148,6 @@ def locked_for(worker: Worker, client: Client) -> int:
     return sum(int(lock.collateral) for lock in locks(worker).values() if escrow_of(lock) == escrow)
 
 
-def set_aside(worker: Worker) -> int:
-    """Return how many claims have gas set aside for their submission, as the getter of the gas counts it."""
-    state = worker.get_state()
-    aside = state.balance - state.stake - state.earned - state.fee_due - c.STAKE_RENT - state.gas
-    if aside == 0:
-        return 0
-    counted = next(n for n in range(1, c.MAX_LOCKS + 2) if gas_fee(n * c.GAS_WORK) >= aside)
-    assert gas_fee(counted * c.GAS_WORK) == aside
-    return counted
-
-
 def _leaves(root: Cell | None, width: int) -> list[tuple[int, Any]]:
     if root is None:
         return []
@@ -196,12 +185,11 @@ def check_stake(worker: Worker) -> None:
     held = locks(worker)
     assert state.locked == sum(int(lock.collateral) for lock in held.values())
     assert len(held) <= c.MAX_LOCKS
-    assert state.pending == set_aside(worker)
     assert state.stake >= state.locked + state.unbonding
     assert state.balance >= state.stake + state.earned + state.fee_due
     assert all(SLOTS < number < state.lock_count and lock.collateral > 0 for number, lock in held.items())
     assert all(number & SLOTS and number % SLOTS for number in held)
-    assert set_aside(worker) <= (c.MAX_LOCKS if held else 0)
+    assert state.gas == state.balance - state.stake - state.earned - state.fee_due - c.STAKE_RENT
 
 
 # -- refusals -----------------------------------------------------------------------------------------------

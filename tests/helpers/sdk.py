@@ -118,7 +118,7 @@ class ScriptedWorker:
         assert self.info is not None
         return price(usage, self.info.offers[0].terms)
 
-    def target(self, client: AsyncCocoon, job_id: int) -> m.JobTarget:
+    def target(self, client: AsyncCocoon, job_id: int) -> signing.JobTarget:
         return self.account.target(self.town.driver(client), job_id)
 
     async def answer(

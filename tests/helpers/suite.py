@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytoniq_core import Address, Cell
+from pytoniq_core import Address, Cell, begin_cell
 
 from cocoon_sdk.contracts.code import code_cell, previous_code_cell
 from cocoon_sdk.contracts.network import Deployment, Network, registry_deployment
@@ -22,6 +22,7 @@ from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.abi_dict import parse as parse_dict
 from cocoon_sdk.protocol.abi_runtime import GetterCall, Message
+from cocoon_sdk.protocol.claims import claim_bond
 from cocoon_sdk.protocol.getters import EscrowGetters, RegistryGetters, WorkerStakeGetters
 from cocoon_sdk.sandbox import Actor, Blockchain, Transaction
 from cocoon_sdk.sandbox.cells import address_key
@@ -181,23 +182,41 @@ class Worker(Account):
     def lock(self, client: Client) -> m.Lock | None:
         return self.locks().get(self.lock_number(client))
 
-    def target(self, client: Client, job_id: int) -> m.JobTarget:
+    def target(self, client: Client, job_id: int) -> signing.JobTarget:
         job = client.job(job_id)
         assert job is not None
-        return m.JobTarget(
+        return signing.JobTarget(
             escrow_owner=signing.account_id(client.owner.address),
             escrow_index=client.index,
             previous_code=False,
+            own_previous_code=False,
+            job_hash=signing.job_hash(job.terms),
             collateral=Nano(job.collateral),
             lock=self.lock_number(client),
-            job_hash=signing.job_hash(job.terms),
-            own_previous_code=False,
         )
 
-    def claim(self, client: Client, job_id: int, **options: Any) -> list[Transaction]:
-        return self.act(
-            signing.claim(job_id, self.target(client, job_id)), max_spend=self.work_spend(), **options
+    @property
+    def shown(self) -> Cell:
+        """Owner and index as a submission on a claim shows them."""
+        return begin_cell().store_bytes(self.owner.address.hash_part).store_uint(self.index, 32).end_cell()
+
+    @property
+    def claim_key(self) -> int:
+        """The operator key, which a client shows to accept a signed result on a claim."""
+        return self.key.verify_key.to_int()
+
+    def claim_action(self, client: Client, job_id: int, bond: int | None = None) -> signing.Action:
+        job = client.job(job_id)
+        assert job is not None
+        target = m.ClaimTarget(
+            escrow=signing.account_id(client.address),
+            bond=claim_bond(job.price, job.params) if bond is None else Nano(bond),
+            key_tag=signing.key_tag(self.key.verify_key.to_int()),
         )
+        return signing.claim(job_id, signing.binding_hash(job.params, job.terms), target)
+
+    def claim(self, client: Client, job_id: int, **options: Any) -> list[Transaction]:
+        return self.act(self.claim_action(client, job_id), max_spend=Nano.ton(1), **options)
 
     def submit(
         self,
@@ -206,7 +225,7 @@ class Worker(Account):
         amount: int,
         result: bytes = b"",
         *,
-        target: m.JobTarget | None = None,
+        target: signing.JobTarget | None = None,
         data: Cell | None = None,
         **options: Any,
     ) -> list[Transaction]:
@@ -217,8 +236,8 @@ class Worker(Account):
     def submit_claimed(
         self, client: Client, job_id: int, amount: int, result: bytes = b"", **options: Any
     ) -> list[Transaction]:
-        lock = self.lock_number(client)
-        action = signing.submit_claimed(job_id, lock, Nano(amount), result or hash_of("result"))
+        target = self.target(client, job_id)
+        action = signing.submit_claimed(job_id, Nano(amount), target, result or hash_of("result"))
         return self.act(action, max_spend=self.work_spend(), **options)
 
     def redeem(

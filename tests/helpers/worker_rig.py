@@ -14,7 +14,7 @@ from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.crypto import BoxKey
 from cocoon_sdk.data import InlineData, decode_data, encode_data
-from cocoon_sdk.history import ChainMessage, SubmitAction, SubmitClaimedAction, actions_of, walk
+from cocoon_sdk.history import ChainMessage, SubmitAction, actions_of, walk
 from cocoon_sdk.history.actions import AccountKind
 from cocoon_sdk.protocol import (
     JobKind,
@@ -208,7 +208,7 @@ class Rig:
         found: list[tuple[bytes, bytes, Nano]] = []
         async for transaction in walk(self.chain, self.account(name).address):
             for action, skipped in actions_of(transaction, AccountKind.STAKE):
-                if not isinstance(action, SubmitAction | SubmitClaimedAction):
+                if not isinstance(action, SubmitAction):
                     continue
                 if skipped is None and action.job_id == job.id:
                     assert action.data is not None

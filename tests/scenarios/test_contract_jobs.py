@@ -13,7 +13,7 @@ from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.getters import EscrowGetters
 from cocoon_sdk.sandbox import Transaction
 from cocoon_sdk.types import Nano
-from tests.helpers.audit import BURN, World, at, audited, denied, net, refused, sent, skipped, the_payment
+from tests.helpers.audit import BURN, World, at, audited, denied, net, refused, skipped, the_payment
 from tests.helpers.suite import GAS, Client, Worker, hash_of
 
 PRICE = Nano.ton(1)
@@ -89,15 +89,17 @@ def test_client_can_end_a_job_with_the_workers_signature(world: World, claimed: 
     client, worker = world.client(), world.worker()
     books = Books(world, client, worker)
     number, _ = client.open(world.suite.directed_terms(worker, price=PRICE))
+    key = None
     if claimed:
         worker.claim(client, number)
-        assert len(worker.locks()) == 1
+        assert worker.locks() == {}
+        key = worker.claim_key
     signature = worker.sign_result(client, number, amount)
-    ended = client.act(signing.accept_signed(number, Nano(amount), hash_of("result"), signature))
+    ended = client.act(signing.accept_signed(number, Nano(amount), hash_of("result"), signature, key))
     skipped(client, ended)
     state = worker.get_state()
     assert (state.earned + state.fee_due, len(worker.locks()), state.locked) == (amount, 0, 0)
-    # The gas that the claim had set aside is free again.
+    # The bond is back: all that is not promised is spare.
     assert state.gas == state.balance - state.stake - amount - c.STAKE_RENT
     books.close()
     idle(client)
@@ -198,7 +200,7 @@ def test_client_cannot_cancel_a_claimed_job(world: World) -> None:
 
 
 def test_three_workers_can_race_and_one_wins(world: World) -> None:
-    """All three claims are under way before the first arrives; the losers get their collateral back."""
+    """All three claims are under way before the first arrives; the losers get their bonds back."""
     client = world.client()
     rivals = [world.worker(f"rival {i}") for i in range(3)]
     number, _ = client.open(world.suite.open_terms(PRICE))
@@ -206,18 +208,17 @@ def test_three_workers_can_race_and_one_wins(world: World) -> None:
     world.chain.hold()
     for rival in rivals:
         rival.claim(client, number)
-    assert [rival.get_state().locked for rival in rivals] == [Nano.ton(4)] * 3
+    before = [rival.get_state().gas for rival in rivals]
     world.chain.step(1)  # the second one's claim arrives first
     world.chain.release()
     job = client.job(number)
     assert job is not None
     winner = rivals[1]
     assert signing.account_address(job.worker) == winner.address
-    assert [len(rival.locks()) for rival in rivals] == [0, 1, 0]
-    assert [rival.get_state().locked for rival in rivals] == [0, Nano.ton(4), 0]
-    for loser in (rivals[0], rivals[2]):
-        state = loser.get_state()
-        assert state.gas == state.balance - state.stake - c.STAKE_RENT
+    assert [(rival.locks(), rival.get_state().locked) for rival in rivals] == [({}, 0)] * 3
+    back = [rival.get_state().gas - gas for rival, gas in zip(rivals, before, strict=True)]
+    assert back[1] == 0
+    assert min(back[0], back[2]) > Nano.ton("0.04")
     winner.submit_claimed(client, number, PRICE)
     client.act(signing.accept_result(number))
     assert winner.get_state().earned == PRICE - FEE
@@ -233,7 +234,7 @@ def test_worker_pays_the_late_penalty_when_it_does_not_deliver(world: World, cal
     total = Nano.ton(price)
     number, _ = client.open(world.suite.open_terms(total))
     worker.claim(client, number)
-    job = client.job(number)
+    job, target = client.job(number), worker.target(client, number)
     assert job is not None
     world.chain.set_now(job.deadline)
     body = m.ReclaimLate(id=number).to_cell()
@@ -245,26 +246,20 @@ def test_worker_pays_the_late_penalty_when_it_does_not_deliver(world: World, cal
         done = stranger.send(client.address, GAS, body)
     else:
         done = client.act(signing.reclaim_late(number))
-    penalty, back = int(total) * 4 // 100, int(total) // 100
-    (slashed,) = sent(done, m.Slash)
-    assert m.Slash.from_cell(slashed.in_msg.body) == m.Slash(
-        id=number, collateral=job.collateral, amount=penalty, back=back, lock=job.lock, unused=True
-    )
+    back = int(total) // 100
+    (burned,) = at(done, BURN)
+    assert burned.in_msg.value == job.payout - back
+    assert job.payout >= int(total) * 4 // 100
+    assert at(done, worker.address) == []
     state = worker.get_state()
-    assert (state.stake, state.locked, len(worker.locks()), state.earned) == (
-        Nano.ton(200) - penalty,
-        0,
-        0,
-        0,
-    )
-    assert the_payment(done, m.SlashPaid).value == back
-    assert world.chain.balance(BURN) == penalty - back
+    assert (state.stake, state.locked, len(worker.locks()), state.earned) == (Nano.ton(200), 0, 0, 0)
     books.close()
     idle(client)
     refused(world.chain, client.address, lambda: stranger.send(client.address, GAS, body), ExitCode.NO_JOB)
-    # A submission that crosses finds nothing, frees nothing, and brings its gas back.
+    # A submission that crosses finds nothing, and brings lock and gas back.
     gas = worker.get_state().gas
-    denied(worker, lambda: worker.submit_claimed(client, number, PRICE), ExitCode.NO_LOCK)
+    worker.act(signing.submit_claimed(number, PRICE, target, hash_of("result")))
+    assert (worker.locks(), worker.get_state().locked) == ({}, 0)
     assert gas - worker.get_state().gas < Nano.ton("0.01")
 
 
@@ -288,7 +283,7 @@ def test_submission_that_crosses_a_signed_end_frees_its_lock(world: World) -> No
     idle(client)
 
 
-def test_claim_that_crosses_a_cancellation_frees_its_lock(world: World) -> None:
+def test_claim_that_crosses_a_cancellation_comes_back(world: World) -> None:
     client, worker = world.client(), world.worker()
     number, _ = client.open(world.suite.open_terms())
     world.chain.hold()
@@ -299,13 +294,14 @@ def test_claim_that_crosses_a_cancellation_frees_its_lock(world: World) -> None:
     idle(client)
 
 
-def test_late_gone_cannot_free_what_a_younger_claim_locked(world: World) -> None:
-    """The answer to a premature submission names what that one locked: the claim's part of the sum stays."""
+def test_late_gone_cannot_free_what_a_younger_submission_locked(world: World) -> None:
+    """The answer to a premature submission names what that one locked: the other's part of the sum stays."""
     client, worker = world.client(), world.worker()
     number, _ = client.open(world.suite.open_terms())
-    world.chain.hold()
-    worker.submit(client, number, PRICE)  # an open job takes no submission without a claim: Gone
     worker.claim(client, number)
+    world.chain.hold()
+    worker.submit(client, number, PRICE)  # a claimed job takes no submission without proof: Gone
+    worker.submit_claimed(client, number, PRICE)
     both = worker.lock(client)
     assert both is not None
     assert both.collateral == Nano.ton(8)
@@ -313,9 +309,8 @@ def test_late_gone_cannot_free_what_a_younger_claim_locked(world: World) -> None
     job, kept = client.job(number), worker.lock(client)
     assert job is not None
     assert kept is not None
-    assert (job.status, kept.collateral) == (1, Nano.ton(4))
+    assert (job.status, kept.collateral) == (2, Nano.ton(4))
     assert worker.get_state().locked == Nano.ton(4)
-    worker.submit_claimed(client, number, PRICE)
     client.act(signing.accept_result(number))
     assert worker.locks() == {}
     idle(client)
@@ -326,20 +321,21 @@ def test_jobs_of_one_client_can_share_a_lock_and_end_in_any_order(world: World) 
     books = Books(world, client, worker)
     prices = [Nano.ton("0.1"), Nano.ton("0.2"), Nano.ton("0.3")]
     numbers = [client.open(world.suite.directed_terms(worker, price=price))[0] for price in prices]
-    for number in numbers:
-        worker.claim(client, number)
+    worker.claim(client, numbers[1])
+    for number, price in zip(numbers, prices, strict=True):
+        (worker.submit_claimed if number == numbers[1] else worker.submit)(client, number, price)
     assert (len(worker.locks()), worker.get_state().locked) == (1, 4 * sum(prices))
-    worker.submit_claimed(client, numbers[1], prices[1])
     client.act(signing.accept_result(numbers[1]))
     lock = worker.lock(client)
     assert lock is not None
     assert lock.collateral == 4 * (prices[0] + prices[2])
-    signature = worker.sign_result(client, numbers[2], prices[2])
-    client.act(signing.accept_signed(numbers[2], prices[2], hash_of("result"), signature))
+    client.act(signing.dispute_result(numbers[2]))
+    verdict = world.suite.verdict(client, worker, numbers[2], 0, 0)
+    world.chain.actor("anyone").send(client.address, Nano.ton("0.2"), verdict.to_cell())
     job = client.job(numbers[0])
     assert job is not None
-    world.chain.set_now(job.deadline + 1)
-    client.act(signing.reclaim_late(numbers[0]))
+    world.chain.set_now(job.deadline)
+    world.chain.actor("anyone").send(client.address, GAS, m.Finalize(id=numbers[0]).to_cell())
     assert worker.lock(client) is None
     state = worker.get_state()
     assert (len(worker.locks()), state.locked) == (0, 0)
@@ -354,8 +350,8 @@ def test_expired_lock_of_one_client_cannot_touch_anothers(world: World) -> None:
     old, young, worker = world.client("old"), world.client("young"), world.worker()
     stranger = world.chain.actor("stranger")
     for client in (old, young):
-        number, _ = client.open(world.suite.open_terms())
-        worker.claim(client, number)
+        number, _ = client.open(world.suite.directed_terms(worker))
+        worker.submit(client, number, PRICE)
         world.chain.warp(60)
     lock = worker.lock(old)
     assert lock is not None

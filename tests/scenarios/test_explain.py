@@ -63,7 +63,6 @@ from cocoon_sdk.explain.job_facts import (
     WorkerPaid,
     WorkerSays,
     WorkerSlashed,
-    WorkIgnored,
     WorkRefused,
 )
 from cocoon_sdk.history import HistoryNotFoundError
@@ -227,19 +226,21 @@ async def test_reader_can_follow_the_competition_for_an_open_job(
 ) -> None:
     carol = suite.worker("carol")
     job_id, _ = alice.open(suite.open_terms())
-    target = carol.target(alice, job_id)
+    slower = carol.claim_action(alice, job_id)
     bob.claim(alice, job_id)
-    carol.act(signing.claim(job_id, target), max_spend=carol.work_spend())
+    carol.act(slower)
     bob.submit_claimed(alice, job_id, Nano.ton("0.4"))
     suite.chain.warp(HOUR)
     alice.act(signing.accept_result(job_id))
     told = await tell(suite, alice, job_id)
     assert kinds(told) == [JobOpened, JobClaimed, WorkRefused, ResultSubmitted, WorkerPaid]
     refused = only(told, WorkRefused)
-    assert (refused.worker, refused.reason, refused.freed) == (carol.address, Refusal.TAKEN, Nano.ton(4))
+    assert (refused.worker, refused.reason, refused.freed) == (carol.address, Refusal.TAKEN, 0)
+    assert Nano.ton("0.04") < refused.returned < Nano.ton("0.05")
     assert only(told, JobOpened).worker is None
-    assert only(told, JobClaimed).collateral == Nano.ton(4)
+    assert only(told, JobClaimed).bond == Nano.ton("0.04")
     assert "another worker had claimed it first" in str(told)
+    assert "Its value went back to it" in str(told)
 
 
 async def test_reader_can_see_the_late_penalty(suite: Suite, alice: Client, bob: Worker) -> None:
@@ -248,20 +249,20 @@ async def test_reader_can_see_the_late_penalty(suite: Suite, alice: Client, bob:
     suite.chain.warp(HOUR + 1)
     bob.submit_claimed(alice, job_id, Nano.ton("0.4"))
     before = await tell(suite, alice, job_id)
-    assert kinds(before)[-1] is WorkIgnored
-    assert only(before, WorkIgnored).reason is Refusal.LATE_SUBMISSION
+    assert kinds(before)[-1] is WorkRefused
+    refused = only(before, WorkRefused)
+    assert (refused.reason, refused.freed) == (Refusal.LATE_SUBMISSION, Nano.ton(4))
     assert status(before) is JobStatus.CLAIMED
     alice.act(signing.reclaim_late(job_id))
     told = await tell(suite, alice, job_id)
-    assert kinds(told)[-3:] == [JobReclaimed, WorkerSlashed, SlashArrived]
-    slashed = only(told, WorkerSlashed)
-    assert slashed.late
-    assert (slashed.amount, slashed.back, slashed.burned) == (
-        Nano.ton("0.04"),
-        Nano.ton("0.01"),
-        Nano.ton("0.03"),
-    )
-    assert only(told, SlashArrived).amount == Nano.ton("0.01")
+    assert kinds(told)[-1] is JobReclaimed
+    late = only(told, JobReclaimed)
+    assert (late.worker, late.back) == (bob.address, Nano.ton("0.01"))
+    # The rest of the bond, and the gas that its claim had left there.
+    assert Nano.ton("0.03") < late.burned < Nano.ton("0.04")
+    totals = only(told, JobTotals)
+    assert (totals.slashed, totals.burned) == (late.back + late.burned, late.burned)
+    assert "of the worker's bond" in str(told).lower()
 
 
 async def test_reader_can_see_a_dispute_that_the_worker_loses(

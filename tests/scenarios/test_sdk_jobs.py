@@ -114,10 +114,8 @@ async def test_client_can_let_any_worker_claim_a_job(town: Town, client: AsyncCo
     from cocoon_sdk.protocol import signing
 
     data = encode_data(InlineData(sealed.data))
-    action = signing.submit_claimed(
-        job.id, worker.account.lock_number(town.driver(client)), worker.price(), sealed.result_hash, data
-    )
-    worker.account.act(action, max_spend=worker.account.work_spend())
+    target = worker.target(client, job.id)
+    worker.account.act(signing.submit_claimed(job.id, worker.price(), target, sealed.result_hash, data))
     assert (await job.result(timeout=30)).text == "Paris."
 
 

@@ -12,6 +12,7 @@ import pytest
 from cocoon_sdk.errors import ChainError, EngineInterruptedError, EngineUnavailableError
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.claims import claim_bond
 from cocoon_sdk.sandbox.ledger import Ledger
 from cocoon_sdk.types import Nano
 from cocoon_worker.engine.base import EngineRequestError
@@ -83,7 +84,7 @@ async def test_worker_can_give_up_without_loss_when_nothing_was_locked(
         assert alice.get_state().reserved == 0
 
 
-async def test_worker_that_fails_after_a_claim_can_account_for_the_lock_to_the_end(
+async def test_worker_that_fails_after_a_claim_can_account_for_its_bond_to_the_end(
     rig: Rig, alice: Client
 ) -> None:
     engine = BreakingEngine(*[EngineInterruptedError("dead")] * 100, clock=rig.clock)
@@ -92,15 +93,18 @@ async def test_worker_that_fails_after_a_claim_can_account_for_the_lock_to_the_e
         job = rig.open_job(alice, service, None)
         await service.settle()
         assert state(service, job) is JobState.ABANDONED
-        assert [found.key for found in service.journal.locked_jobs()] == [job.key]
-        stake = rig.account("bob").get_state()
+        assert service.journal.locked_jobs() == []
+        entry, stake = alice.job(job.id), rig.account("bob").get_state()
+        assert entry is not None
         rig.warp(3700)
+        await service.settle()
+        assert state(service, job) is JobState.ABANDONED
         alice.act(signing.reclaim_late(job.id))
         await service.settle()
         assert state(service, job) is JobState.SLASHED
-        lost = record(service, job).slashed
-        assert lost == stake.stake - rig.account("bob").get_state().stake > 0
-        assert service.journal.locked_jobs() == []
+        assert record(service, job).slashed == claim_bond(entry.price, entry.params) > 0
+        assert service.journal.totals()[2] == record(service, job).slashed
+        assert rig.account("bob").get_state().stake == stake.stake
     Ledger.of(rig.blockchain).assert_balanced()
 
 

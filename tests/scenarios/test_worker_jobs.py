@@ -212,6 +212,7 @@ async def test_three_workers_can_compete_for_an_open_job_and_only_one_is_paid(
         for service in services:
             await service.settle()
             assert state(service, job) is JobState.CLAIMING
+            assert record(service, job).bonded
         assert all([len(await rig.work_messages(name)) == 1 for name in names])
         rig.blockchain.release()
         for service in services:
@@ -233,6 +234,27 @@ async def test_three_workers_can_compete_for_an_open_job_and_only_one_is_paid(
             assert stake.balance - stake.stake - stake.earned - stake.fee_due < before[name].balance
             assert record(service, job).paid == earned
             assert service.journal.locked_jobs() == []
+            assert (record(service, job).bond, record(service, job).slashed) == (0, 0)
+    Ledger.of(rig.blockchain).assert_balanced()
+
+
+async def test_worker_cannot_claim_when_its_gas_does_not_pay_for_bond_and_submission(
+    rig: Rig, alice: Client
+) -> None:
+    """It refuses until its owner sends gas; another claim's submission is never put at risk."""
+    bob = rig.account("bob")
+    async with rig.service("bob", policy={"min_gas": "0"}) as service:
+        await service.settle()
+        spare = bob.get_state().gas - Nano.ton("0.05")
+        bob.from_owner(m.WithdrawBucket(query_id=0, bucket=1, amount=Nano(spare)))
+        job = rig.open_job(alice, service, None)
+        await service.settle()
+        assert record(service, job).reason.startswith("not-enough-gas")
+        assert await rig.work_messages("bob") == []
+        bob.owner.send(bob.address, Nano.ton(1))
+        rig.warp(2)
+        await service.settle()
+        assert state(service, job) is JobState.SUBMITTED
     Ledger.of(rig.blockchain).assert_balanced()
 
 

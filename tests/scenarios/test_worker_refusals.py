@@ -140,7 +140,7 @@ async def test_forged_escrow_cannot_make_a_worker_do_anything(rig: Rig) -> None:
         assert state(service, job) is JobState.REFUSED
         assert record(service, job).reason.startswith("forged-escrow")
         # What it claims to have paid is not believed either.
-        reward = m.Reward(id=job.id, collateral=0, amount=10**12, fee=0, lock=0, unused=False)
+        reward = m.Reward(id=job.id, collateral=0, amount=10**12, fee=0, lock=0)
         rig.blockchain.send_internal(
             rig.account("bob").address, Nano.ton("0.1"), reward.to_cell(), src=twin.address
         )

@@ -66,9 +66,9 @@ class Plan(StrEnum):
     SUBMIT = "submit"
     """Directed: work, then submit; the submission locks by itself."""
     CLAIM = "claim"
-    """Directed, but long work: claim first."""
+    """Directed, but long work: claim first, with a bond."""
     OPEN_CLAIM = "open-claim"
-    """Open: claim, and only then work."""
+    """Open: claim with a bond, and only then work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class EscrowFacts:
 
     genuine: bool
     accepts_us: bool = True
-    """Our stake's address derives from a code that the escrow deals with; claims need that."""
+    """Our stake's address derives from a code that the escrow deals with; submissions on claims need that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +91,8 @@ class JobView:
     price: Nano
     window: int
     collateral: Nano
+    bond: Nano
+    """What a claim takes along."""
     params_hash: bytes
     model_id: bytes
     terms_hash: bytes
@@ -114,6 +116,10 @@ class StakeFacts:
     gas: Nano
     committed: Nano = field(default_factory=lambda: Nano(0))
     committed_locks: int = 0
+    claim_gas: Nano = field(default_factory=lambda: Nano(0))
+    """What a claim and its submission take out of gas, the bond aside."""
+    committed_gas: Nano = field(default_factory=lambda: Nano(0))
+    """Gas and bonds that claims of accepted jobs still take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +219,10 @@ def admit(
             Refusal.PRICE, f"the request may cost {request.worst_price}, the maximum is {job.price}"
         )
     plan = _plan(job, escrow, situation, request.run_s)
-    return plan if isinstance(plan, Refuse) else Accept(plan, offer, request)
+    if isinstance(plan, Refuse):
+        return plan
+    short = None if plan is Plan.SUBMIT else _claim_gas(job, stake)
+    return short or Accept(plan, offer, request)
 
 
 def _identity(job: JobView, stake: StakeFacts, situation: Situation) -> Refuse | None:
@@ -267,6 +276,16 @@ def _funds(job: JobView, stake: StakeFacts) -> Refuse | None:
     if stake.locks + stake.committed_locks >= c.MAX_LOCKS:
         return Refuse(Refusal.LOCKS, f"{stake.locks} locks are open", retry=True)
     return None
+
+
+def _claim_gas(job: JobView, stake: StakeFacts) -> Refuse | None:
+    """Refuse a claim whose submission, or another claim's, could not be paid: it would cost the bond."""
+    free = stake.gas - stake.committed_gas
+    needed = job.bond + stake.claim_gas
+    if needed <= free:
+        return None
+    why = f"a claim takes a bond of {job.bond} and {stake.claim_gas} of gas, {max(0, free)} nanoTON are there"
+    return Refuse(Refusal.GAS, why, retry=True)
 
 
 def _offer(job: JobView, offers: Sequence[OwnOffer]) -> OwnOffer | Refuse:

@@ -23,7 +23,7 @@ from cocoon_worker.catalogue import worker_info
 from cocoon_worker.context import Context
 from cocoon_worker.delivery import Delivery
 from cocoon_worker.errors import WorkerError
-from cocoon_worker.lifecycle import lose, move, on_view, retry_later
+from cocoon_worker.lifecycle import UNSERVED, lose, move, on_view, retry_later
 from cocoon_worker.records import JobFacts, JobRecord, PlannedAction
 from cocoon_worker.sessions.redemption import Redemption, SessionDue
 from cocoon_worker.slots import Slots
@@ -40,7 +40,10 @@ ANNOUNCE_ALARM: Final = "announcement-too-large"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """One action that is due. `work_units` times the cost of a submission, plus `extra` nanoTON, bound it."""
+    """One action that is due.
+
+    `work_units` times the cost of a submission, or the cost of a claim, plus `extra` nanoTON, bound it.
+    """
 
     action: PlannedAction
     signed: Action
@@ -97,7 +100,7 @@ class Agenda:
             if job.state is JobState.SUBMITTING or job.claimed:
                 await self._look_at(job)
         overdue = self._context.time.surely() - self._policy.confirmation_s
-        for job in self._journal.jobs((JobState.QUEUED, JobState.RUNNING, JobState.READY)):
+        for job in self._journal.jobs(UNSERVED):
             if job.deadline < overdue and not job.locked:
                 await self._look_at(job)
 
@@ -139,15 +142,12 @@ class Agenda:
             return []
         inline = len(data.content) if isinstance(data, InlineData) else 0
         cell = encode_data(data)
-        if job.claimed:
-            kind = ActionKind.SUBMIT_CLAIMED
-            signed = signing.submit_claimed(job.key.id, job.lock, result.amount, result.result_hash, cell)
-        else:
-            kind = ActionKind.SUBMIT
-            target = await self._target(job)
-            if target is None:
-                return []
-            signed = signing.submit(job.key.id, result.amount, target, result.result_hash, cell)
+        target = await self._target(job)
+        if target is None:
+            return []
+        kind = ActionKind.SUBMIT_CLAIMED if job.claimed else ActionKind.SUBMIT
+        sign = signing.submit_claimed if job.claimed else signing.submit
+        signed = sign(job.key.id, result.amount, target, result.result_hash, cell)
         return [Due(action=PlannedAction(kind, job.key), signed=signed, data_bytes=inline)]
 
     # -- claims and finalisations -------------------------------------------------------------------------
@@ -161,11 +161,20 @@ class Agenda:
         if view is None or view.status != EntryStatus.OPEN:
             self._keep(job, move(job, JobState.LOST, now, "it was taken, or taken back, before our claim"))
             return []
-        target = await self._target(job)
-        if target is None:
-            return []
-        signed = signing.claim(job.key.id, target)
-        return [Due(action=PlannedAction(ActionKind.CLAIM, job.key), signed=signed)]
+        # Admission derived the account: what the stake sends there is not checked again on chain.
+        target = m.ClaimTarget(
+            escrow=job.key.escrow,
+            bond=job.bond,
+            key_tag=signing.key_tag(self._context.operator.verify_key.to_int()),
+        )
+        return [
+            Due(
+                action=PlannedAction(ActionKind.CLAIM, job.key),
+                signed=signing.claim(job.key.id, _facts(job).binding, target),
+                work_units=0,
+                extra=job.bond,
+            )
+        ]
 
     async def _finalization(self, job: JobRecord) -> list[Due]:
         view = await self._look_at(job)
@@ -181,7 +190,7 @@ class Agenda:
             Due(action=PlannedAction(ActionKind.FINALIZE, job.key), signed=signed, work_units=FINALIZE_UNITS)
         ]
 
-    async def _target(self, job: JobRecord) -> m.JobTarget | None:
+    async def _target(self, job: JobRecord) -> signing.JobTarget | None:
         """Name the job and the lock for its collateral; None, and noted, when all slots are taken."""
         facts, lock = _facts(job), 0
         if job.collateral:
@@ -192,7 +201,7 @@ class Agenda:
                 self._keep(job, retry_later(job, now, f"all {c.MAX_LOCKS} slots for locks are taken"))
                 return None
             lock = found
-        return m.JobTarget(
+        return signing.JobTarget(
             escrow_owner=facts.escrow_owner,
             escrow_index=facts.escrow_index,
             previous_code=facts.escrow_previous_code,

@@ -127,7 +127,7 @@ class Bookkeeper:
         made = iter(event.locks)
         for position, action in enumerate(mine.actions, 1):
             code = event.skipped.get(position)
-            locks = code is None and action.kind in (ActionKind.CLAIM, ActionKind.SUBMIT)
+            locks = code is None and action.kind in (ActionKind.SUBMIT, ActionKind.SUBMIT_CLAIMED)
             lock = next(made, 0) if locks else 0
             if code is not None:
                 why = str(error_for_exit_code(code, f"the stake skipped the {action.kind}"))

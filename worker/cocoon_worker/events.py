@@ -38,7 +38,9 @@ class OutcomeKind(StrEnum):
     SLASH = "slash"
     GONE = "gone"
     BOUNCED = "bounced"
-    """A claim or submission came back: there is no such escrow. The stake freed what it had locked."""
+    """A submission came back: there is no such escrow. The stake freed what it had locked."""
+    CLAIM_BOUNCED = "claim-bounced"
+    """A claim came back with its bond: another one was faster, or the job ended, or does not fit."""
     NOT_FINALIZED = "not-finalized"
     """The escrow refused to pay: the window is not over, or the job has ended."""
     NOT_REDEEMED = "not-redeemed"
@@ -85,7 +87,7 @@ class ExternalAccepted:
     """Our stake accepted an external of the operator key.
 
     `skipped` maps the positions (from 1) of actions that were left out to their exit codes; `locks` are
-    those of the claims and unclaimed submissions that were done, in order (0: no lock was needed).
+    those of the submissions that were done, in order (0: no lock was needed).
     """
 
     body_hash: bytes
@@ -97,8 +99,9 @@ class ExternalAccepted:
 Event: TypeAlias = JobNoticed | JobOutcome | JobDisputed | SessionCloses | LockExpired | ExternalAccepted
 
 _BOUNCED: Final = {
-    m.Claim.OPCODE: OutcomeKind.BOUNCED,
+    m.Claim.OPCODE: OutcomeKind.CLAIM_BOUNCED,
     m.Submit.OPCODE: OutcomeKind.BOUNCED,
+    m.SubmitClaimed.OPCODE: OutcomeKind.BOUNCED,
     m.Finalize.OPCODE: OutcomeKind.NOT_FINALIZED,
     m.AcceptSession.OPCODE: OutcomeKind.BOUNCED,
     m.Redeem.OPCODE: OutcomeKind.NOT_REDEEMED,
@@ -171,7 +174,7 @@ def _accepted(transaction: DecodedTransaction, message: ChainMessage) -> Externa
     locks = tuple(
         each.content.lock if each.content.collateral else 0
         for each in transaction.out_messages
-        if isinstance(each.content, m.Claim | m.Submit)
+        if isinstance(each.content, m.Submit | m.SubmitClaimed)
     )
     return ExternalAccepted(bytes(message.body.hash), external.seqno, skipped, locks)
 

@@ -41,7 +41,7 @@ from cocoon_worker.states import (
 
 _JOB_COLUMNS: Final = (
     "escrow", "id", "state", "is_open", "notice_lt", "created_at", "updated_at", "deadline", "lock",
-    "claimed", "collateral", "amount", "paid", "fee", "slashed", "ready_at", "not_before", "tries",
+    "claimed", "bond", "collateral", "amount", "paid", "fee", "slashed", "ready_at", "not_before", "tries",
     "reason", "facts",
 )  # fmt: skip
 _MAX_REASON: Final = 500
@@ -157,7 +157,10 @@ class Journal:
         return {JobState(row[0]): row[1] for row in rows}
 
     def totals(self) -> tuple[Nano, Nano, Nano]:
-        """Return what all jobs together were paid (before fees), the fees, and what was slashed."""
+        """Return what all jobs together were paid (before fees), the fees, and what was slashed.
+
+        Lost bonds count as slashed.
+        """
         row = self.database.read("SELECT TOTAL(paid), TOTAL(fee), TOTAL(slashed) FROM jobs")[0]
         return Nano(int(row[0])), Nano(int(row[1])), Nano(int(row[2]))
 
@@ -321,9 +324,9 @@ def _job_key(row: sqlite3.Row) -> JobKey:
 def _job_values(job: JobRecord) -> tuple[object, ...]:
     return (
         *_key(job.key), job.state.value, int(job.is_open), job.notice_lt, job.created_at, job.updated_at,
-        job.deadline, job.lock, int(job.claimed), int(job.collateral), int(job.amount), int(job.paid),
-        int(job.fee), int(job.slashed), job.ready_at, job.not_before, job.tries, job.reason[:_MAX_REASON],
-        None if job.facts is None else job.facts.to_json(),
+        job.deadline, job.lock, int(job.claimed), int(job.bond), int(job.collateral), int(job.amount),
+        int(job.paid), int(job.fee), int(job.slashed), job.ready_at, job.not_before, job.tries,
+        job.reason[:_MAX_REASON], None if job.facts is None else job.facts.to_json(),
     )  # fmt: skip
 
 
@@ -338,6 +341,7 @@ def _job(row: sqlite3.Row) -> JobRecord:
         deadline=row["deadline"],
         lock=row["lock"],
         claimed=bool(row["claimed"]),
+        bond=Nano(row["bond"]),
         collateral=Nano(row["collateral"]),
         amount=Nano(row["amount"]),
         paid=Nano(row["paid"]),

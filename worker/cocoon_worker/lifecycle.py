@@ -25,6 +25,18 @@ _BEFORE: Final = {
     ActionKind.FINALIZE: (JobState.FINALIZING, JobState.SUBMITTED),
 }
 """Where a job stands while an action is under way, and where it returns to if that came to nothing."""
+_WITH_BOND: Final = frozenset({OutcomeKind.REWARD, OutcomeKind.RELEASE, OutcomeKind.SLASH})
+"""What brings the bond of a claim back."""
+
+
+UNSERVED: Final = (
+    JobState.QUEUED,
+    JobState.CLAIMED,
+    JobState.RUNNING,
+    JobState.READY,
+    JobState.ABANDONED,
+)
+"""States in which a client may take the job back when its deadline has passed."""
 
 
 def move(job: JobRecord, state: JobState, now: int, reason: str = "") -> JobRecord:
@@ -35,16 +47,16 @@ def move(job: JobRecord, state: JobState, now: int, reason: str = "") -> JobReco
 
 
 def give_up(job: JobRecord, now: int, reason: str) -> JobRecord:
-    """Stop working on a job: with something locked its outcome is awaited, else it has failed."""
-    return move(job, JobState.ABANDONED if job.locked else JobState.FAILED, now, reason)
+    """Stop working on a job: with something at stake its outcome is awaited, else it has failed."""
+    return move(job, JobState.ABANDONED if job.at_stake else JobState.FAILED, now, reason)
 
 
 def lose(job: JobRecord, now: int, reason: str) -> JobRecord:
-    """Note that nothing more can be earned: with something locked its outcome is awaited.
+    """Note that nothing more can be earned: with something at stake its outcome is awaited.
 
     A client that fetched the signed result may still accept it.
     """
-    return move(job, JobState.ABANDONED if job.locked else JobState.LOST, now, reason)
+    return move(job, JobState.ABANDONED if job.at_stake else JobState.LOST, now, reason)
 
 
 def retry_later(job: JobRecord, now: int, reason: str) -> JobRecord:
@@ -58,9 +70,18 @@ def on_outcome(job: JobRecord, outcome: JobOutcome, now: int) -> JobRecord:
     if outcome.kind is OutcomeKind.NOT_FINALIZED:
         # Nothing was lost but gas; the escrow is looked at again before the next try.
         return undone(job, ActionKind.FINALIZE, now, "the escrow refused to finalise")
+    if outcome.kind is OutcomeKind.CLAIM_BOUNCED:
+        if job.state is not JobState.CLAIMING:
+            return job
+        job = replace(job, bond=Nano(0), updated_at=now)
+        return lose(job, now, "our claim came back: another one was faster, or the job had ended")
     freed = job.locked and outcome.lock in (job.lock, None)
     if freed:
         job = replace(job, lock=0, updated_at=now)
+    if outcome.kind in _WITH_BOND:
+        # A client may accept a signed result after its bond was noted as lost.
+        regained = job.bond if job.state is JobState.SLASHED else Nano(0)
+        job = replace(job, bond=Nano(0), slashed=job.slashed - regained, updated_at=now)
     match outcome.kind:
         case OutcomeKind.REWARD:
             job = replace(job, paid=job.paid + outcome.amount, fee=job.fee + outcome.fee, updated_at=now)
@@ -93,8 +114,10 @@ def done(job: JobRecord, action: ActionKind, lock: int, now: int) -> JobRecord:
     if job.state is before:
         # The external had been given up as expired, and shows up after all.
         job = move(job, state, now)
-    if lock and action in (ActionKind.CLAIM, ActionKind.SUBMIT):
-        job = replace(job, lock=lock, claimed=action is ActionKind.CLAIM)
+    if action is ActionKind.CLAIM:
+        job = replace(job, claimed=True)
+    elif lock:
+        job = replace(job, lock=lock)
     return replace(job, tries=0, not_before=0, updated_at=now)
 
 
@@ -115,18 +138,25 @@ def on_view(job: JobRecord, view: m.Job | None, stake: int, now: int, margin_s: 
     if view is not None and view.worker == stake and view.status == EntryStatus.DISPUTED:
         return replace(move(job, JobState.DISPUTED, now), deadline=_arbitration_end(view))
     match job.state:
-        case JobState.CLAIMING if job.locked:
+        case JobState.CLAIMING if job.claimed:
+            # One that came too late bounces: that ends it.
             if view is not None and view.worker == stake and view.status == EntryStatus.CLAIMED:
                 return replace(move(job, JobState.CLAIMED, now), deadline=view.deadline)
         case JobState.SUBMITTING:
             if view is not None and view.worker == stake and view.status == EntryStatus.SUBMITTED:
                 return replace(move(job, JobState.SUBMITTED, now), deadline=view.deadline)
-            if view is not None and view.status == EntryStatus.CLAIMED and now > view.deadline + margin_s:
-                return give_up(job, now, "the submission arrived after the deadline")
-        case JobState.QUEUED | JobState.RUNNING | JobState.READY if not job.locked:
+        case _ if job.state in UNSERVED and not job.locked:
             if view is None and now > job.deadline + margin_s:
-                return move(job, JobState.LOST, now, "the client took the job back")
+                return _taken_back(job, now)
     return job
+
+
+def _taken_back(job: JobRecord, now: int) -> JobRecord:
+    """Return the job after its entry vanished without a reward: what a claim left there is lost."""
+    if not job.bonded:
+        return move(job, JobState.LOST, now, "the client took the job back")
+    job = replace(job, slashed=job.slashed + job.bond)
+    return move(job, JobState.SLASHED, now, "the client took the job back: the bond of our claim is lost")
 
 
 def is_over(job: JobRecord) -> bool:

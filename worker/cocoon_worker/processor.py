@@ -23,7 +23,8 @@ from cocoon_sdk.protocol import (
     read_payload_header,
     seal_result,
 )
-from cocoon_sdk.protocol.signing import Domain, job_hash, result_digest
+from cocoon_sdk.protocol.claims import claim_bond
+from cocoon_sdk.protocol.signing import Domain, binding_hash, job_hash, result_digest
 from cocoon_sdk.types import Nano
 from cocoon_worker.admission import (
     Accept,
@@ -74,6 +75,7 @@ class Processor:
         engine = await self._context.engine.health()
         stake = await self._context.stake.state()
         survey = await self._context.survey.job(key, stake)
+        claim_gas = await self._claim_gas(survey)
 
         def decide(payload: PayloadFacts | None) -> Decision:
             committed = self._uncommitted_locks()
@@ -83,6 +85,8 @@ class Processor:
                 len({j.lock for j in self._journal.locked_jobs()}),
                 Nano(sum(j.collateral for j in committed)),
                 len(committed),
+                claim_gas,
+                self._uncommitted_gas(claim_gas),
             )
             situation = self._situation(engine.ready)
             return admit(survey.entry, survey.facts, facts, situation, payload)
@@ -108,6 +112,18 @@ class Processor:
         payload_hash = survey.terms.payload_hash.to_bytes(32, "big")
         keys = self._context.prekeys.keys
         return payload, open_facts(payload, keys, payload_hash, data.max_payload_bytes)
+
+    async def _claim_gas(self, survey: JobSurvey) -> Nano:
+        """Return what a claim and its submission take out of gas, the bond aside."""
+        if survey.view is None or not survey.view.window:
+            return Nano(0)
+        stake = self._context.stake
+        return await stake.claim_cost() + await stake.work_cost() + 2 * await stake.external_cost()
+
+    def _uncommitted_gas(self, claim_gas: Nano) -> Nano:
+        """Bound what claims that were accepted still take: their bonds until they are sent, and gas."""
+        claims = [job for job in self._journal.jobs(BUSY) if job.bond and not job.locked]
+        return Nano(sum((0 if job.claimed else job.bond) + claim_gas for job in claims))
 
     def _uncommitted_locks(self) -> list[JobRecord]:
         return [job for job in self._journal.jobs(BUSY) if job.collateral and not job.locked]
@@ -163,14 +179,16 @@ class Processor:
             escrow_previous_code=escrow.previous_code,
             own_previous_code=escrow.own_previous_code,
             job_hash=job_hash(view.terms),
+            binding=binding_hash(view.params, view.terms),
             payload_hash=f"{terms.payload_hash:064x}",
             offer=accept.offer.to_json(),
             max_price=view.price,
             run_s=accept.request.run_s,
         )
-        state = JobState.QUEUED if accept.plan is Plan.SUBMIT else JobState.CLAIMING
         job = replace(job, facts=facts, deadline=view.deadline, collateral=Nano(view.collateral))
-        return move(job, state, now)
+        if accept.plan is Plan.SUBMIT:
+            return move(job, JobState.QUEUED, now)
+        return move(replace(job, bond=claim_bond(view.price, view.params)), JobState.CLAIMING, now)
 
     # -- work ----------------------------------------------------------------------------------------------
 

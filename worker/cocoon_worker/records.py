@@ -43,7 +43,7 @@ class JobFacts:
     own_previous_code: bool
     """The escrow's owner holds this stake's code as the previous one."""
     job_hash: int
-    """What names the job's terms in claims and submissions (`signing.job_hash`)."""
+    """What names the job's terms in submissions (`signing.job_hash`)."""
     payload_hash: str
     """In hex."""
     offer: dict[str, Any]
@@ -51,6 +51,8 @@ class JobFacts:
     max_price: int
     run_s: int
     """Pessimistic run time of the engine."""
+    binding: int = 0
+    """What a claim binds: parameters and terms as they were seen (`signing.binding_hash`)."""
 
     def to_json(self) -> str:
         """Return the stored form."""
@@ -79,7 +81,9 @@ class JobRecord:
     lock: int = 0
     """Number of the stake's lock that holds its collateral, and that of other jobs of the escrow; 0: none."""
     claimed: bool = False
-    """Whether the stake claimed it: a submission goes on that claim, else it locks by itself."""
+    """Whether the stake sent a claim: a submission goes on that claim."""
+    bond: Nano = field(default_factory=lambda: Nano(0))
+    """What a claim takes along, and the escrow keeps until the job ends; 0 when it came back."""
     collateral: Nano = field(default_factory=lambda: Nano(0))
     amount: Nano = field(default_factory=lambda: Nano(0))
     """What the result asks for."""
@@ -99,6 +103,16 @@ class JobRecord:
     def locked(self) -> bool:
         """Whether the stake still holds its collateral."""
         return self.lock != 0
+
+    @property
+    def bonded(self) -> bool:
+        """Whether the escrow has, or is about to get, the bond of our claim."""
+        return self.claimed and self.bond > 0
+
+    @property
+    def at_stake(self) -> bool:
+        """Whether anything of ours hangs on its outcome."""
+        return self.locked or self.bonded
 
 
 @dataclass(frozen=True, slots=True)

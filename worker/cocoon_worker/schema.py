@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -25,6 +25,7 @@ CREATE TABLE jobs (
     deadline INTEGER NOT NULL,
     lock INTEGER NOT NULL,
     claimed INTEGER NOT NULL,
+    bond INTEGER NOT NULL,
     collateral INTEGER NOT NULL,
     amount INTEGER NOT NULL,
     paid INTEGER NOT NULL,
@@ -122,5 +123,7 @@ ALTER TABLE jobs RENAME COLUMN nonce TO lock;
 ALTER TABLE jobs RENAME COLUMN locked TO claimed
 """,
     2: SESSION_SCHEMA,
+    # Claims locked collateral, and took no bond along.
+    3: "ALTER TABLE jobs ADD COLUMN bond INTEGER NOT NULL DEFAULT 0",
 }
 """What turns each older version into the next one."""

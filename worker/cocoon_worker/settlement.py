@@ -8,6 +8,7 @@ once. What was confirmed is learned from the stake's history (`bookkeeping`), ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from pytoniq_core import Cell
@@ -24,7 +25,7 @@ from cocoon_worker.context import Context
 from cocoon_worker.errors import WorkerError
 from cocoon_worker.lifecycle import move
 from cocoon_worker.records import ExternalRecord
-from cocoon_worker.states import SESSION_ACTIONS, ActionKind, ExternalState, JobState
+from cocoon_worker.states import BUSY, SESSION_ACTIONS, ActionKind, ExternalState, JobState
 
 LOW_GAS: Final = "low-gas"
 """Name of the alarm: spare gas does not pay for what is due."""
@@ -39,6 +40,20 @@ _UNDER_WAY: Final = {
 }
 _TIMING: Final = frozenset({ExitCode.BAD_SEQNO, ExitCode.BAD_VALID_UNTIL})
 """Refusals that say nothing about the actions: the history will tell, or time does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a submission, and a claim besides its bond, take out of gas now."""
+
+    work: Nano
+    claim: Nano
+
+    def of(self, chosen: Sequence[Due]) -> Nano:
+        """Bound what actions take out of gas."""
+        claims = sum(each.action.kind is ActionKind.CLAIM for each in chosen)
+        rest = sum(self.work * each.work_units + each.extra for each in chosen)
+        return Nano(self.claim * claims + rest)
 
 
 class Settlement:
@@ -106,7 +121,7 @@ class Settlement:
         view = await self._context.stake.state()
         if not self._ready(view):
             return
-        work_cost = await self._context.stake.work_cost()
+        prices = Prices(await self._context.stake.work_cost(), await self._context.stake.claim_cost())
         most = min(len(due), c.MAX_ACTIONS)
         costs = [await self._context.stake.external_cost(count) for count in range(1, most + 1)]
         chosen: list[Due] = []
@@ -114,13 +129,13 @@ class Settlement:
         for each in due:
             if len(chosen) == c.MAX_ACTIONS or size + each.data_bytes > MAX_EXTERNAL_DATA_BYTES:
                 break
-            if not self._affordable(view, work_cost, costs, [*chosen, each]):
+            if not self._affordable(view, prices, costs, [*chosen, each]):
                 continue
             chosen.append(each)
             size += each.data_bytes
         self._context.alarm(LOW_GAS, not chosen, "the stake's spare gas does not cover what is due")
         if chosen:
-            await self._sign_and_send(view, work_cost, chosen)
+            await self._sign_and_send(view, prices, chosen)
 
     def _ready(self, view: m.StakeView) -> bool:
         ours = view.operator_key == self._context.operator.verify_key.to_int()
@@ -129,24 +144,21 @@ class Settlement:
         return view.active and ours
 
     def _affordable(
-        self, view: m.StakeView, work_cost: Nano, costs: Sequence[Nano], chosen: list[Due]
+        self, view: m.StakeView, prices: Prices, costs: Sequence[Nano], chosen: list[Due]
     ) -> bool:
-        """Tell whether spare gas, and the reserves that submissions on claims free, pay for the external.
+        """Tell whether spare gas pays for the external; what is not owed leaves the gas of what is.
 
-        `costs` are those of externals with 1, 2, ... actions; a claim reserves one of them and a submission.
+        `costs` are those of externals with 1, 2, ... actions. A claim is affordable if its own submission
+        is, and those of all other claims.
         """
-        reserve = costs[0] + work_cost
+        keys = {each.action.key for each in chosen}
+        owed = [job for job in self._journal.jobs(BUSY) if job.claimed and not job.locked]
         claims = sum(each.action.kind is ActionKind.CLAIM for each in chosen)
-        # Another end of a job may have freed a part already: then it has to be there like any other gas.
-        freed = min(view.pending, sum(each.action.kind is ActionKind.SUBMIT_CLAIMED for each in chosen))
-        spent = self._spend(work_cost, chosen)
-        return view.gas + freed * reserve >= costs[len(chosen) - 1] + spent + claims * reserve
+        later = claims + sum(job.key not in keys for job in owed) if claims else 0
+        needed = costs[len(chosen) - 1] + prices.of(chosen) + later * (costs[0] + prices.work)
+        return view.gas >= needed
 
-    def _spend(self, work_cost: Nano, chosen: list[Due]) -> Nano:
-        """Bound what the actions take out of gas."""
-        return Nano(sum(work_cost * each.work_units + each.extra for each in chosen))
-
-    async def _sign_and_send(self, view: m.StakeView, work_cost: Nano, chosen: list[Due]) -> None:
+    async def _sign_and_send(self, view: m.StakeView, prices: Prices, chosen: list[Due]) -> None:
         domain = signing.Domain(self._context.global_id, self._context.stake.address, view.epoch)
         valid_until = self._context.time.surely() + self._policy.message_validity_s
         body = signing.external_body(
@@ -155,7 +167,7 @@ class Settlement:
             domain,
             seqno=view.seqno,
             valid_until=valid_until,
-            max_spend=self._spend(work_cost, chosen),
+            max_spend=prices.of(chosen),
             actions=[each.signed for each in chosen],
         )
         await self._send(self._keep(view.seqno, valid_until, body, chosen))

@@ -23,7 +23,7 @@ class JobState(StrEnum):
     QUEUED = "queued"
     """Accepted without a claim; waits for the engine."""
     CLAIMING = "claiming"
-    """A claim is planned or under way."""
+    """A claim is planned or under way; nothing is locked for it."""
     CLAIMED = "claimed"
     """The escrow holds our claim; waits for the engine."""
     RUNNING = "running"
@@ -39,17 +39,17 @@ class JobState(StrEnum):
     DISPUTED = "disputed"
     """The client disputes; arbiters decide, or time does."""
     ABANDONED = "abandoned"
-    """Given up while the claim's lock is held; the escrow's outcome ends it."""
+    """Given up while the escrow holds our bond, or the stake a lock; the escrow's outcome ends it."""
     LOST = "lost"
     """The escrow does not hold the job for us any more, nothing was earned. Only money may still come."""
     FAILED = "failed"
-    """Given up with nothing locked. Final."""
+    """Given up with nothing locked and no bond. Final."""
     PAID = "paid"
     """The reward came. Final."""
     RELEASED = "released"
     """The lock was freed without a reward (a verdict, or its age). Final."""
     SLASHED = "slashed"
-    """The lock, or a part of it, was taken. Final."""
+    """The lock, a part of it, or the bond of a late claim was taken. Final."""
 
 
 _OUTCOMES: Final = frozenset({JobState.PAID, JobState.SLASHED, JobState.RELEASED})
@@ -89,7 +89,8 @@ JOB_TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
     # A verdict may pay a part and slash: the slash follows the reward.
     JobState.PAID: frozenset({JobState.SLASHED}),
     JobState.RELEASED: frozenset(),
-    JobState.SLASHED: frozenset(),
+    # A client may accept the signed result of a late claim when its bond was believed lost.
+    JobState.SLASHED: frozenset({JobState.PAID}),
 }
 
 OVER: Final = frozenset({JobState.REFUSED, JobState.LOST, JobState.FAILED, *_OUTCOMES})

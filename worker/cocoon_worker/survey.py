@@ -28,6 +28,7 @@ from cocoon_sdk.errors import (
 from cocoon_sdk.history import OpenJobAction, sending_transaction, steps_of
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import open_payload, read_payload_header
+from cocoon_sdk.protocol.claims import claim_bond
 from cocoon_sdk.protocol.signing import account_id
 from cocoon_sdk.types import Nano
 from cocoon_worker.admission import EscrowFacts, JobView, PayloadFacts, Refusal, StakeFacts
@@ -79,6 +80,7 @@ def job_view(view: m.Job, terms: m.JobTerms) -> JobView:
         price=Nano(view.price),
         window=view.window,
         collateral=Nano(view.collateral),
+        bond=claim_bond(view.price, view.params),
         params_hash=bytes(view.params.hash),
         model_id=terms.model_id.to_bytes(32, "big"),
         terms_hash=terms.terms_hash.to_bytes(32, "big"),
@@ -88,7 +90,13 @@ def job_view(view: m.Job, terms: m.JobTerms) -> JobView:
 
 
 def stake_facts(
-    view: m.StakeView, account: int, locks: int, committed: Nano, committed_locks: int
+    view: m.StakeView,
+    account: int,
+    locks: int,
+    committed: Nano,
+    committed_locks: int,
+    claim_gas: Nano,
+    committed_gas: Nano,
 ) -> StakeFacts:
     """Return our stake as admission sees it."""
     return StakeFacts(
@@ -104,6 +112,8 @@ def stake_facts(
         gas=Nano(view.gas),
         committed=committed,
         committed_locks=committed_locks,
+        claim_gas=claim_gas,
+        committed_gas=committed_gas,
     )
 
 

@@ -27,7 +27,6 @@ from cocoon_sdk.history import (
     MessageKind,
     OpenJobAction,
     SubmitAction,
-    SubmitClaimedAction,
     UnreadableAction,
     decode_external,
     decode_message,
@@ -48,15 +47,16 @@ from tests.helpers.suite import Client, Suite, hash_of
 RESULT = Hash(hash_of("r"))
 KEY = SigningKey.from_seed(bytes(range(32)))
 DOMAIN = signing.Domain(-239, Address((0, bytes(32))), 7)
-TARGET = m.JobTarget(
+TARGET = signing.JobTarget(
     escrow_owner=5,
     escrow_index=0,
     previous_code=False,
-    collateral=9,
-    lock=0x304,
-    job_hash=77,
     own_previous_code=True,
+    job_hash=77,
+    collateral=Nano(9),
+    lock=0x304,
 )
+CLAIM = m.ClaimTarget(escrow=6, bond=Nano(3), key_tag=8)
 
 
 def body_of(*actions: signing.Action, purpose: int = c.PURPOSE_ESCROW_EXTERNAL) -> Cell:
@@ -75,39 +75,45 @@ def test_reader_can_decode_every_action_of_an_escrow() -> None:
     actions = (
         signing.open_job(1, terms, data),
         signing.accept_signed(2, Nano(5), hash_of("r"), b"s" * 64),
+        signing.accept_signed(2, Nano(5), hash_of("r"), b"s" * 64, 2**256 - 1),
         signing.dispute_result(3),
         signing.cancel_job(4),
     )
     decoded = decode_external(body_of(*actions), AccountKind.ESCROW)
     assert (decoded.seqno, decoded.valid_until, decoded.max_spend) == (3, 99, Nano(123))
-    opened, accepted, disputed, cancelled = decoded.actions
+    opened, accepted, accepted_on_claim, disputed, cancelled = decoded.actions
     assert isinstance(opened, OpenJobAction)
     assert opened.terms.hash == terms.hash
     assert opened.data is not None
     assert decode_data(opened.data) == InlineData(b"payload")
-    assert accepted == AcceptSignedAction(2, Nano(5), RESULT, b"s" * 64)
+    assert accepted == accepted_on_claim == AcceptSignedAction(2, Nano(5), RESULT, b"s" * 64)
     assert (disputed, cancelled) == (DisputeResultAction(3), CancelJobAction(4))
 
 
 def test_reader_can_decode_every_action_of_a_stake() -> None:
     hashes: dict[str, Any] = {"job_hash": 77, "result_hash": int.from_bytes(RESULT, "big")}
     escrow: dict[str, Any] = {"escrow_owner": 5, "escrow_index": 0, "previous_code": False}
+    on_claim: dict[str, Any] = {
+        "own_previous_code": True,
+        "lock": 0x304,
+        "result_hash": hashes["result_hash"],
+    }
     actions = (
-        signing.claim(1, TARGET),
+        signing.claim(1, 2**128 - 1, CLAIM),
         signing.submit(2, Nano(6), TARGET, RESULT),
         signing.submit(2, Nano(6), replace(TARGET, lock=4), RESULT),
-        signing.submit(2, Nano(6), replace(TARGET, collateral=0), RESULT),
-        signing.submit_claimed(3, 5, Nano(7), RESULT),
+        signing.submit(2, Nano(6), replace(TARGET, collateral=Nano(0)), RESULT),
+        signing.submit_claimed(3, Nano(7), TARGET, RESULT),
         signing.announce(hash_of("model"), hash_of("info")),
         signing.finalize(4, DOMAIN.contract),
     )
     decoded = decode_external(body_of(*actions), AccountKind.STAKE)
     assert decoded.actions == (
-        ClaimAction(1, TARGET),
-        SubmitAction(2, Nano(6), m.SubmitMore(lock=0x304, collateral=9, **hashes), None),
-        SubmitAction(2, Nano(6), m.SubmitWork(slot=4, collateral=9, **escrow, **hashes), None),
+        ClaimAction(1, CLAIM),
+        SubmitAction(2, Nano(6), m.SubmitMore(lock=0x304, **hashes), None),
+        SubmitAction(2, Nano(6), m.SubmitWork(**escrow, **hashes), None),
         SubmitAction(2, Nano(6), m.SubmitInstant(**escrow, **hashes), None),
-        SubmitClaimedAction(3, 5, Nano(7), RESULT, None),
+        SubmitAction(3, Nano(7), m.SubmitOnClaim(**escrow, **on_claim), None),
         AnnounceAction(Hash(hash_of("model")), Hash(hash_of("info")), None),
         FinalizeAction(4, DOMAIN.contract),
     )
@@ -182,8 +188,7 @@ async def test_client_can_find_the_result_when_it_was_submitted(suite: Suite, cl
     data, result = encode_data(InlineData(b"the result")), hash_of("its hash")
     if claimed:
         worker.claim(client, job)
-        action = signing.submit_claimed(job, worker.lock_number(client), Nano(7), result, data)
-        worker.act(action, max_spend=worker.work_spend())
+        worker.act(signing.submit_claimed(job, Nano(7), worker.target(client, job), result, data))
     else:
         worker.submit(client, job, 7, result, data=data)
     chain = SandboxChain(suite.chain)
@@ -217,19 +222,23 @@ async def test_reader_can_follow_a_job_from_opening_to_payment(suite: Suite) -> 
     assert events[-1].paid == Nano.ton("0.5")
 
 
-async def test_reader_can_tell_a_late_submission_from_one_that_counts(suite: Suite) -> None:
-    client, worker = suite.client("client"), suite.worker("worker")
+async def test_reader_can_tell_what_was_refused_from_what_counts(suite: Suite) -> None:
+    client, worker, rival = suite.client("client"), suite.worker("worker"), suite.worker("rival")
     job, _ = client.open(suite.open_terms())
+    too_slow = rival.claim_action(client, job)
     worker.claim(client, job)
+    rival.act(too_slow)
     suite.chain.warp(3601)
     worker.submit_claimed(client, job, 5)
     client.act(signing.reclaim_late(job))
     events = await job_events(SandboxChain(suite.chain), client.address, job)
     assert [event.kind for event in events][1:] == [
         JobEventKind.CLAIMED,
-        JobEventKind.IGNORED,
+        JobEventKind.REFUSED,
+        JobEventKind.REFUSED,
         JobEventKind.RECLAIMED,
     ]
+    assert [event.message.src for event in events[2:4] if event.message] == [rival.address, worker.address]
 
 
 async def test_reader_can_see_which_action_was_skipped_and_why(suite: Suite) -> None:

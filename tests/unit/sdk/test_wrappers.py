@@ -68,8 +68,8 @@ async def test_worker_owner_can_run_a_stake_through_the_wrapper(suite: Suite, ch
 async def test_reader_can_see_the_locks_of_a_stake(suite: Suite, chain: SandboxChain) -> None:
     client, worker = suite.client("client"), suite.worker("worker")
     for _ in range(2):
-        job, _ = client.open(suite.open_terms())
-        worker.claim(client, job)
+        job, _ = client.open(suite.directed_terms(worker))
+        worker.submit(client, job, 1)
     stake = WorkerStake.at(chain, worker.address)
     locks = await stake.locks()
     (number,) = locks

@@ -43,6 +43,7 @@ def job_view(**changes: Any) -> JobView:
         "price": Nano.ton("0.5"),
         "window": 3600,
         "collateral": Nano.ton(2),
+        "bond": Nano.ton("0.02"),
         "params_hash": PARAMS,
         "model_id": MODEL_ID,
         "terms_hash": offer().terms_hash,

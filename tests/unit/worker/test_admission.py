@@ -50,6 +50,18 @@ def test_worker_can_accept_a_directed_job_without_claim_when_all_is_well() -> No
     assert decision.request.engine.body["model"] == "model-x"
 
 
+def test_worker_can_claim_with_the_last_of_its_gas_and_submit_without_any_bond() -> None:
+    """Bond, and what claim and submission cost, to the nanoTON; a directed job needs none of it."""
+    most = {"claim_gas": Nano.ton("0.1"), "committed_gas": Nano.ton("0.3"), "gas": Nano.ton(1)}
+    for more, fits in ((0, True), (1, False)):
+        job = job_view(worker=0, bond=Nano.ton("0.6") + more)
+        decision = admit(job, GENUINE, stake_facts(**most), situation(), payload())
+        assert isinstance(decision, Accept) is fits
+        assert fits or (isinstance(decision, Refuse) and decision.retry)
+    directed = admit(job_view(bond=Nano.ton(9)), GENUINE, stake_facts(**most), situation(), payload())
+    assert isinstance(directed, Accept)
+
+
 FREE = {"input_price": "0", "output_price": "0", "minimum_price": "0"}
 REFUSED: list[tuple[str, Refusal, dict[str, Any]]] = [
     ("forged escrow", Refusal.FORGED_ESCROW, {"escrow": EscrowFacts(genuine=False)}),
@@ -90,6 +102,16 @@ REFUSED: list[tuple[str, Refusal, dict[str, Any]]] = [
         {"job": {"deadline": NOW + 70, "collateral": Nano(0)}, "payload": {"max_tokens": 1000}},
     ),
     ("work period short", Refusal.WORK_PERIOD, {"job": {"worker": 0, "work_period": MARGIN}}),
+    (
+        "no gas for bond and submission",
+        Refusal.GAS,
+        {"job": {"worker": 0, "bond": Nano.ton("0.91")}, "stake": {"claim_gas": Nano.ton("0.1")}},
+    ),
+    (
+        "gas promised to other claims",
+        Refusal.GAS,
+        {"job": {"worker": 0}, "stake": {"committed_gas": Nano.ton("0.99")}},
+    ),
     (
         "escrow of another code",
         Refusal.ESCROW_PEERS,

@@ -13,6 +13,7 @@ import pytest
 from pytoniq_core import Address, begin_cell
 
 from cocoon_sdk.chain.watcher import Cursor
+from cocoon_sdk.types import Nano
 from cocoon_worker.database import Database
 from cocoon_worker.errors import (
     IllegalTransitionError,
@@ -59,10 +60,12 @@ def add_external(journal: Journal, seqno: int = 0, body: bytes = b"\x01" * 32) -
 
 
 def write_version_1(path: Path) -> None:
-    """What version 1 made of an empty journal: two columns had other names."""
+    """What version 1 made of an empty journal: two columns had other names, one was not there."""
     with sqlite3.connect(path) as old:
         old.executescript(
-            SCHEMA.replace("lock INTEGER", "nonce INTEGER").replace("claimed INT", "locked INT")
+            SCHEMA.replace("    bond INTEGER NOT NULL,\n", "")
+            .replace("lock INTEGER", "nonce INTEGER")
+            .replace("claimed INT", "locked INT")
         )
         old.execute("INSERT INTO meta VALUES ('owner', ?)", (OWNER,))
         old.execute("PRAGMA user_version=1")
@@ -70,7 +73,7 @@ def write_version_1(path: Path) -> None:
 
 
 def test_journal_can_return_everything_when_it_was_closed_and_opened(path: Path, journal: Journal) -> None:
-    job = job_record(state=JobState.RUNNING, claimed=True, lock=3, reason="why")
+    job = job_record(state=JobState.RUNNING, claimed=True, bond=Nano(7), lock=3, reason="why")
     with journal.transaction():
         assert journal.add_job(job)
         journal.put_payload(job.key, PayloadRecord(b"data", b"12345678"))
@@ -132,7 +135,8 @@ def test_journal_can_be_used_on_when_an_older_version_wrote_it(path: Path) -> No
         for job, (nonce, locked) in zip(jobs, ((0, 0), (7, 1), (8, 0)), strict=True):
             values = list(_job_values(job))
             at = _JOB_COLUMNS.index("lock")
-            values[at : at + 2] = [nonce, locked]
+            assert _JOB_COLUMNS[at : at + 3] == ("lock", "claimed", "bond")
+            values[at : at + 3] = [nonce, locked]
             old.execute(f"INSERT INTO jobs VALUES ({','.join('?' * len(values))})", values)
     old.close()
     for _ in range(2):

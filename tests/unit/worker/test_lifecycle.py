@@ -41,6 +41,7 @@ def view(status: EntryStatus, *, worker: int = STAKE, deadline: int = NOW + 100)
         deadline=deadline,
         window=600,
         fee_bps=100,
+        late_bps=400,
         price=10,
         hold=10,
         lock=0,
@@ -54,7 +55,12 @@ def view(status: EntryStatus, *, worker: int = STAKE, deadline: int = NOW + 100)
 
 
 def locked(state: JobState) -> JobRecord:
-    return job_record(state=state, claimed=True, lock=3, collateral=Nano(100))
+    return job_record(state=state, lock=3, collateral=Nano(100))
+
+
+def claimed(state: JobState) -> JobRecord:
+    """A job whose claim went out with a bond; nothing is locked for it yet."""
+    return job_record(state=state, claimed=True, bond=Nano(40), collateral=Nano(100), deadline=NOW)
 
 
 def test_reward_can_pay_a_submitted_job_and_free_its_lock() -> None:
@@ -90,23 +96,49 @@ def test_job_cannot_move_by_what_freed_another_lock(kind: OutcomeKind) -> None:
     assert on_outcome(job, outcome(kind, 10, lock=4), NOW) == job
 
 
-def test_claim_that_came_back_frees_whatever_it_locked() -> None:
-    job = on_outcome(locked(JobState.CLAIMING), outcome(OutcomeKind.BOUNCED, lock=None), NOW)
-    assert (job.state, job.locked) == (JobState.LOST, False)
+def test_claim_that_came_back_brings_its_bond_and_ends_the_job() -> None:
+    job = on_outcome(claimed(JobState.CLAIMING), outcome(OutcomeKind.CLAIM_BOUNCED, lock=0), NOW)
+    assert (job.state, job.bond, job.bonded, is_over(job)) == (JobState.LOST, 0, False, True)
 
 
-def test_refused_submission_on_a_claim_can_only_wait_for_the_claims_outcome() -> None:
-    # The job ended before: whatever the claim locked is answered by its own message, possibly undelivered.
-    job = on_outcome(locked(JobState.SUBMITTING), outcome(OutcomeKind.GONE, lock=0), NOW)
-    assert (job.state, job.locked) == (JobState.ABANDONED, True)
-    job = on_outcome(job, outcome(OutcomeKind.SLASH, 10), NOW)
-    assert (job.state, job.locked, job.slashed) == (JobState.SLASHED, False, 10)
+@pytest.mark.parametrize("state", [JobState.CLAIMED, JobState.RUNNING, JobState.READY, JobState.SUBMITTED])
+def test_claim_that_the_escrow_holds_cannot_come_back(state: JobState) -> None:
+    job = claimed(state)
+    assert on_outcome(job, outcome(OutcomeKind.CLAIM_BOUNCED, lock=0), NOW) == job
+
+
+def test_refused_submission_on_a_claim_can_only_wait_for_the_bond() -> None:
+    job = replace(claimed(JobState.SUBMITTING), lock=3)
+    job = on_outcome(job, outcome(OutcomeKind.GONE), NOW)
+    assert (job.state, job.locked, job.bonded) == (JobState.ABANDONED, False, True)
+    # The entry is still there: nothing is known yet.
+    assert on_view(job, view(EntryStatus.CLAIMED, deadline=NOW), STAKE, NOW + 99, 30) == job
+    lost = on_view(job, None, STAKE, NOW + 31, 30)
+    assert (lost.state, lost.slashed, is_over(lost)) == (JobState.SLASHED, 40, True)
+
+
+@pytest.mark.parametrize("state", [JobState.CLAIMED, JobState.RUNNING, JobState.READY, JobState.ABANDONED])
+def test_bond_is_lost_when_the_client_took_a_late_job_back(state: JobState) -> None:
+    job = claimed(state)
+    assert on_view(job, None, STAKE, NOW + 30, 30) == job
+    lost = on_view(job, None, STAKE, NOW + 31, 30)
+    assert (lost.state, lost.slashed, is_over(lost)) == (JobState.SLASHED, 40, True)
+    # It was not: the client accepted the signed result at the last moment.
+    paid = on_outcome(lost, outcome(OutcomeKind.REWARD, 50, 1, lock=0), NOW)
+    assert (paid.state, paid.paid, paid.slashed, paid.bond) == (JobState.PAID, 50, 0, 0)
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.REWARD, OutcomeKind.RELEASE, OutcomeKind.SLASH])
+def test_bond_comes_back_with_every_outcome(kind: OutcomeKind) -> None:
+    job = on_outcome(replace(claimed(JobState.SUBMITTED), lock=3), outcome(kind, 10), NOW)
+    assert (job.bond, job.bonded, is_over(job)) == (0, False, True)
+    assert job.slashed == (10 if kind is OutcomeKind.SLASH else 0)
 
 
 @pytest.mark.parametrize(
     ("state", "after"),
     [
-        (JobState.CLAIMING, JobState.RELEASED),
+        (JobState.SUBMITTING, JobState.RELEASED),
         (JobState.SUBMITTED, JobState.RELEASED),
         (JobState.ABANDONED, JobState.RELEASED),
         (JobState.PAID, JobState.PAID),
@@ -119,8 +151,8 @@ def test_expired_lock_can_end_a_job_in_any_state(state: JobState, after: JobStat
     assert (late.state, late.paid) == (after, 9)
 
 
-def test_lost_claim_can_still_be_paid() -> None:
-    job = on_outcome(locked(JobState.READY), outcome(OutcomeKind.GONE), NOW)
+def test_lost_submission_can_still_be_paid() -> None:
+    job = on_outcome(locked(JobState.SUBMITTING), outcome(OutcomeKind.GONE), NOW)
     assert job.state is JobState.LOST
     assert on_outcome(job, outcome(OutcomeKind.REWARD, 9, lock=0), NOW).state is JobState.PAID
 
@@ -146,10 +178,11 @@ def test_action_that_came_to_nothing_can_be_planned_again_and_counts(
     assert (job.state, job.tries, job.reason) == (before, 3, "skipped")
     assert NOW < job.not_before <= NOW + MAX_PAUSE_S
     # Given up as expired, it shows up after all.
-    found = done(job_record(state=before), action, 9, NOW)
+    lock = 9 if action in (ActionKind.SUBMIT, ActionKind.SUBMIT_CLAIMED) else 0
+    found = done(job_record(state=before), action, lock, NOW)
     if before is not JobState.OFFERED:
         assert found.state is under_way
-    assert found.locked is (action in (ActionKind.CLAIM, ActionKind.SUBMIT))
+    assert found.locked is (action in (ActionKind.SUBMIT, ActionKind.SUBMIT_CLAIMED))
     assert found.claimed is (action is ActionKind.CLAIM)
 
 
@@ -158,18 +191,19 @@ def test_submission_cannot_lock_when_the_job_needs_no_collateral() -> None:
 
 
 def test_claim_can_be_recognised_only_with_our_stake() -> None:
-    job = locked(JobState.CLAIMING)
-    claimed = on_view(job, view(EntryStatus.CLAIMED), STAKE, NOW, 30)
-    assert (claimed.state, claimed.deadline) == (JobState.CLAIMED, NOW + 100)
+    job = claimed(JobState.CLAIMING)
+    ours = on_view(job, view(EntryStatus.CLAIMED), STAKE, NOW, 30)
+    assert (ours.state, ours.deadline) == (JobState.CLAIMED, NOW + 100)
+    unsent = replace(job, claimed=False)
+    assert on_view(unsent, view(EntryStatus.CLAIMED), STAKE, NOW, 30) == unsent
     for other in (view(EntryStatus.CLAIMED, worker=5), view(EntryStatus.OPEN), None):
         assert on_view(job, other, STAKE, NOW, 30) == job
 
 
-def test_late_submission_can_be_told_from_one_under_way() -> None:
+def test_submission_can_be_recognised_when_it_arrived() -> None:
     job = locked(JobState.SUBMITTING)
-    late = view(EntryStatus.CLAIMED, deadline=NOW)
-    assert on_view(job, late, STAKE, NOW + 30, 30) == job
-    assert on_view(job, late, STAKE, NOW + 31, 30).state is JobState.ABANDONED
+    for other in (view(EntryStatus.CLAIMED, deadline=NOW), view(EntryStatus.SUBMITTED, worker=5), None):
+        assert on_view(job, other, STAKE, NOW + 31, 30) == job
     submitted = on_view(job, view(EntryStatus.SUBMITTED), STAKE, NOW, 30)
     assert (submitted.state, submitted.deadline) == (JobState.SUBMITTED, NOW + 100)
 
@@ -193,15 +227,22 @@ def test_pause_can_grow_only_to_its_bound() -> None:
 EVENTS = st.one_of(
     st.tuples(st.sampled_from(OutcomeKind), st.sampled_from([None, 0, 3, 4]), st.integers(0, 200)),
     st.sampled_from(sorted(set(ActionKind) - SESSION_ACTIONS)),
-    st.sampled_from(["dispute", "expiry"]),
+    st.sampled_from(["dispute", "expiry", "gone from the escrow"]),
 )
 
 
-@given(st.sampled_from(JobState), st.booleans(), st.lists(EVENTS, max_size=12))
+@given(st.sampled_from(JobState), st.booleans(), st.booleans(), st.lists(EVENTS, max_size=12))
 def test_no_sequence_of_events_can_leave_the_table_or_lose_money(
-    state: JobState, has_lock: bool, events: list[object]
+    state: JobState, has_lock: bool, has_bond: bool, events: list[object]
 ) -> None:
-    job = job_record(state=state, claimed=has_lock, lock=3 if has_lock else 0, collateral=Nano(100))
+    job = job_record(
+        state=state,
+        claimed=has_bond,
+        bond=Nano(40 if has_bond else 0),
+        lock=3 if has_lock else 0,
+        collateral=Nano(100),
+        slashed=Nano(40 if has_bond and state is JobState.SLASHED else 0),
+    )
     rewards = 0
     for event in events:
         before = job
@@ -213,12 +254,14 @@ def test_no_sequence_of_events_can_leave_the_table_or_lose_money(
             if event is ActionKind.ANNOUNCE:
                 continue
             job = undone(job, event, NOW, "x")
+        elif event == "gone from the escrow":
+            job = on_view(job, None, STAKE, NOW + 10**6, 30)
         elif event == "expiry":
             job = on_expiry(job, NOW) if job.locked else job
         else:
             job = on_dispute(job, NOW)
         assert job.state is before.state or job.state in JOB_TRANSITIONS[before.state]
         assert job.paid == rewards
-        assert job.slashed <= job.collateral
+        assert 0 <= job.slashed <= job.collateral + 40
         assert not (job.locked and not before.locked)
         assert replace(before, updated_at=job.updated_at).key == job.key

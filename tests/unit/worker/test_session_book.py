@@ -194,7 +194,7 @@ def test_book_can_be_read_beside_the_worker_and_not_written(path: Path, book: Se
 
 def test_journal_of_the_version_before_can_keep_sessions(path: Path) -> None:
     with sqlite3.connect(path) as old:
-        old.executescript(SCHEMA)
+        old.executescript(SCHEMA.replace("    bond INTEGER NOT NULL,\n", ""))
         old.execute("INSERT INTO meta VALUES ('owner', ?)", (OWNER,))
         old.execute("PRAGMA user_version=2")
     old.close()

@@ -71,7 +71,7 @@ def test_money_can_still_come_when_a_lock_may_be_held() -> None:
 
 
 def test_job_cannot_move_again_when_it_is_over() -> None:
-    for state in (JobState.REFUSED, JobState.FAILED, JobState.SLASHED, JobState.RELEASED):
+    for state in (JobState.REFUSED, JobState.FAILED, JobState.RELEASED):
         job = job_record(state=state)
         for other in JobState:
             assert move(job, other, 1).state is state
