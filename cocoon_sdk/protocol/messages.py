@@ -1795,7 +1795,7 @@ class Session(Struct):
     job in a wrong state.
 
     session$_ status:uint4 deadline:uint32 worker:uint256 voucher_key:uint256 fee_bps:uint16
-    deposit:uint53 gas:uint64 redeemed:uint53 collateral:uint53 lock:uint32 back:uint64 spare:uint77
+    deposit:uint53 gas:uint64 redeemed:uint53 collateral:uint53 lock:uint32 back:uint64 spare:uint93
     params:^Cell again:^Cell = Session;
     """
 
@@ -1812,7 +1812,7 @@ class Session(Struct):
             ("collateral", uint(53)),
             ("lock", uint(32)),
             ("back", uint(64)),
-            ("spare", uint(77)),
+            ("spare", uint(93)),
             ("params", CELL),
             ("again", CELL),
         ),

@@ -53,8 +53,7 @@ from tests.helpers.suite import GAS, Client, Worker, hash_of
 EXAMPLES = int(os.environ.get("COCOON_FUZZ_EXAMPLES", "0"))
 RESOLVE_GAS = Nano.ton("0.2")
 NEVER_FAIL = {
-    kind.OPCODE
-    for kind in (m.Submit, m.SubmitClaimed, m.AcceptSession, m.Reward, m.Release, m.Slash, m.Gone)
+    kind.OPCODE for kind in (m.Submit, m.SubmitClaimed, m.AcceptSession, m.Reward, m.Release, m.Slash, m.Gone)
 }
 CLAIM_REFUSALS = {
     ExitCode.NO_JOB,

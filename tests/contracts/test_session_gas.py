@@ -13,7 +13,7 @@ from cocoon_sdk.protocol.session_states import settles_at
 from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.types import Nano
 from tests.contracts.test_closed_holes_audit import deepen
-from tests.contracts.test_full_tables import claim_all, fill
+from tests.contracts.test_full_tables import fill, submit_all
 from tests.contracts.test_gas_bounds import WASTE, Measured
 from tests.contracts.test_session_money import redemption
 from tests.helpers.audit import World, absent, at, free_slot, gas_fee, locks
@@ -41,14 +41,14 @@ def measured() -> Measured:
     client = world.client("big", deposit=Nano.ton(500))
     other = world.client("other", deposit=Nano.ton(500))
     worker = world.worker("busy", stake=Nano.ton(400), gas=Nano.ton(80))
-    fill(world, client, FULL - 1)
+    fill(world, client, FULL - 1, worker)
     number, opened = client.open_session(worker, DEPOSIT)
     seen.see(opened)
-    fill(world, client, c.MAX_JOBS - FULL)
-    fill(world, other, c.MAX_JOBS)
-    claim_all(worker, client, range(1, FULL))
-    claim_all(worker, client, range(FULL + 1, c.MAX_JOBS + 1))
-    claim_all(worker, other, range(1, c.MAX_JOBS))
+    fill(world, client, c.MAX_JOBS - FULL, worker)
+    fill(world, other, c.MAX_JOBS, worker)
+    submit_all(worker, client, range(1, FULL))
+    submit_all(worker, client, range(FULL + 1, c.MAX_JOBS + 1))
+    submit_all(worker, other, range(1, c.MAX_JOBS))
     assert len(locks(worker)) == c.MAX_LOCKS - 1
     assert client.get_state().jobs == c.MAX_JOBS
     target = m.SessionTarget(

@@ -12,7 +12,7 @@ from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.session_states import SessionState, settles_at, state_of
 from cocoon_sdk.sandbox import Actor, Transaction
 from cocoon_sdk.types import Nano
-from tests.contracts.lock_steps import FIRST, HOW, SECOND, act, cannot, sums
+from tests.contracts.lock_steps import FIRST, HOW, SECOND, act, cannot, status, sums
 from tests.contracts.test_parameters import enact, sync
 from tests.helpers.audit import World, absent, denied, locks, numbered, refused, sent, tombstones
 from tests.helpers.suite import GAS, Client, Worker, hash_of
@@ -60,7 +60,6 @@ def test_worker_can_lock_collateral_in_a_new_lock_or_in_one_that_is_there(
         session = session_of(client, number)
         assert (session.collateral, session.lock) == (collateral, FIRST)
         assert state_of(session) is SessionState.GUARDED
-    assert worker.get_state().pending == 0
 
 
 def test_collateral_of_sessions_and_jobs_can_share_a_lock(
@@ -191,7 +190,7 @@ def test_acceptance_that_finds_no_escrow_bounces_and_frees_its_lock(
     with absent(world.chain, client.address):
         world.chain.release()
     state = worker.get_state()
-    assert (sums(worker), state.locked, state.pending) == ({}, 0, 0)
+    assert (sums(worker), state.locked) == ({}, 0)
     assert gas - state.gas < Nano.ton("0.01")
 
 
@@ -308,12 +307,13 @@ def test_operator_can_claim_submit_and_accept_in_one_batch(
     actions = [
         signing.accept_session(number, replace(worker.session_target(client, number), lock=1)),
         signing.submit(job, Nano.ton(1), replace(target, lock=2), hash_of("result")),
-        signing.claim(posted, replace(worker.target(client, posted), lock=3)),
+        worker.claim_action(client, posted),
         signing.redeem(second, client.address, HALF, voucher, close=True),
     ]
     done = worker.act(*actions, max_spend=worker.get_state().gas // 2)
     assert all(transaction.success for transaction in done), done
-    assert sums(worker) == {FIRST: COLLATERAL, SECOND: COLLATERAL, numbered(3): COLLATERAL}
+    assert sums(worker) == {FIRST: COLLATERAL, SECOND: COLLATERAL}
+    assert status(client, posted) == 1
     assert worker.get_state().earned + worker.get_state().fee_due == HALF
     assert client.session(second) is None
 

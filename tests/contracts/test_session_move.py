@@ -75,9 +75,7 @@ def move() -> Iterator[Move]:
     world.check()
 
 
-def targeted(
-    target: signing.JobTarget, *, escrow: bool = False, own: bool = False
-) -> signing.JobTarget:
+def targeted(target: signing.JobTarget, *, escrow: bool = False, own: bool = False) -> signing.JobTarget:
     """Say which side of a job runs the previous code."""
     return replace(target, previous_code=escrow, own_previous_code=own)
 

@@ -20,6 +20,7 @@ from tests.contracts.test_session_vouchers import DEPOSIT, HALF, cannot_redeem, 
 from tests.contracts.weak_keys import WEAK_KEYS
 from tests.helpers.audit import (
     World,
+    at,
     check_escrow,
     denied,
     extended,
