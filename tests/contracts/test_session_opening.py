@@ -13,6 +13,7 @@ from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.types import Nano
+from tests.contracts.lock_steps import IDLE
 from tests.contracts.test_closed_holes_critical import BURNS_ITS_VALUE, reshaped, signed_body
 from tests.contracts.test_full_tables import fill
 from tests.contracts.test_limits import allowing
@@ -362,7 +363,7 @@ def test_operators_voucher_may_not_carry_a_tree(
     if how == "alone":
         denied(worker, lambda: worker.act(action), ExitCode.BAD_SIGNATURE)
         return
-    done = worker.act(action, signing.submit_claimed(1, 0, Nano(0), bytes(32)), max_spend=Nano.ton(1))
+    done = worker.act(action, IDLE, max_spend=Nano.ton(1))
     assert skips(done, worker.address) == [(1, ExitCode.BAD_SIGNATURE), (2, ExitCode.NO_LOCK)]
 
 
