@@ -144,9 +144,9 @@ async def test_client_can_check_prices_of_a_job_that_names_terms_nobody_announce
     from cocoon_sdk.data import InlineData, encode_data
     from cocoon_sdk.protocol import signing
 
-    lock = worker.account.lock_number(town.driver(cocoon))
+    target = worker.account.target(town.driver(cocoon), job.id)
     action = signing.submit_claimed(
-        job.id, lock, Nano.ton("0.001"), sealed.result_hash, encode_data(InlineData(sealed.data))
+        job.id, Nano.ton("0.001"), target, sealed.result_hash, encode_data(InlineData(sealed.data))
     )
     worker.account.act(action, max_spend=worker.account.work_spend())
     with pytest.raises(TermsUnknownError, match="Pass `terms`"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -214,7 +215,10 @@ async def test_sender_can_learn_by_name_why_an_external_was_refused_or_skipped(t
     worker = town.suite.worker("worker")
     stake = WorkerStake.at(town.adapter, worker.address)
     spend = await stake.work_cost()
-    action = signing.submit_claimed(1, 1, Nano(1), bytes(32))
+    job, _ = client.open(town.suite.open_terms())
+    worker.claim(client, job)
+    nowhere = replace(worker.target(client, job), lock=777)
+    action = signing.submit_claimed(job, Nano(1), nowhere, bytes(32))
     with pytest.raises(NoLockError):
         await stake.send_external(worker.key, action, max_spend=spend)
 
