@@ -23,6 +23,7 @@ from cocoon_sdk.errors import (
     PriceTooHighError,
     UnknownModelError,
 )
+from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.exit_codes import (
     BadPeriodsError,
     BadSignatureError,
@@ -88,6 +89,29 @@ async def test_client_can_get_an_answer_that_was_handed_over(
     assert endpoint.calls == [f"/v1/results/{client.escrow.address.to_str(False)}/{job.id}"]
     kinds = [event.kind.value for event in await job.history()]
     assert kinds == ["opened", "accepted with signature"]
+
+
+@pytest.mark.parametrize("rekeyed", [False, True])
+async def test_client_can_take_a_claimed_answer_by_hand_only_under_the_key_that_claimed(
+    town: Town, client: AsyncCocoon, endpoint: Endpoint, rekeyed: bool
+) -> None:
+    """A claim shows the end of its operator key; the SDK reads the rest off the stake."""
+    worker = town.worker(announced=False)
+    worker.announce(endpoint=endpoint.url)
+    job = await client.jobs.create(model=town.model.model_id, messages=chat(), worker="open")
+    worker.account.claim(town.driver(client), job.id)
+    endpoint.answers[job.id] = (200, await worker.handover(client, job.id))
+    if rekeyed:
+        worker.account.from_owner(m.SetKey(query_id=0, key=key_of("next").verify_key.to_int()))
+        with pytest.raises(JobTimeoutError) as waited:
+            await job.result(timeout=0)
+        assert isinstance(waited.value.__cause__, BadSignatureError)
+        assert (await job.status()).state is JobState.CLAIMED
+        return
+    result = await job.result(timeout=30)
+    assert (result.text, result.arrival, result.accepted) == ("Paris.", Arrival.HANDOVER, True)
+    kinds = [event.kind.value for event in await job.history()]
+    assert kinds == ["opened", "claimed", "accepted with signature"]
 
 
 async def test_client_can_recover_a_result_after_it_was_killed(town: Town, client: AsyncCocoon) -> None:
