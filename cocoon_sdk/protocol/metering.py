@@ -27,6 +27,9 @@ MAX_INCREMENT: Final = Nano(5_000_000)
 """Most that a client risks, 0.005 TON: more would be worth taking."""
 
 
+_WORN: Final = 4
+
+
 class MeteringError(CocoonError):
     """The other side's numbers cannot be right; nothing more is paid to it or done for it."""
 
@@ -72,10 +75,16 @@ class ClientLedger:
 
     @property
     def window(self) -> int:
-        """Price of the dearest piece that can still be paid for. A session whose window is small is worn:
-        close it and open another.
-        """
+        """Price of the dearest piece that can still be paid for."""
         return int(self.increment) - self.lost
+
+    @property
+    def worn(self) -> bool:
+        """Tell whether so much was lost that less than a quarter of the increment can be paid ahead.
+
+        Close the session then and open another.
+        """
+        return self.window * _WORN < self.increment
 
     def affords(self, piece: int) -> bool:
         """Tell whether a piece of an answer at this price can be paid for when the worker waits for it.

@@ -183,6 +183,8 @@ class FailureCode:
     """The worker does not offer these terms (any more): read its announcement again."""
     TOO_DEAR: Final = "too_dear"
     """The prompt alone costs more than the worker does unpaid."""
+    WORN: Final = "worn"
+    """Too much of what the worker does unpaid is lost already: another session would do."""
     BUSY: Final = "busy"
     ENGINE: Final = "engine"
     """The engine failed or was cut off in the middle."""

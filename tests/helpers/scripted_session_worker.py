@@ -371,7 +371,7 @@ class ScriptedSessions:
 
     async def acquire(self, worker: WorkerOffer, at_least: Nano) -> HeldSession:
         held = self.held.get(worker.address.hash_part)
-        if held is None or held.stale:
+        if held is None or held.stale or held.worn:
             if self.refuse is not None:
                 raise self.refuse
             held = self.held[worker.address.hash_part] = await self.open(worker)
@@ -408,7 +408,7 @@ class ScriptedSessions:
 
     def remaining(self, worker: Address) -> Nano | None:
         held = self.held.get(worker.hash_part)
-        return None if held is None or held.stale else held.available
+        return None if held is None or held.stale or held.worn else held.available
 
 
 class Monotonic:

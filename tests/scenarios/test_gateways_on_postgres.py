@@ -38,8 +38,8 @@ from tests.unit.worker.test_session_serving import SteppedEngine
 LEASE_S = SessionPolicy().lease_s
 DAYS_TO_SETTLE = 2
 BUDGET = Nano.ton("1")
-HONEST = {"worker_failed", "answer_cut", "busy", "stale_session", "too_dear"}
-"""What a user may be told when lines were cut: `too_dear` by a session that has lost most of an increment."""
+HONEST = {"worker_failed", "answer_cut", "busy", "stale_session"}
+"""What a user may be told when lines were cut."""
 WORDS = [f"word{number}" for number in range(90)]
 
 

@@ -21,6 +21,7 @@ from cocoon_sdk.client.sessions.errors import (
     RequestRefusedError,
     SessionError,
     SessionRefusedError,
+    SessionWornError,
     SpendLimitError,
     StaleSessionError,
     TooDearError,
@@ -57,8 +58,8 @@ _MOST_WAIT_S: Final = 5.0
 _LAST_WORD_S: Final = 2.0
 """How long a stream that is left waits for the worker's last count."""
 _TAKEN_OVER: Final = 2
-"""How often a request goes on over another session of the same worker, when its own was taken over: once
-when the link is cut by that, and once when the database says so."""
+"""How often a request goes on over another session of the same worker, when its own is worn or taken over:
+that is noticed once when the link is cut by it, and once when the database says so."""
 _SESSION_PAUSE_S: Final = 30.0
 _MAX_WHY: Final = 300
 _BY_WEIGHT: Final = (
@@ -267,7 +268,7 @@ class Answering:
             self._tries[key] = _TRIES_EACH  # nothing against this worker, but not for this request
         elif isinstance(error, SessionRefusedError):
             selection.unavailable(key, float(error.retry_after_s or _SESSION_PAUSE_S), why)
-        elif isinstance(error, StaleSessionError):
+        elif isinstance(error, StaleSessionError | SessionWornError):
             self._taken_over += 1
             if self._taken_over > _TAKEN_OVER:
                 self._tries[key] = self._tries.get(key, 0) + 1

@@ -76,6 +76,13 @@ class StaleSessionError(SessionError):
     code = "stale_session"
 
 
+class SessionWornError(SessionError):
+    """Too much was lost in this session, by cut connections, for what is asked: another one would do."""
+
+    http_status = 503
+    code = "session_worn"
+
+
 class SessionUsedUpError(SessionError):
     """The session's deposit does not hold what is asked for."""
 

@@ -48,6 +48,10 @@ class PaidSession(Protocol):
         """Keep what came so far, and the number of the next request. Raises `CocoonError`."""
         ...
 
+    def wear_out(self) -> None:
+        """Note that another session has to take new requests."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Greeting:

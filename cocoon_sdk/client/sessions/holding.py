@@ -34,6 +34,7 @@ class HeldSession:
         "_signing",
         "_store",
         "_unsure",
+        "_worn_out",
         "best",
         "expires",
         "holder",
@@ -68,6 +69,7 @@ class HeldSession:
         self.users, self.reserved, self.used_at = 0, 0, max(record.used_at, record.opened_at)
         self.stale = ""
         """Why nothing can be signed any more; empty while it can."""
+        self._worn_out = False
         self.topping_up = asyncio.Lock()
         self._store, self._policy, self._clock, self._on_signed = store, policy, clock, on_signed
         self._signing = asyncio.Lock()
@@ -80,6 +82,15 @@ class HeldSession:
     def uid(self) -> str:
         """The record's own name."""
         return self.record.uid
+
+    @property
+    def worn(self) -> bool:
+        """Whether too much was lost in it for new requests; those under way are still paid."""
+        return self._worn_out or self.ledger.worn
+
+    def wear_out(self) -> None:
+        """Note that it takes no new requests."""
+        self._worn_out = True
 
     @property
     def available(self) -> Nano:

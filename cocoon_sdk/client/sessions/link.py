@@ -25,6 +25,7 @@ from cocoon_sdk.client.sessions.errors import (
     DishonestWorkerError,
     SessionError,
     SessionUsedUpError,
+    SessionWornError,
     TooDearError,
     WorkerLostError,
     WorkerTimeoutError,
@@ -150,19 +151,15 @@ class Link:
         """Send a request, with a voucher in the same message where one is due.
 
         Raises `SessionError` when the link has ended, `BusyError` when too many requests are under way,
-        `TooDearError` when what its prompt probably costs is more than may be paid ahead.
+        `TooDearError` when what its prompt probably costs is more than may be paid ahead, `SessionWornError`
+        when another session could pay for it.
         """
         if self.error is not None:
             raise again(self.error)
         if self.leaving or len(self._calls) >= wire.MAX_REQUESTS:
             raise BusyError("the worker takes no more requests on this connection", retry_after_s=1)
-        if not self._ledger.affords(question.ceiling.likely_begin):
-            raise TooDearError(
-                "the prompt is too dear for this session",
-                why=f"it costs about {question.ceiling.likely_begin}, and {self._ledger.window} nanoTON at "
-                "most may be paid ahead",
-                hint="Shorten it, raise the increment, or open a job for it",
-            )
+        if not self._ledger.affords(likely := question.ceiling.likely_begin):
+            raise self._too_dear(likely <= self._ledger.increment, f"it costs about {likely}")
         rid = self.session.next_rid
         self.session.next_rid += 1
         call = Call(rid, question, self._ledger, self._clock())
@@ -275,6 +272,8 @@ class Link:
             error = failures.of_frame(frame)
             if frame.rid == 0:
                 raise error
+            if isinstance(error, SessionWornError):
+                self.session.wear_out()
             call = self._call(frame.rid)
             call.fail(frame, error)
             self._forget(call)
@@ -282,6 +281,17 @@ class Link:
             self.leaving = True
         else:
             raise DishonestWorkerError("the worker is not honest", why="it greets a second time")
+
+    def _too_dear(self, another_would_do: bool, why: str) -> SessionError:
+        why = f"{why}, and {self._ledger.window} nanoTON at most may be paid ahead"
+        if another_would_do and self._ledger.lost:
+            self.session.wear_out()
+            return SessionWornError("the session is worn", why=why)
+        return TooDearError(
+            "the prompt is too dear for a session",
+            why=why,
+            hint="Shorten it, raise the increment, or open a job for it",
+        )
 
     def _call(self, rid: int) -> Call:
         call = self._calls.get(rid)
@@ -305,10 +315,8 @@ class Link:
         if amount > self._ledger.deposit:
             error = SessionUsedUpError("the session is used up", why="its deposit does not hold the answer")
         else:
-            error = TooDearError(
-                "the prompt is too dear for this session",
-                why="the worker wants more than one increment for it ahead",
-                hint="Shorten it, raise the increment, or open a job for it",
+            error = self._too_dear(
+                amount - self._ledger.used <= self._ledger.increment, "the worker waits for more"
             )
         # One piece brings the price of the prompt, the first or (what was found in a cache) the last one:
         # only a request whose prompt is as dear as that can need so much.

@@ -137,7 +137,7 @@ class SessionManager:
         return [held for held in self._held.values() if held.ref.worker == worker]
 
     def _is_usable(self, held: HeldSession) -> bool:
-        return not held.stale and held.expires - self.policy.margin_s > self.desk.chain_now()
+        return not (held.stale or held.worn) and held.expires - self.policy.margin_s > self.desk.chain_now()
 
     async def _get(self, worker: WorkerOffer, at_least: Nano) -> HeldSession:
         if self._closed:

@@ -30,8 +30,6 @@ from cocoon_sdk.types import Nano
 
 log: Final = logging.getLogger("cocoon.sessions")
 
-_WORN: Final = 4
-"""A session that can pay ahead less than a quarter of its increment is worn: another takes its place."""
 _NEW_SESSION_TRIES: Final = 4
 """How often a worker that does not know the session is asked again, if it says when: it may see it late."""
 _MOST_WAIT_S: Final = 5
@@ -170,8 +168,8 @@ class LinkPool:
         await self._sessions.release(held, lease.reserved)
         if isinstance(error, DishonestWorkerError):
             self._retire(held, str(error))
-        elif held.ledger.window * _WORN < held.ledger.increment and not lease.link.under_way:
-            self._retire(held, "too much of its increment is lost")
+        elif held.worn and not lease.link.under_way:
+            self._retire(held, "too much was lost in it")
 
     async def close(self) -> None:
         """Close all links; sessions stay open."""

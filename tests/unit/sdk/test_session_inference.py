@@ -331,6 +331,33 @@ async def test_request_goes_on_over_another_session_when_its_own_was_taken_over(
         assert made.sessions.retired == []
 
 
+async def test_request_goes_on_over_another_session_when_too_much_was_lost_in_its_own(tmp_path: Path) -> None:
+    worker = ScriptedSessionWorker("alice", input_price=Nano.ton("10"))
+    async with street(tmp_path, worker) as made:
+        await events_of(made)
+        worn = made.sessions.held[worker.address.hash_part]
+        worn.ledger.lost = int(worn.ledger.increment) * 6 // 10
+        events, bill = await events_of(made, messages=[{"role": "user", "content": "words " * 20}])
+        assert text_in(events) == "Hello world"
+        assert bill.session_id == 2
+        assert [session for session, _ in made.sessions.retired] == [worn]
+
+
+async def test_request_goes_on_over_another_session_when_its_worker_calls_it_worn(tmp_path: Path) -> None:
+    def bend(frame: wire.WorkerFrame) -> Sequence[wire.WorkerFrame]:
+        worn = made.sessions.opened == 1 and isinstance(frame, wire.Delta | wire.Done)
+        first = isinstance(frame, wire.Delta) and frame.output_tokens == 1
+        refused = wire.Failed(getattr(frame, "rid", 0), wire.FailureCode.WORN, "too much is lost", 0, None)
+        return (refused,) if worn and first else () if worn else (frame,)
+
+    worker = ScriptedSessionWorker("alice", bend=bend)
+    async with street(tmp_path, worker) as made:
+        events, bill = await events_of(made)
+        assert text_in(events) == "Hello world"
+        assert bill.session_id == 2
+        assert [session.ref.session_id for session, _ in made.sessions.retired] == [1]
+
+
 async def test_leaving_worker_gets_no_new_requests(tmp_path: Path) -> None:
     def bend(frame: wire.WorkerFrame) -> Sequence[wire.WorkerFrame]:
         leaving = isinstance(frame, wire.Delta) and frame.output_tokens == 1

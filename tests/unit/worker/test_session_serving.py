@@ -245,6 +245,15 @@ async def test_client_cannot_begin_when_its_prompt_is_dearer_than_what_is_done_u
         assert (answer.failed.code, answer.failed.charged) == (FailureCode.TOO_DEAR, 0)
 
 
+async def test_client_is_told_to_change_sessions_when_too_much_was_lost_in_this_one(tmp_path: Path) -> None:
+    async with bench(tmp_path, max_unpaid="0.0002") as worker, worker.client().connected() as client:
+        assert (await client.chat(TALK)).done is not None
+        worker.endpoint._accounts[KEY].ledger.lost = 190_000
+        answer = await client.chat(" ".join(["wordwords"] * 400), max_tokens=4)
+        assert answer.failed is not None
+        assert (answer.failed.code, answer.failed.charged) == (FailureCode.WORN, 0)
+
+
 async def test_client_can_begin_when_the_engine_counts_fewer_tokens_than_bytes(tmp_path: Path) -> None:
     # 4000 bytes would be 0.0004 TON as tokens; they are 400 words.
     async with bench(tmp_path, max_unpaid="0.0002") as worker, worker.client().connected() as client:

@@ -171,9 +171,10 @@ class SessionAccount:
             left = Nano(self.ledger.deposit - self.ledger.booked)
             why = f"{left} are left of the deposit, the request may need {Nano(at_most)} at once"
             raise AskRefusedError(FailureCode.SESSION, why)
-        done = Nano(self.ledger.max_unpaid - self.ledger.lost)
+        worn = at_most <= self.ledger.max_unpaid
+        done = Nano(max(0, self.ledger.max_unpaid - self.ledger.lost))
         why = f"it may cost {Nano(at_most)} before its first piece, {done} of work are done unpaid"
-        raise AskRefusedError(FailureCode.TOO_DEAR, why)
+        raise AskRefusedError(FailureCode.WORN if worn else FailureCode.TOO_DEAR, why)
 
     def let_in(self) -> None:
         """Let the next waiting request begin if it may by now, or learn that it never may."""
