@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         WorkerFailedError,
         WorkerTimeoutError,
     )
-    from cocoon_sdk.client.sessions.records import SessionPolicy, SpendLimits
+    from cocoon_sdk.client.sessions.funds.records import SessionPolicy, SpendLimits
     from cocoon_sdk.client.sessions.values import Bill
     from cocoon_sdk.client.sync import Cocoon, Job
     from cocoon_sdk.client.wallets import KeyWallet, SignerWallet, TonsdkWallet, WalletVersion
@@ -149,8 +149,8 @@ _HOMES = {
     "SpendLimitError": "cocoon_sdk.client.sessions.errors",
     "WorkerFailedError": "cocoon_sdk.client.sessions.errors",
     "WorkerTimeoutError": "cocoon_sdk.client.sessions.errors",
-    "SessionPolicy": "cocoon_sdk.client.sessions.records",
-    "SpendLimits": "cocoon_sdk.client.sessions.records",
+    "SessionPolicy": "cocoon_sdk.client.sessions.funds.records",
+    "SpendLimits": "cocoon_sdk.client.sessions.funds.records",
     "Bill": "cocoon_sdk.client.sessions.values",
     "Cocoon": "cocoon_sdk.client.sync",
     "Job": "cocoon_sdk.client.sync",

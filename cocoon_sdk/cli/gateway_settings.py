@@ -16,7 +16,7 @@ from pydantic_settings import (
 )
 
 from cocoon_sdk.cli.settings import config_file
-from cocoon_sdk.client.sessions.records import SECONDS_A_DAY, SessionPolicy, SpendLimits
+from cocoon_sdk.client.sessions.funds.records import SECONDS_A_DAY, SessionPolicy, SpendLimits
 from cocoon_sdk.errors import ConfigError
 from cocoon_sdk.gateway.config import GatewayConfig, TonAmount
 

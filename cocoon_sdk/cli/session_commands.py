@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cocoon_sdk.client.sessions.account import AsyncSessions, SessionInfo
-    from cocoon_sdk.client.sessions.keeper import KeeperReport
-    from cocoon_sdk.client.sessions.records import SessionRecord
+    from cocoon_sdk.client.sessions.funds.keeper import KeeperReport
+    from cocoon_sdk.client.sessions.funds.records import SessionRecord
 
 Database = Annotated[
     str | None,

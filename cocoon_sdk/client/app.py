@@ -22,8 +22,8 @@ from cocoon_sdk.client.jobs import AsyncJobs
 from cocoon_sdk.client.models import AsyncModels
 from cocoon_sdk.client.openai.resources import AsyncOpenAIResources
 from cocoon_sdk.client.sessions.account import DEFAULT_DATABASE, AsyncSessions, DatabasePlace
-from cocoon_sdk.client.sessions.inference import InferenceClient
-from cocoon_sdk.client.sessions.records import SessionPolicy, SpendLimits
+from cocoon_sdk.client.sessions.answers.inference import InferenceClient
+from cocoon_sdk.client.sessions.funds.records import SessionPolicy, SpendLimits
 from cocoon_sdk.clock import Clock, SystemClock
 from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.contracts.network import Network

@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from cocoon_sdk.client.app import AsyncCocoon
 from cocoon_sdk.client.discovery import WorkerOffer
-from cocoon_sdk.client.sessions.records import SessionPolicy
+from cocoon_sdk.client.sessions.funds.records import SessionPolicy
 from cocoon_sdk.client.wallets import KeyWallet
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.demo.books import Books, Statement

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cocoon_sdk.client.sessions.manager import SessionManager
-from cocoon_sdk.client.sessions.records import UNENDED_STATES, Exposure, SpendLimits
+from cocoon_sdk.client.sessions.funds.manager import SessionManager
+from cocoon_sdk.client.sessions.funds.records import UNENDED_STATES, Exposure, SpendLimits
 from cocoon_sdk.types import Nano, format_ton
 
 FRESH_S: Final = 10.0

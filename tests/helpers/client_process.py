@@ -21,10 +21,10 @@ from cocoon_sdk.chain.http_transport import TransportLimits
 from cocoon_sdk.chain.toncenter import ToncenterChain
 from cocoon_sdk.client import AsyncCocoon
 from cocoon_sdk.client.sessions.errors import StaleSessionError
-from cocoon_sdk.client.sessions.manager import SessionManager
-from cocoon_sdk.client.sessions.onchain import new_key
-from cocoon_sdk.client.sessions.records import SessionPolicy
-from cocoon_sdk.client.sessions.store import SESSIONS_SCHEMA, SessionStore
+from cocoon_sdk.client.sessions.funds.manager import SessionManager
+from cocoon_sdk.client.sessions.funds.onchain import new_key
+from cocoon_sdk.client.sessions.funds.records import SessionPolicy
+from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
 from cocoon_sdk.storage import open_database
 from cocoon_sdk.types import Nano
 from tests.helpers.sdk import MODEL_NAME

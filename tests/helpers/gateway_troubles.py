@@ -14,10 +14,10 @@ from typing import Any, Self
 
 import pytest
 
+from cocoon_sdk.client.sessions.answers.selection import SelectionPolicy
 from cocoon_sdk.client.sessions.errors import StaleSessionError, WorkerLostError
-from cocoon_sdk.client.sessions.records import SessionRecord, SessionState
-from cocoon_sdk.client.sessions.selection import SelectionPolicy
-from cocoon_sdk.client.sessions.store import SessionStore
+from cocoon_sdk.client.sessions.funds.records import SessionRecord, SessionState
+from cocoon_sdk.client.sessions.funds.store import SessionStore
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.protocol.vouchers import Voucher
 from cocoon_worker.config import EndpointConfig

@@ -19,12 +19,12 @@ from aiohttp import WSMsgType, web
 from pytoniq_core import Address
 
 from cocoon_sdk.client.discovery import WorkerList, WorkerOffer
-from cocoon_sdk.client.sessions.holding import HeldSession
-from cocoon_sdk.client.sessions.inference import InferenceClient
-from cocoon_sdk.client.sessions.link import LinkLimits
-from cocoon_sdk.client.sessions.records import SessionPolicy, SessionRecord, SessionState, SpendLimits
-from cocoon_sdk.client.sessions.selection import SelectionPolicy
-from cocoon_sdk.client.sessions.store import SESSIONS_SCHEMA, SessionStore
+from cocoon_sdk.client.sessions.answers.inference import InferenceClient
+from cocoon_sdk.client.sessions.answers.selection import SelectionPolicy
+from cocoon_sdk.client.sessions.funds.holding import HeldSession
+from cocoon_sdk.client.sessions.funds.records import SessionPolicy, SessionRecord, SessionState, SpendLimits
+from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
+from cocoon_sdk.client.sessions.links.link import LinkLimits
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.contracts.accounts import Genuine
 from cocoon_sdk.contracts.registry import RegisteredModel

@@ -15,8 +15,8 @@ from cocoon_sdk.client.sessions.errors import (
     SpendLimitError,
     StaleSessionError,
 )
-from cocoon_sdk.client.sessions.keeper import KeeperReport
-from cocoon_sdk.client.sessions.records import SessionState, SpendLimits
+from cocoon_sdk.client.sessions.funds.keeper import KeeperReport
+from cocoon_sdk.client.sessions.funds.records import SessionState, SpendLimits
 from cocoon_sdk.errors import InsufficientEscrowError
 from cocoon_sdk.protocol.metering import MeteringError
 from cocoon_sdk.protocol.vouchers import Voucher

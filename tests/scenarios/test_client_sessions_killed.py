@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cocoon_sdk.client.sessions.records import UNENDED_STATES, SessionRecord, SessionState
+from cocoon_sdk.client.sessions.funds.records import UNENDED_STATES, SessionRecord, SessionState
 from cocoon_sdk.protocol.vouchers import Voucher, voucher_key
 from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.sandbox.node import Node

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cocoon_sdk.client.sessions.errors import StaleSessionError
-from cocoon_sdk.client.sessions.records import SessionRecord, SessionState
+from cocoon_sdk.client.sessions.funds.records import SessionRecord, SessionState
 from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.types import Nano
 from tests.helpers.client_sessions import SessionTown, session_town

@@ -11,12 +11,12 @@ import pytest
 from pytoniq_core import Cell
 
 from cocoon_sdk.chain.base import Chain
-from cocoon_sdk.client.sessions import funding
 from cocoon_sdk.client.sessions.errors import SessionRefusedError, SessionUsedUpError, SpendLimitError
-from cocoon_sdk.client.sessions.holding import HeldSession
-from cocoon_sdk.client.sessions.manager import SessionManager
-from cocoon_sdk.client.sessions.onchain import ANY_EXTERNAL_S, EscrowSight
-from cocoon_sdk.client.sessions.records import UNENDED_STATES, SessionRecord, SessionState, SpendLimits
+from cocoon_sdk.client.sessions.funds import funding
+from cocoon_sdk.client.sessions.funds.holding import HeldSession
+from cocoon_sdk.client.sessions.funds.manager import SessionManager
+from cocoon_sdk.client.sessions.funds.onchain import ANY_EXTERNAL_S, EscrowSight
+from cocoon_sdk.client.sessions.funds.records import UNENDED_STATES, SessionRecord, SessionState, SpendLimits
 from cocoon_sdk.errors import ChainTimeoutError
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.sandbox import Blockchain, SandboxChain

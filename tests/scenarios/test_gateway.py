@@ -14,7 +14,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from cocoon_sdk.client.sessions.records import SpendLimits
+from cocoon_sdk.client.sessions.funds.records import SpendLimits
 from cocoon_sdk.errors import EngineInterruptedError
 from cocoon_sdk.gateway.budgets import DAY_S
 from cocoon_sdk.sandbox import Blockchain

@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from cocoon_sdk.client.sessions.records import SessionPolicy, SessionState
+from cocoon_sdk.client.sessions.funds.records import SessionPolicy, SessionState
 from cocoon_sdk.gateway.budgets import DAY_S
 from cocoon_sdk.protocol.metering import DEFAULT_INCREMENT
 from cocoon_sdk.sandbox import Blockchain

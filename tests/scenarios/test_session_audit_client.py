@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cocoon_sdk.client.sessions.manager import SessionManager
-from cocoon_sdk.client.sessions.onchain import EscrowSight
-from cocoon_sdk.client.sessions.records import SessionState
+from cocoon_sdk.client.sessions.funds.manager import SessionManager
+from cocoon_sdk.client.sessions.funds.onchain import EscrowSight
+from cocoon_sdk.client.sessions.funds.records import SessionState
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.types import Nano

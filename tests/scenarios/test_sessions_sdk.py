@@ -14,7 +14,7 @@ import pytest
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client import AsyncCocoon
 from cocoon_sdk.client.sessions import CHAT, InferenceRequest, Outcome
-from cocoon_sdk.client.sessions.records import SessionPolicy
+from cocoon_sdk.client.sessions.funds.records import SessionPolicy
 from cocoon_sdk.errors import EngineInterruptedError
 from cocoon_sdk.protocol.pricing import Tariff
 from cocoon_sdk.sandbox import Blockchain

@@ -29,6 +29,15 @@ _SDK: Final = (
     "cocoon_sdk.explain",
     "cocoon_sdk.client",
 )
+_SESSIONS: Final = (
+    *_READING,
+    "cocoon_sdk.data",
+    "cocoon_sdk.storage",
+    "cocoon_sdk.client.discovery",
+    "cocoon_sdk.client.sessions.bounds",
+    "cocoon_sdk.client.sessions.errors",
+    "cocoon_sdk.client.sessions.values",
+)
 _EVERYTHING: Final = ("cocoon_sdk", "cocoon_worker")
 
 
@@ -65,10 +74,15 @@ ROOMS: Final = (
     Room("cocoon_sdk.explain", (*_READING, "cocoon_sdk.data")),
     Room("cocoon_sdk.client.connect", (*_READING, "cocoon_sdk.chain"), adapters=True),
     Room(
+        "cocoon_sdk.client.sessions.funds",
+        (*_SESSIONS, "cocoon_sdk.client.context", "cocoon_sdk.client.checks"),
+    ),
+    Room("cocoon_sdk.client.sessions.links", (*_SESSIONS, "cocoon_sdk.client.sessions.funds")),
+    Room("cocoon_sdk.client.sessions.answers", (*_SESSIONS, "cocoon_sdk.client.sessions.links")),
+    Room(
         "cocoon_sdk.client",
         (*_READING, "cocoon_sdk.data", "cocoon_sdk.storage", "cocoon_sdk.verify", "cocoon_sdk.explain"),
     ),
-    Room("cocoon_sdk.client.connect", (*_PURE, "cocoon_sdk.chain"), root=True),
     Room("cocoon_sdk.gateway", _SDK),
     Room("cocoon_sdk.explorer", _SDK),
     Room("cocoon_sdk.demo", _EVERYTHING, root=True),

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from cocoon_sdk.client.openai.requests import as_type, make_request, read_body
-from cocoon_sdk.client.sessions.events import usage_with_cost
-from cocoon_sdk.client.sessions.inference import InferenceClient, InferenceStream
+from cocoon_sdk.client.sessions.answers.events import usage_with_cost
+from cocoon_sdk.client.sessions.answers.inference import InferenceClient, InferenceStream
 from cocoon_sdk.client.sessions.values import CHAT, COMPLETION, EMBEDDING, Bill, InferenceRequest
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """Sessions, the client's side: any number of requests to a worker for two or three operations on chain."""
 
+from cocoon_sdk.client.sessions.answers.inference import InferenceClient, InferenceStream
 from cocoon_sdk.client.sessions.errors import (
     AnswerCutError,
     BusyError,
@@ -17,7 +18,6 @@ from cocoon_sdk.client.sessions.errors import (
     WorkerTimeoutError,
     http_meaning,
 )
-from cocoon_sdk.client.sessions.inference import InferenceClient, InferenceStream
 from cocoon_sdk.client.sessions.values import (
     CHAT,
     COMPLETION,

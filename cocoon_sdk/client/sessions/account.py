@@ -17,18 +17,18 @@ from pytoniq_core import Address
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import AsyncWorkers, WorkerOffer
 from cocoon_sdk.client.sessions.errors import SessionRefusedError
-from cocoon_sdk.client.sessions.holding import HeldSession
-from cocoon_sdk.client.sessions.keeper import KeeperReport
-from cocoon_sdk.client.sessions.manager import SessionManager
-from cocoon_sdk.client.sessions.onchain import EscrowSight, is_open, settle_from
-from cocoon_sdk.client.sessions.records import (
+from cocoon_sdk.client.sessions.funds.holding import HeldSession
+from cocoon_sdk.client.sessions.funds.keeper import KeeperReport
+from cocoon_sdk.client.sessions.funds.manager import SessionManager
+from cocoon_sdk.client.sessions.funds.onchain import EscrowSight, is_open, settle_from
+from cocoon_sdk.client.sessions.funds.records import (
     UNENDED_STATES,
     SessionPolicy,
     SessionRecord,
     SessionState,
     SpendLimits,
 )
-from cocoon_sdk.client.sessions.store import SESSIONS_SCHEMA, SessionStore
+from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
 from cocoon_sdk.errors import ConfigError, NoWorkerError
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.signing import account_address

@@ -7,9 +7,12 @@ import sys
 
 import pytest
 
-from cocoon_sdk.client.sessions.holders import has_died, holder_ended, new_holder
+from cocoon_sdk.client.sessions.funds.holders import has_died, holder_ended, new_holder
 
-_NAMED = "from cocoon_sdk.client.sessions.holders import new_holder; print(new_holder(), flush=True); input()"
+_NAMED = (
+    "from cocoon_sdk.client.sessions.funds.holders import new_holder\n"
+    "print(new_holder(), flush=True); input()"
+)
 
 
 def test_holder_of_this_process_lives_until_it_has_ended() -> None:

@@ -22,8 +22,8 @@ from cocoon_sdk.client.sessions import (
     SessionRefusedError,
     SpendLimitError,
 )
-from cocoon_sdk.client.sessions.records import SessionPolicy, SessionRecord
-from cocoon_sdk.client.sessions.selection import SelectionPolicy
+from cocoon_sdk.client.sessions.answers.selection import SelectionPolicy
+from cocoon_sdk.client.sessions.funds.records import SessionPolicy, SessionRecord
 from cocoon_sdk.errors import NoWorkerError, PriceTooHighError
 from cocoon_sdk.protocol import session_wire as wire
 from cocoon_sdk.types import Nano

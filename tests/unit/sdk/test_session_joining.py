@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cocoon_sdk.client.sessions.continuation import (
+from cocoon_sdk.client.sessions.answers.continuation import (
     Continuer,
     NotContinuableError,
     continued_body,
     said_so_far,
 )
-from cocoon_sdk.client.sessions.events import usage_event, usage_with_cost, without_usage
-from cocoon_sdk.client.sessions.joining import join_pieces
+from cocoon_sdk.client.sessions.answers.events import usage_event, usage_with_cost, without_usage
+from cocoon_sdk.client.sessions.answers.joining import join_pieces
 from cocoon_sdk.client.sessions.values import CHAT, COMPLETION, EMBEDDING, Bill
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol.pricing import Usage

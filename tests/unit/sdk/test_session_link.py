@@ -19,9 +19,9 @@ from cocoon_sdk.client.sessions import (
     Outcome,
     TooDearError,
     WorkerFailedError,
-    pool,
 )
-from cocoon_sdk.client.sessions.link import Link, LinkLimits
+from cocoon_sdk.client.sessions.links import pool
+from cocoon_sdk.client.sessions.links.link import Link, LinkLimits
 from cocoon_sdk.protocol import session_wire as wire
 from cocoon_sdk.types import Nano
 from tests.helpers.scripted_session_worker import (

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from cocoon_sdk.client.discovery import WorkerList
+from cocoon_sdk.client.sessions.answers.catalogue import FRESH_S, USABLE_S, Catalogue, Listing
+from cocoon_sdk.client.sessions.answers.selection import TYPICAL, Selection, SelectionPolicy
 from cocoon_sdk.client.sessions.bounds import TEMPLATE_TOKENS, Ceiling, RequestHead, Tariff
-from cocoon_sdk.client.sessions.catalogue import FRESH_S, USABLE_S, Catalogue, Listing
-from cocoon_sdk.client.sessions.dialing import Dialer, session_url
 from cocoon_sdk.client.sessions.errors import (
     BusyError,
     EndpointRefusedError,
@@ -21,7 +21,7 @@ from cocoon_sdk.client.sessions.errors import (
     WorkerLostError,
     http_meaning,
 )
-from cocoon_sdk.client.sessions.selection import TYPICAL, Selection, SelectionPolicy
+from cocoon_sdk.client.sessions.links.dialing import Dialer, session_url
 from cocoon_sdk.client.sessions.values import CHAT, EMBEDDING
 from cocoon_sdk.data import AddressPolicy
 from cocoon_sdk.errors import ChainUnavailableError, InsufficientEscrowError, UnknownModelError

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cocoon_sdk.client.sessions.errors import SpendLimitError, StaleSessionError
-from cocoon_sdk.client.sessions.records import (
+from cocoon_sdk.client.sessions.funds.records import (
     LIVE_STATES,
     SECONDS_A_DAY,
     UNENDED_STATES,
@@ -24,7 +24,7 @@ from cocoon_sdk.client.sessions.records import (
     SessionState,
     SpendLimits,
 )
-from cocoon_sdk.client.sessions.store import SESSIONS_SCHEMA, SessionStore
+from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
 from cocoon_sdk.protocol.signing import Domain, account_address
 from cocoon_sdk.protocol.vouchers import Voucher
 from cocoon_sdk.storage import open_database

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cocoon_sdk.client.sessions.answers.catalogue import Listing
 from cocoon_sdk.client.sessions.bounds import LIKELY_BYTES_PER_TOKEN, RequestHead
-from cocoon_sdk.client.sessions.catalogue import Listing
 from cocoon_sdk.client.sessions.values import CHAT, Candidate
 from cocoon_sdk.types import Nano
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cocoon_sdk.client.sessions.joining import Joiner, read_event, write_json
+from cocoon_sdk.client.sessions.answers.joining import Joiner, read_event, write_json
 from cocoon_sdk.client.sessions.values import CHAT, COMPLETION
 from cocoon_sdk.errors import MalformedError
 

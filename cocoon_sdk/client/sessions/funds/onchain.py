@@ -15,7 +15,7 @@ from pytoniq_core import Address
 from cocoon_sdk.client.checks import params_of
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.sessions.errors import SessionRefusedError, SpendLimitError
-from cocoon_sdk.client.sessions.records import SessionRecord
+from cocoon_sdk.client.sessions.funds.records import SessionRecord
 from cocoon_sdk.contracts.accounts import VALID_FOR_S, Plan
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import InsufficientEscrowError

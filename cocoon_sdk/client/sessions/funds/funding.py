@@ -13,9 +13,9 @@ from typing import Final
 
 from pytoniq_core import Address
 
-from cocoon_sdk.client.sessions.desk import SessionDesk, log
 from cocoon_sdk.client.sessions.errors import SessionRefusedError, SessionUsedUpError
-from cocoon_sdk.client.sessions.onchain import (
+from cocoon_sdk.client.sessions.funds.desk import SessionDesk, log
+from cocoon_sdk.client.sessions.funds.onchain import (
     ANY_EXTERNAL_S,
     EscrowSight,
     check_room,
@@ -23,7 +23,7 @@ from cocoon_sdk.client.sessions.onchain import (
     is_open,
     is_ours,
 )
-from cocoon_sdk.client.sessions.records import SessionRecord, SessionState
+from cocoon_sdk.client.sessions.funds.records import SessionRecord, SessionState
 from cocoon_sdk.errors import ConfigError
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.abi_errors import ContractError

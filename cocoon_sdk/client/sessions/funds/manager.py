@@ -18,26 +18,26 @@ from pytoniq_core import Address
 
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import WorkerOffer
-from cocoon_sdk.client.sessions.desk import SessionDesk, log
-from cocoon_sdk.client.sessions.ending import SessionEnding
 from cocoon_sdk.client.sessions.errors import (
     SessionRefusedError,
     SessionUsedUpError,
     StaleSessionError,
 )
-from cocoon_sdk.client.sessions.funding import SessionFunding
-from cocoon_sdk.client.sessions.holders import holder_ended
-from cocoon_sdk.client.sessions.holding import HeldSession
-from cocoon_sdk.client.sessions.keeper import KeeperReport, SessionKeeper
-from cocoon_sdk.client.sessions.onchain import EscrowSight, key_of, new_key
-from cocoon_sdk.client.sessions.records import (
+from cocoon_sdk.client.sessions.funds.desk import SessionDesk, log
+from cocoon_sdk.client.sessions.funds.ending import SessionEnding
+from cocoon_sdk.client.sessions.funds.funding import SessionFunding
+from cocoon_sdk.client.sessions.funds.holders import holder_ended
+from cocoon_sdk.client.sessions.funds.holding import HeldSession
+from cocoon_sdk.client.sessions.funds.keeper import KeeperReport, SessionKeeper
+from cocoon_sdk.client.sessions.funds.onchain import EscrowSight, key_of, new_key
+from cocoon_sdk.client.sessions.funds.records import (
     LIVE_STATES,
     SessionPolicy,
     SessionRecord,
     SessionState,
     SpendLimits,
 )
-from cocoon_sdk.client.sessions.store import SessionStore
+from cocoon_sdk.client.sessions.funds.store import SessionStore
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.types import Nano

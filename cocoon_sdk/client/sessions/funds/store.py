@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from cocoon_sdk.client.sessions.errors import SpendLimitError, StaleSessionError
-from cocoon_sdk.client.sessions.records import (
+from cocoon_sdk.client.sessions.funds.records import (
     SECONDS_A_DAY,
     Exposure,
     SessionRecord,

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cocoon_sdk.client.sessions.desk import SessionDesk, log
 from cocoon_sdk.client.sessions.errors import StaleSessionError
-from cocoon_sdk.client.sessions.onchain import is_open, settle_from
-from cocoon_sdk.client.sessions.records import SessionRecord, SessionState
+from cocoon_sdk.client.sessions.funds.desk import SessionDesk, log
+from cocoon_sdk.client.sessions.funds.onchain import is_open, settle_from
+from cocoon_sdk.client.sessions.funds.records import SessionRecord, SessionState
 from cocoon_sdk.protocol.exit_codes import NoSessionError, SessionClosingError
 from cocoon_sdk.types import Nano
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cocoon_sdk.client.sessions.desk import SessionDesk, log
-from cocoon_sdk.client.sessions.ending import SessionEnding
-from cocoon_sdk.client.sessions.funding import SessionFunding
-from cocoon_sdk.client.sessions.holding import HeldSession
-from cocoon_sdk.client.sessions.onchain import EscrowSight, is_open, settle_from
-from cocoon_sdk.client.sessions.records import UNENDED_STATES, SessionRecord, SessionState
+from cocoon_sdk.client.sessions.funds.desk import SessionDesk, log
+from cocoon_sdk.client.sessions.funds.ending import SessionEnding
+from cocoon_sdk.client.sessions.funds.funding import SessionFunding
+from cocoon_sdk.client.sessions.funds.holding import HeldSession
+from cocoon_sdk.client.sessions.funds.onchain import EscrowSight, is_open, settle_from
+from cocoon_sdk.client.sessions.funds.records import UNENDED_STATES, SessionRecord, SessionState
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.types import Nano

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cocoon_sdk.client.sessions.joining import read_event, read_json, write_json
+from cocoon_sdk.client.sessions.answers.joining import read_event, read_json, write_json
 from cocoon_sdk.client.sessions.values import Bill
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.types import format_ton

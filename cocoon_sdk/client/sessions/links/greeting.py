@@ -11,13 +11,13 @@ from typing import Final, Protocol
 
 import aiohttp
 
-from cocoon_sdk.client.sessions import failures
 from cocoon_sdk.client.sessions.errors import (
     DishonestWorkerError,
     SessionUsedUpError,
     StaleSessionError,
     WorkerLostError,
 )
+from cocoon_sdk.client.sessions.links import failures
 from cocoon_sdk.crypto.channel import Channel, ClientHandshake, WorkerName, client_proof
 from cocoon_sdk.crypto.keys import SigningKey, VerifyKey
 from cocoon_sdk.protocol import session_wire as wire

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import final
 
 from cocoon_sdk.client.sessions.errors import StaleSessionError
-from cocoon_sdk.client.sessions.records import SessionPolicy, SessionRecord, SessionState
-from cocoon_sdk.client.sessions.store import SessionStore
+from cocoon_sdk.client.sessions.funds.records import SessionPolicy, SessionRecord, SessionState
+from cocoon_sdk.client.sessions.funds.store import SessionStore
 from cocoon_sdk.clock import Clock
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.protocol.metering import ClientLedger, MeteringError

@@ -12,34 +12,34 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
-from cocoon_sdk.client.sessions.answering import Answering, House
-from cocoon_sdk.client.sessions.call import Call
-from cocoon_sdk.client.sessions.catalogue import Catalogue, ModelSource, OfferSource
-from cocoon_sdk.client.sessions.continuation import (
+from cocoon_sdk.client.sessions.answers.answering import Answering, House
+from cocoon_sdk.client.sessions.answers.catalogue import Catalogue, ModelSource, OfferSource
+from cocoon_sdk.client.sessions.answers.continuation import (
     Continuer,
     NotContinuableError,
     closing_event,
     continued_body,
     said_so_far,
 )
-from cocoon_sdk.client.sessions.dialing import Dialer
-from cocoon_sdk.client.sessions.errors import (
-    AnswerCutError,
-    DishonestWorkerError,
-    SessionError,
-    WorkerFailedError,
-)
-from cocoon_sdk.client.sessions.events import (
+from cocoon_sdk.client.sessions.answers.events import (
     checked_piece,
     engine_usage,
     usage_event,
     usage_with_cost,
     without_usage,
 )
-from cocoon_sdk.client.sessions.joining import Joiner, write_json
-from cocoon_sdk.client.sessions.link import DEFAULT_LIMITS, LinkLimits
-from cocoon_sdk.client.sessions.pool import LinkPool, Sessions
-from cocoon_sdk.client.sessions.selection import Selection, SelectionPolicy
+from cocoon_sdk.client.sessions.answers.joining import Joiner, write_json
+from cocoon_sdk.client.sessions.answers.selection import Selection, SelectionPolicy
+from cocoon_sdk.client.sessions.errors import (
+    AnswerCutError,
+    DishonestWorkerError,
+    SessionError,
+    WorkerFailedError,
+)
+from cocoon_sdk.client.sessions.links.call import Call
+from cocoon_sdk.client.sessions.links.dialing import Dialer
+from cocoon_sdk.client.sessions.links.link import DEFAULT_LIMITS, LinkLimits
+from cocoon_sdk.client.sessions.links.pool import LinkPool, Sessions
 from cocoon_sdk.client.sessions.values import Bill, Candidate, InferenceRequest, ServedModel
 from cocoon_sdk.data import AddressPolicy
 from cocoon_sdk.errors import CocoonError, MalformedError, PriceTooHighError

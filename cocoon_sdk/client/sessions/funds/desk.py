@@ -14,10 +14,10 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from cocoon_sdk.client.context import ClientContext
-from cocoon_sdk.client.sessions.holders import has_died, new_holder
-from cocoon_sdk.client.sessions.onchain import EscrowSide, EscrowSight
-from cocoon_sdk.client.sessions.records import SessionPolicy, SessionRecord, SpendLimits
-from cocoon_sdk.client.sessions.store import SessionStore
+from cocoon_sdk.client.sessions.funds.holders import has_died, new_holder
+from cocoon_sdk.client.sessions.funds.onchain import EscrowSide, EscrowSight
+from cocoon_sdk.client.sessions.funds.records import SessionPolicy, SessionRecord, SpendLimits
+from cocoon_sdk.client.sessions.funds.store import SessionStore
 from cocoon_sdk.contracts.accounts import WAIT_S
 from cocoon_sdk.storage import StorageError
 

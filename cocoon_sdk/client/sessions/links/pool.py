@@ -15,16 +15,16 @@ from typing import Any, Final, Protocol
 from pytoniq_core import Address
 
 from cocoon_sdk.client.discovery import WorkerOffer
-from cocoon_sdk.client.sessions.call import Call, Question
-from cocoon_sdk.client.sessions.dialing import Dialer
 from cocoon_sdk.client.sessions.errors import (
     BusyError,
     DishonestWorkerError,
     SessionRefusedError,
     StaleSessionError,
 )
-from cocoon_sdk.client.sessions.holding import HeldSession
-from cocoon_sdk.client.sessions.link import DEFAULT_LIMITS, Link, LinkLimits
+from cocoon_sdk.client.sessions.funds.holding import HeldSession
+from cocoon_sdk.client.sessions.links.call import Call, Question
+from cocoon_sdk.client.sessions.links.dialing import Dialer
+from cocoon_sdk.client.sessions.links.link import DEFAULT_LIMITS, Link, LinkLimits
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.types import Nano
 

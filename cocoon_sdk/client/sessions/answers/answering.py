@@ -12,9 +12,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cocoon_sdk.client.sessions.answers.catalogue import Catalogue, Listing
+from cocoon_sdk.client.sessions.answers.joining import read_event, write_json
+from cocoon_sdk.client.sessions.answers.selection import Selection
 from cocoon_sdk.client.sessions.bounds import Ceiling, RequestHead
-from cocoon_sdk.client.sessions.call import Call, Question
-from cocoon_sdk.client.sessions.catalogue import Catalogue, Listing
 from cocoon_sdk.client.sessions.errors import (
     BusyError,
     DishonestWorkerError,
@@ -29,9 +30,8 @@ from cocoon_sdk.client.sessions.errors import (
     WorkerFailedError,
     WorkerTimeoutError,
 )
-from cocoon_sdk.client.sessions.joining import read_event, write_json
-from cocoon_sdk.client.sessions.pool import Lease, LinkPool
-from cocoon_sdk.client.sessions.selection import Selection
+from cocoon_sdk.client.sessions.links.call import Call, Question
+from cocoon_sdk.client.sessions.links.pool import Lease, LinkPool
 from cocoon_sdk.client.sessions.values import (
     NOTHING_PAID,
     NOTHING_USED,

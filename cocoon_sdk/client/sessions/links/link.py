@@ -17,9 +17,6 @@ from typing import Final
 
 import aiohttp
 
-from cocoon_sdk.client.sessions import failures
-from cocoon_sdk.client.sessions.call import Call, Question
-from cocoon_sdk.client.sessions.dialing import Dialer
 from cocoon_sdk.client.sessions.errors import (
     BusyError,
     DishonestWorkerError,
@@ -31,7 +28,10 @@ from cocoon_sdk.client.sessions.errors import (
     WorkerTimeoutError,
     again,
 )
-from cocoon_sdk.client.sessions.greeting import PaidSession, greet
+from cocoon_sdk.client.sessions.links import failures
+from cocoon_sdk.client.sessions.links.call import Call, Question
+from cocoon_sdk.client.sessions.links.dialing import Dialer
+from cocoon_sdk.client.sessions.links.greeting import PaidSession, greet
 from cocoon_sdk.crypto.channel import Channel
 from cocoon_sdk.crypto.keys import VerifyKey
 from cocoon_sdk.errors import CocoonError

@@ -1,0 +1,1 @@
+"""One answer for one request, whichever workers it takes: choice, retries, going on elsewhere."""
