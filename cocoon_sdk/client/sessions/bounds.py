@@ -99,12 +99,14 @@ class Tariff(pricing.Tariff):
 class Ceiling:
     """The most that one request can use and cost with one offer.
 
-    `begin` is the most that its first piece can cost, `likely_begin` what it probably costs. In nanoTON.
+    `begin` is the most that its first piece can cost, `likely_begin` what it probably costs. `reserve` is set
+    aside for it while it runs: all of its output, and twice the input that its bytes probably are. What it
+    needs beyond that is topped up in time. In nanoTON.
     """
 
     input_tokens: int
     output_tokens: int
-    price: Nano
+    reserve: Nano
     begin: Nano
     likely_begin: Nano
 
@@ -112,6 +114,7 @@ class Ceiling:
     def of(cls, head: RequestHead, offer: Offer, tariff: Tariff) -> Ceiling:
         """Bound a request by its bytes and its own limit, or the offer's."""
         input_tokens = head.body_bytes + TEMPLATE_TOKENS
+        likely = head.body_bytes // LIKELY_BYTES_PER_TOKEN
         most = 0
         if head.kind != EMBEDDING:
             most = offer.max_output_tokens
@@ -121,7 +124,7 @@ class Ceiling:
         return cls(
             input_tokens=input_tokens,
             output_tokens=most,
-            price=Nano(tariff.price(input_tokens, 0, most)),
+            reserve=Nano(tariff.price(2 * likely, 0, most)),
             begin=Nano(tariff.price(input_tokens, 0, min(most, _TOKENS_PER_PIECE))),
-            likely_begin=Nano(tariff.price(head.body_bytes // LIKELY_BYTES_PER_TOKEN, 0, 0)),
+            likely_begin=Nano(tariff.price(likely, 0, 0)),
         )

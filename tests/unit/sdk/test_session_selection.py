@@ -12,7 +12,13 @@ import pytest
 from cocoon_sdk.client.discovery import WorkerList
 from cocoon_sdk.client.sessions.answers.catalogue import FRESH_S, USABLE_S, Catalogue, Listing
 from cocoon_sdk.client.sessions.answers.selection import TYPICAL, Selection, SelectionPolicy
-from cocoon_sdk.client.sessions.bounds import TEMPLATE_TOKENS, Ceiling, RequestHead, Tariff
+from cocoon_sdk.client.sessions.bounds import (
+    LIKELY_BYTES_PER_TOKEN,
+    TEMPLATE_TOKENS,
+    Ceiling,
+    RequestHead,
+    Tariff,
+)
 from cocoon_sdk.client.sessions.errors import (
     BusyError,
     EndpointRefusedError,
@@ -135,8 +141,8 @@ async def test_request_cannot_cost_more_than_its_ceiling() -> None:
     ceiling = Ceiling.of(head, listing.offer.offer, listing.tariff)
     assert ceiling.output_tokens == 100
     assert ceiling.input_tokens == len(body) + TEMPLATE_TOKENS
-    assert ceiling.price == listing.tariff.price(ceiling.input_tokens, 0, 100)
-    assert ceiling.likely_begin < ceiling.begin < ceiling.price
+    assert ceiling.reserve == listing.tariff.price(2 * (len(body) // LIKELY_BYTES_PER_TOKEN), 0, 100)
+    assert ceiling.likely_begin < ceiling.begin
     unlimited = Ceiling.of(RequestHead.read(CHAT, b"{}"), listing.offer.offer, listing.tariff)
     assert unlimited.output_tokens == listing.offer.offer.max_output_tokens
     embedding = Ceiling.of(RequestHead.read(EMBEDDING, b"{}"), listing.offer.offer, listing.tariff)

@@ -162,7 +162,7 @@ class Answering:
         if left is not None and listing.tariff.price(0, 0, 0) > left:
             self._tries[listing.key] = _TRIES_EACH
             raise BusyError("this worker is too dear", why="its minimum price is above what is allowed")
-        lease = await self._house.pool.lease(listing.offer, ceiling.price)
+        lease = await self._house.pool.lease(listing.offer, ceiling.reserve)
         question = Question(
             kind=self._request.kind,
             body=self._body_for(listing),

@@ -86,8 +86,6 @@ class Link:
         self._ticker: asyncio.TimerHandle | None = None
         self.error: SessionError | None = None
         self.leaving = False
-        self.reserved = 0
-        """What requests under way may still cost, in nanoTON."""
 
     @classmethod
     async def open(
@@ -140,11 +138,6 @@ class Link:
         """Number of requests whose last word has not come."""
         return len(self._calls)
 
-    @property
-    def room(self) -> int:
-        """What the deposit holds beyond requests under way, in nanoTON."""
-        return self._ledger.remaining - self.reserved
-
     # -- requests ------------------------------------------------------------------------------------------
 
     def ask(self, question: Question) -> Call:
@@ -164,7 +157,6 @@ class Link:
         self.session.next_rid += 1
         call = Call(rid, question, self._ledger, self._clock())
         self._calls[rid] = call
-        self.reserved += question.ceiling.price
         terms_hash = question.tariff.terms_hash
         self._outbox.append(wire.Ask(rid, question.kind, terms_hash, question.stream, question.body))
         self._wake.set()
@@ -301,7 +293,6 @@ class Link:
 
     def _forget(self, call: Call) -> None:
         del self._calls[call.rid]
-        self.reserved -= call.question.ceiling.price
         self._unsaved = True
         if not self._calls:
             self._wake.set()
@@ -389,7 +380,6 @@ class Link:
         for call in self._calls.values():
             call.lose(error)
         self._calls.clear()
-        self.reserved = 0
         self._wake.set()
         # Ends the reading task, which may be the one that came here.
         self._tasks.append(asyncio.create_task(self._end_socket(), name="cocoon session: closing"))
