@@ -31,7 +31,6 @@ class Tag(StrEnum):
     SESSION_RECEIPT = "cocoon.v1.session.receipt"
     SEED_JOB = "cocoon.v1.seed.job"
     SEED_REQUEST = "cocoon.v1.seed.request"
-    SEED_CHOICE = "cocoon.v1.seed.choice"
     PROMPT_TOKENS = "cocoon.v1.prompt.tokens"
     COMMITMENT = "cocoon.v1.commitment"
 

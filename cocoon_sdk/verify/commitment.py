@@ -27,8 +27,10 @@ from cocoon_sdk.protocol.canonical import canonical_bytes
 from cocoon_sdk.protocol.hashing import Tag, tagged_hash
 from cocoon_sdk.protocol.models import HashHex, TokenCount, VersionOne, WireModel
 from cocoon_sdk.types import Hash
-from cocoon_sdk.verify.seeds import MAX_CHOICES, SEED_BYTES
+from cocoon_sdk.verify.seeds import SEED_BYTES
 
+MAX_CHOICES: Final = 128
+"""Most choices of one answer."""
 MAX_OUTPUT_TOKENS: Final = 1 << 16
 """Most tokens of all choices together: 512 KiB of JSON, so that a commitment travels in one frame."""
 MAX_COMMITMENT_BYTES: Final = 1 << 20

@@ -6,9 +6,9 @@ answer. Everything that enters is known before the worker begins and is committe
 
     job:     T(SEED_JOB,     domain hash (32) | job id (8) | payload hash (32))
     session: T(SEED_REQUEST, session (76) | rid (8) | request hash (32))
-    choice:  the seed itself for choice 0, else T(SEED_CHOICE, seed (16) | index (4))
 
 with T = `cocoon_sdk.protocol.hashing.tagged_hash` and integers big-endian; the first 16 bytes are the seed.
+Where a request asks for several choices, `cocoon_sdk.verify.noise.choice_seed` gives each its own.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol.constants import PURPOSE_ESCROW_EXTERNAL
 from cocoon_sdk.protocol.hashing import HASH_BYTES, Tag, tagged_hash
 
-if TYPE_CHECKING:  # an engine's process derives the seeds of choices and needs no contracts' messages
+if TYPE_CHECKING:  # both take long to load, and only their methods are used
     from cocoon_sdk.protocol.signing import Domain
     from cocoon_sdk.protocol.vouchers import SessionRef
 
 SEED_BYTES: Final = 16
-MAX_CHOICES: Final = 128
-"""Most choices (`n`) of one request."""
 
 
 def job_seed(domain: Domain, job_id: int, payload_hash: bytes) -> bytes:
@@ -46,15 +44,6 @@ def request_seed(session: SessionRef, rid: int, request_hash: bytes) -> bytes:
     return tagged_hash(Tag.SEED_REQUEST, session.to_bytes(), rid.to_bytes(8, "big"), request_hash)[
         :SEED_BYTES
     ]
-
-
-def choice_seed(seed: bytes, index: int) -> bytes:
-    """Return the seed of one of an answer's choices. Raises `MalformedError` out of bounds."""
-    if len(seed) != SEED_BYTES or not 0 <= index < MAX_CHOICES:
-        raise MalformedError("cannot derive a choice's seed", why="the seed or the index is out of bounds")
-    if index == 0:
-        return seed
-    return tagged_hash(Tag.SEED_CHOICE, seed, index.to_bytes(4, "big"))[:SEED_BYTES]
 
 
 def _check_number(name: str, number: int) -> None:

@@ -10,7 +10,7 @@ from pytoniq_core import Address
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol.signing import Domain
 from cocoon_sdk.protocol.vouchers import SessionRef
-from cocoon_sdk.verify.seeds import MAX_CHOICES, choice_seed, job_seed, request_seed
+from cocoon_sdk.verify.seeds import job_seed, request_seed
 
 DOMAIN = Domain(-239, Address((0, b"\x11" * 32)), 5)
 SESSION = SessionRef(DOMAIN, 7, Address((0, b"\x22" * 32)))
@@ -21,7 +21,6 @@ def test_seeds_are_the_ones_that_every_client_and_worker_derives() -> None:
     # Frozen: a worker of another version must draw the same noise.
     assert job_seed(DOMAIN, 1, HASH).hex() == "94529866a9df4af89acad6d8e6ea40ad"
     assert request_seed(SESSION, 1, HASH).hex() == "f08e3fbf913f32e83caf51cf6485f4ef"
-    assert choice_seed(bytes(16), 1).hex() == "9b77cfe51115e287eba266e0c461fe73"
 
 
 def test_seed_changes_with_everything_that_names_the_answer() -> None:
@@ -41,22 +40,9 @@ def test_seed_changes_with_everything_that_names_the_answer() -> None:
     assert {len(seed) for seed in seeds} == {16}
 
 
-def test_first_choice_has_the_seed_itself_and_every_other_its_own() -> None:
-    seed = job_seed(DOMAIN, 1, HASH)
-    seeds = [choice_seed(seed, index) for index in range(MAX_CHOICES)]
-    assert seeds[0] == seed
-    assert len(set(seeds)) == MAX_CHOICES
-
-
 @pytest.mark.parametrize(("job_id", "hashed"), [(-1, HASH), (1 << 64, HASH), (1, HASH[:31])])
 def test_seed_cannot_be_derived_when_an_input_is_out_of_bounds(job_id: int, hashed: bytes) -> None:
     with pytest.raises(MalformedError):
         job_seed(DOMAIN, job_id, hashed)
     with pytest.raises(MalformedError):
         request_seed(SESSION, job_id, hashed)
-
-
-@pytest.mark.parametrize(("seed", "index"), [(bytes(15), 0), (bytes(16), -1), (bytes(16), MAX_CHOICES)])
-def test_choice_seed_cannot_be_derived_when_out_of_bounds(seed: bytes, index: int) -> None:
-    with pytest.raises(MalformedError):
-        choice_seed(seed, index)
