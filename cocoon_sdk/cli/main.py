@@ -16,6 +16,7 @@ from cocoon_sdk.cli import (
     gateway,
     job,
     keys,
+    model,
     models,
     sandbox,
     session_commands,
@@ -42,6 +43,7 @@ app.add_typer(sessions, name="session")
 app.add_typer(worker.app, name="worker")
 app.add_typer(models.workers, name="workers")
 app.add_typer(models.models, name="models")
+app.add_typer(model.app, name="model")
 app.add_typer(keys.app, name="key")
 app.add_typer(gateway.app, name="gateway")
 app.add_typer(sandbox.app, name="sandbox")
