@@ -33,6 +33,13 @@ class Tag(StrEnum):
     SEED_REQUEST = "cocoon.v1.seed.request"
     PROMPT_TOKENS = "cocoon.v1.prompt.tokens"
     COMMITMENT = "cocoon.v1.commitment"
+    DISPUTE = "cocoon.v1.dispute"
+    DISPUTE_RECEIVED = "cocoon.v1.dispute.received"
+    EVIDENCE_ITEM = "cocoon.v1.evidence.item"
+    EVIDENCE_RECEIPT = "cocoon.v1.evidence.receipt"
+    VOTE = "cocoon.v1.vote"
+    VOTE_COMMITMENT = "cocoon.v1.vote.commitment"
+    ARBITER_INFO = "cocoon.v1.arbiter-info"
 
 
 def sha256(data: bytes) -> Hash:

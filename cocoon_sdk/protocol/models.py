@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from cocoon_sdk.crypto.keys import BoxPublicKey, VerifyKey
+from cocoon_sdk.crypto.keys import SIGNATURE_BYTES, BoxPublicKey, VerifyKey
 from cocoon_sdk.errors import KeyMaterialError, MalformedError
 from cocoon_sdk.protocol.canonical import MAX_SAFE_INTEGER
 from cocoon_sdk.protocol.hashing import HASH_BYTES
@@ -144,6 +144,9 @@ HashHex = Annotated[Hash, _hex_schema(HASH_BYTES)]
 
 SaltHex = Annotated[bytes, _hex_schema(SALT_BYTES)]
 """16 random bytes; they keep short or guessable content from being found by trying."""
+
+SignatureHex = Annotated[bytes, _hex_schema(SIGNATURE_BYTES)]
+"""An ed25519 signature; 128 lower-case hexadecimal digits in JSON."""
 
 WireNano = Annotated[Nano, _nano_schema(0, MAX_WIRE_NANO)]
 """An amount or unit price in nanoTON, an integer in JSON."""
