@@ -169,8 +169,9 @@ async def test_worker_process_killed_in_mid_answer_has_the_voucher_of_every_byte
         assert answer.done is not None
         assert answer.text.split()[-1] == WORDS.split()[-1]
         assert client.ledger.lost <= INCREMENT
-        best = machine.entry(session).signed
-        assert best == client.ledger.signed
+    # The last voucher, which paid ahead, may not have arrived any more; all that was used is paid for.
+    best = machine.entry(session).signed
+    assert client.ledger.used <= best <= client.ledger.signed
     session.close()
     async with machine.running():
         async with asyncio.timeout(_PATIENCE_S):
