@@ -28,6 +28,9 @@ def run_(
     config: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="The worker's settings (default: worker.toml).")
     ] = None,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Read all files of the model, also what did not change.")
+    ] = False,
 ) -> None:
     """Run a worker until Ctrl-C or SIGTERM; logs go to standard error."""
 
@@ -37,6 +40,8 @@ def run_(
         from cocoon_worker.main import run as serve
 
         settings = load_config(config)
+        if rehash:
+            settings = settings.model_copy(update={"rehash": True})
         configure_logs(settings)
         await serve(settings)
 

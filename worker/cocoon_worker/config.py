@@ -117,6 +117,8 @@ class OfferConfig(_Section):
     model: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"\A[!-~]+\z")]
     model_id: HexHash
     """Hash of the model's canonical manifest, as the registry and the market use it."""
+    manifest: Path | None = None
+    """That manifest as a file (`cocoon model manifest`): what the engine loads is compared with it."""
     engine_model: str | None = None
     """The engine's own name of the model, if it differs."""
     input_price: TonAmount
@@ -301,6 +303,8 @@ class WorkerConfig(BaseSettings):
     data: DataConfig = DataConfig()
     policy: Policy = Policy()
     sessions: SessionsConfig = SessionsConfig()
+    rehash: bool = False
+    """Read all files of the models at the start, also those that did not change since the last one."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = True
 

@@ -37,6 +37,7 @@ from cocoon_worker.errors import JournalError, JournalFullError
 from cocoon_worker.journal import Journal
 from cocoon_worker.lifecycle import give_up, retry_later
 from cocoon_worker.metrics import Metrics
+from cocoon_worker.model_guard import guard_models
 from cocoon_worker.prekeys import PrekeyRing
 from cocoon_worker.processor import Processor
 from cocoon_worker.records import JobKey
@@ -147,12 +148,14 @@ class WorkerService:
         registry = Registry(chain, network.registry)
         params = await registry.params()
         models = {bytes.fromhex(offer.model_id) for offer in config.offers}
-        entries = {model: entry.entry_hash for model in models if (entry := await registry.model(model))}
+        listed = {model: entry for model in models if (entry := await registry.model(model))}
+        entries = {model: entry.entry_hash for model, entry in listed.items()}
         for model in models - entries.keys():
             log.warning(
                 "model is not in the registry", model_id=model.hex(), why="disputes have no calibration"
             )
         offers = own_offers(config.offers, entries)
+        await guard_models(config, {model: entry.name for model, entry in listed.items()}, log)
         survey = Survey(chain, network, stake, delivery.source)
         context = Context(
             config=config,
