@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cocoon_sdk.contracts.genesis import FirstModel
-from cocoon_sdk.contracts.registry import model_id_of
 from cocoon_sdk.errors import EngineUnavailableError
 from cocoon_sdk.protocol.hashing import sha256
 from cocoon_sdk.types import Nano
+from cocoon_sdk.verify.file_hashes import FileHasher, in_thread
+from cocoon_sdk.verify.manifest import ModelManifest
+from cocoon_sdk.verify.model_files import hash_model, manifest_of, open_model
 from cocoon_worker.engine.base import Engine, EngineLimits, EngineProgress
 from cocoon_worker.engine.echo import ECHO_LABEL, ECHO_MODEL, EchoEngine
 from cocoon_worker.engine.packaged_model import PACKAGED_MODEL, default_folder, is_complete
@@ -40,12 +41,13 @@ class EngineChoice(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReadyEngine:
-    """An engine that is not started yet, and the model that the network lists for it."""
+    """An engine that is not started yet, the model that the network lists for it, and the model's files."""
 
     choice: EngineChoice
     engine: Engine
     model: FirstModel
     describes: str
+    folder: Path | None = None
 
 
 async def prepare(choice: EngineChoice, log_dir: Path, progress: Progress) -> ReadyEngine:
@@ -57,11 +59,11 @@ async def prepare(choice: EngineChoice, log_dir: Path, progress: Progress) -> Re
         max_prompt_tokens=MAX_CONTEXT, max_output_tokens=MAX_OUTPUT, default_output_tokens=MAX_OUTPUT
     )
     if choice is EngineChoice.ECHO:
-        manifest: dict[str, Any] = {"engine": "echo", "label": ECHO_LABEL}
-        model = first_model(ECHO_MODEL, manifest)
+        model = first_model(ModelManifest(name=ECHO_MODEL, dtype="none", engine="echo"))
         return ReadyEngine(choice, EchoEngine(limits=limits), model, ECHO_LABEL)
     folder = await packaged_model(progress)
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    found = open_model(folder)
+    files = await in_thread(lambda tell: hash_model(found, FileHasher(), tell))
 
     def report(state: EngineProgress) -> None:
         progress(f"{state.detail} ({state.elapsed_s:.0f} s)")
@@ -74,13 +76,13 @@ async def prepare(choice: EngineChoice, log_dir: Path, progress: Progress) -> Re
         max_model_len=MAX_CONTEXT,
     )
     engine = VllmEngine(settings, limits=limits, on_progress=report)
-    model = first_model(PACKAGED_MODEL, manifest)
-    return ReadyEngine(choice, engine, model, "vLLM with SmolLM2-135M-Instruct")
+    model = first_model(manifest_of(found, files, name=PACKAGED_MODEL))
+    return ReadyEngine(choice, engine, model, "vLLM with SmolLM2-135M-Instruct", folder)
 
 
-def first_model(name: str, manifest: dict[str, Any]) -> FirstModel:
+def first_model(manifest: ModelManifest) -> FirstModel:
     """Return a model's entry by its manifest. Nothing is disputed here, so nothing is calibrated."""
-    return FirstModel(model_id_of(manifest), name, sha256(b"no calibration"), ARBITER_FEE)
+    return FirstModel(manifest.digest, manifest.name, sha256(b"no calibration"), ARBITER_FEE)
 
 
 async def packaged_model(progress: Progress) -> Path:

