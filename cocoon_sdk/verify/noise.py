@@ -105,7 +105,7 @@ def table() -> npt.NDArray[np.int32]:
     """
     above = np.arange(PART, 0, -1, dtype=np.float64) - 0.5  # cells, counted from u = 1 to each one's middle
     distances = np.concatenate([above / 2.0**bits for bits in (16, 24, 32)])  # 1 - u
-    values = np.rint(-np.log(-np.log1p(-distances)) / NOISE_UNIT).astype(np.int32)
+    values: npt.NDArray[np.int32] = np.rint(-np.log(-np.log1p(-distances)) / NOISE_UNIT).astype(np.int32)
     if hashlib.sha256(values.astype("<i4").tobytes()).hexdigest() != TABLE_SHA256:
         raise NoiseTableError(
             "the noise table came out differently on this machine",
