@@ -40,6 +40,7 @@ from cocoon_sdk.types import Hash
 
 MAX_TEXT_BYTES: Final = MAX_JSON_BYTES
 """Largest plaintext of a payload or result; a worker may set a lower limit of its own."""
+_DELIVERED_OTHER: Final = "The worker delivered something else than it committed to: dispute the job"
 _SEALED_PAYLOAD: Final = 1
 _PUBLIC_PAYLOAD: Final = 2
 _SEALED_RESULT: Final = 3
@@ -201,12 +202,40 @@ def open_payload(
         packed = bytes(data[_PUBLIC_HEADER:])
     else:
         packed = _open_with(data, _find_key(keys, header.prekey_id), header.client_key)
+    return parse_payload_text(_checked_payload(data, packed, expected_hash, max_text_bytes))
+
+
+def open_payload_text(data: bytes, keys: Iterable[BoxKey], expected_hash: bytes) -> bytes:
+    """Open a payload as `open_payload` does and return its plaintext, for example as evidence."""
+    header = read_payload_header(data)
+    packed = bytes(data[_PUBLIC_HEADER:])
+    if header.prekey_id is not None:
+        packed = _open_with(data, _find_key(keys, header.prekey_id), header.client_key)
+    return _checked_payload(data, packed, expected_hash, MAX_TEXT_BYTES)
+
+
+def reopen_payload(
+    data: bytes, client_key: BoxKey, prekey: BoxPublicKey | None, expected_hash: bytes
+) -> bytes:
+    """Open a payload of one's own once more, with the key that sealed it, and return its plaintext.
+
+    `prekey` is the worker's; None for a public payload. Raises what `open_payload` raises.
+    """
+    header = read_payload_header(data)
+    if header.prekey_id is None:
+        return _checked_payload(data, bytes(data[_PUBLIC_HEADER:]), expected_hash, MAX_TEXT_BYTES)
+    if prekey is None or prekey.key_id != header.prekey_id:
+        raise DecryptionError("cannot open the payload", why="the prekey that it is sealed to is not known")
+    return _checked_payload(data, _open_with(data, client_key, prekey), expected_hash, MAX_TEXT_BYTES)
+
+
+def _checked_payload(data: bytes, packed: bytes, expected_hash: bytes, max_text_bytes: int) -> bytes:
     text = decompress(packed, max_text_bytes)
     if not same_hash(payload_hash(data, text), expected_hash):
         raise HashMismatchError(
             "this is not the payload that the job names", why="the hash differs", hint="Decline the job"
         )
-    return parse_payload_text(text)
+    return text
 
 
 def seal_result(result: ResultPlain, client_key: BoxPublicKey) -> SealedResult:
@@ -233,6 +262,15 @@ def open_result(
     Raises `DecryptionError` (another job's key, or altered), `HashMismatchError` (not what the worker
     committed to, or committed to for another job) or `MalformedError`.
     """
+    result = parse_result_text(open_result_text(data, client_key, expected_hash))
+    if job is not None and result.job != job:
+        why = "it names another job"
+        raise HashMismatchError("this is another job's result", why=why, hint=_DELIVERED_OTHER)
+    return result
+
+
+def open_result_text(data: bytes, client_key: BoxKey, expected_hash: bytes) -> bytes:
+    """Open a result as `open_result` does and return its plaintext, which nobody has parsed yet."""
     what = "cannot read the result"
     if not _SEALED_HEADER < len(data) <= MAX_ENVELOPE_BYTES or data[0] != _SEALED_RESULT:
         raise MalformedError(what, why="unknown version, cut short, or too large")
@@ -242,13 +280,10 @@ def open_result(
             what, why="it is sealed to another key", hint="Use the client key of this very job"
         )
     text = decompress(_open_with(data, client_key, worker_key), MAX_TEXT_BYTES)
-    hint = "The worker delivered something else than it committed to: dispute the job"
     if not same_hash(result_hash(text), expected_hash):
-        raise HashMismatchError("this is not the result on chain", why="the hash differs", hint=hint)
-    result = parse_result_text(text)
-    if job is not None and result.job != job:
-        raise HashMismatchError("this is another job's result", why="it names another job", hint=hint)
-    return result
+        why = "the hash differs"
+        raise HashMismatchError("this is not the result on chain", why=why, hint=_DELIVERED_OTHER)
+    return text
 
 
 def _header_key(data: bytes, what: str) -> BoxPublicKey:

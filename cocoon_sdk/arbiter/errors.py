@@ -1,0 +1,32 @@
+"""What an arbiter refuses, and why.
+
+Owns names only.
+"""
+
+from __future__ import annotations
+
+from cocoon_sdk.errors import CocoonError
+
+
+class ArbiterError(CocoonError):
+    """An arbiter cannot do what it was asked."""
+
+
+class EvidenceError(ArbiterError):
+    """Evidence does not fit what the chain holds, or came too late."""
+
+
+class OpinionError(ArbiterError):
+    """What another arbiter sent is not signed by it, or contradicts what it signed before."""
+
+
+class TooManyDisputesError(ArbiterError):
+    """This arbiter follows as many disputes as it can."""
+
+
+class SecondVerdictError(ArbiterError):
+    """Refused to vote or sign differently than before in the same dispute."""
+
+
+class JudgingError(ArbiterError):
+    """The content cannot be judged here and now: no endpoint for the model, or it fails."""
