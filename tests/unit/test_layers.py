@@ -37,6 +37,8 @@ _SESSIONS: Final = (
     "cocoon_sdk.client.sessions.bounds",
     "cocoon_sdk.client.sessions.errors",
     "cocoon_sdk.client.sessions.values",
+    "cocoon_sdk.verify.commitment",
+    "cocoon_sdk.verify.seeds",
 )
 _EVERYTHING: Final = ("cocoon_sdk", "cocoon_worker")
 
@@ -84,6 +86,7 @@ ROOMS: Final = (
         (*_READING, "cocoon_sdk.data", "cocoon_sdk.storage", "cocoon_sdk.verify", "cocoon_sdk.explain"),
     ),
     Room("cocoon_sdk.gateway", _SDK),
+    Room("cocoon_sdk.arbiter", _SDK),
     Room("cocoon_sdk.explorer", _SDK),
     Room("cocoon_sdk.demo", _EVERYTHING, root=True),
     Room("cocoon_sdk.cli", _EVERYTHING, root=True),
