@@ -52,6 +52,16 @@ Endpoint = Annotated[
 ]
 
 
+def check_endpoint(url: str) -> str:
+    """Return a URL that an announcement may name. Raises `MalformedError`."""
+    if len(url) > 512 or not url.isascii() or not url.isprintable() or " " in url:
+        raise MalformedError("not a URL of an endpoint", why="it is too long or not in plain ASCII")
+    try:
+        return _endpoint(url)
+    except ValueError as error:
+        raise MalformedError("not a URL of an endpoint", why=str(error)) from None
+
+
 class Prekey(WireModel):
     """A key to seal payloads to, and the unix time in seconds after which the worker may have deleted it."""
 

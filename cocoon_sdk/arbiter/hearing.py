@@ -1,0 +1,294 @@
+"""`Hearing`: one dispute before one arbiter, from the first evidence to the signed verdict.
+
+Owns the order of things: evidence, vote, commitment, opening, verdict; every step is kept before it is shown.
+Must not know transport, how content is judged, or who sends the verdict. Times are the chain's, in unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from cocoon_sdk.arbiter.errors import EvidenceError, OpinionError
+from cocoon_sdk.arbiter.evidence import (
+    OnChain,
+    Weighed,
+    check_item,
+    opened_result,
+    published,
+    weigh,
+    what_is_shown,
+)
+from cocoon_sdk.arbiter.panel import Numbers, Panel
+from cocoon_sdk.arbiter.rules import Bounds, Shown, is_settled, numbers, outcome
+from cocoon_sdk.arbiter.store import ArbiterStore, OwnVote
+from cocoon_sdk.arbiter.timetable import Timetable
+from cocoon_sdk.contracts.disputes import Dispute
+from cocoon_sdk.crypto.keys import SigningKey
+from cocoon_sdk.protocol.disputes import (
+    Evidence,
+    Ground,
+    Item,
+    ItemKind,
+    Opinions,
+    Receipt,
+    SignedVerdict,
+    Vote,
+    VoteCommitment,
+    commitment_digest,
+    receipt_digest,
+)
+from cocoon_sdk.types import Nano
+
+_DERIVED: Final = ItemKind.RESULT
+"""What the client's key opens on chain: others open it themselves."""
+
+
+class Hearing:
+    """One dispute. `prepare` once, then `take` what comes and `advance` as time goes by."""
+
+    def __init__(self, dispute: Dispute, on_chain: OnChain, key: SigningKey, store: ArbiterStore) -> None:
+        index = dispute.index_of(key.verify_key)
+        assert index is not None, "the caller looks whether the parameters name us"
+        self.dispute, self.index = dispute, index
+        self.times = Timetable(
+            dispute.disputed_at,
+            dispute.evidence_s,
+            dispute.arbitration_s,
+            len(dispute.members) - dispute.threshold,
+        )
+        self.bounds = Bounds.of(int(dispute.amount), int(dispute.collateral), dispute.slash_bps)
+        self.is_doubled = False
+        """Whether somebody else votes with our key: then we are silent."""
+        self._on_chain, self._key, self._store = on_chain, key, store
+        self._shown = Shown(on_chain.delivery)
+
+    async def prepare(self) -> None:
+        """Go on where the store left it; take what is public on chain."""
+        public = published(self.dispute, self._on_chain)
+        known = await self.items()
+        if public is not None and ItemKind.PAYLOAD not in known:
+            await self._keep(public)
+        await self._look()
+
+    # -- evidence ------------------------------------------------------------------------------------------
+
+    async def items(self) -> dict[ItemKind, Item]:
+        """Return the evidence that is there, each item with the receipts to pass it on with."""
+        return await self._store.items(self.dispute.digest)
+
+    @property
+    def held(self) -> list[ItemKind]:
+        """Which kinds of evidence are there."""
+        shown = self._shown
+        there = {
+            ItemKind.PAYLOAD: shown.payload,
+            ItemKind.RESULT: shown.result,
+            ItemKind.CLIENT_KEY: shown.client_key,
+            ItemKind.RECEIVED: shown.received,
+            ItemKind.TERMS: shown.terms,
+        }
+        return [kind for kind, is_there in there.items() if is_there]
+
+    async def take(self, evidence: Evidence, now: int) -> None:
+        """Check and keep evidence; what fits is kept even when something else in it does not.
+
+        Raises `EvidenceError` for what does not fit, or came too late.
+        """
+        if evidence.dispute != self.dispute.digest:
+            raise EvidenceError("the evidence is about another dispute")
+        refused: EvidenceError | None = None
+        for item in sorted(evidence.items, key=lambda item: item.kind):
+            if item.kind in self.held:
+                continue
+            try:
+                await self._take(item, now)
+            except EvidenceError as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
+
+    async def _take(self, item: Item, now: int) -> None:
+        needed = self.times.receipts_needed(now)
+        receipts = self._valid(item)
+        if needed is None or len(receipts) < needed:
+            raise EvidenceError(
+                f"the {item.kind.name.lower()} came too late",
+                why=f"evidence was taken until {self.times.evidence_until}",
+            )
+        known = {kind: each.data for kind, each in (await self.items()).items()}
+        check_item(item, self.dispute, known)
+        await self._keep(Item(item.kind, item.data, receipts))
+        if item.kind is ItemKind.CLIENT_KEY:
+            await self._open_delivered()
+        await self._look()
+
+    def _valid(self, item: Item) -> tuple[Receipt, ...]:
+        """Return the receipts of distinct other arbiters whose signatures are good."""
+        digest = receipt_digest(self.dispute.digest, item)
+        found: dict[int, Receipt] = {}
+        for receipt in item.receipts:
+            member = self.dispute.members.get(receipt.index)
+            if member is None or receipt.index in (self.index, *found):
+                continue
+            if member.key.verify(digest, receipt.signature):
+                found[receipt.index] = receipt
+        return tuple(found.values())
+
+    async def _keep(self, item: Item) -> None:
+        mine = Receipt(self.index, self._key.sign(receipt_digest(self.dispute.digest, item)))
+        await self._store.add_item(self.dispute.digest, Item(item.kind, item.data, (*item.receipts, mine)))
+
+    async def _open_delivered(self) -> None:
+        known = {kind: item.data for kind, item in (await self.items()).items()}
+        _opens, text = opened_result(self.dispute, self._on_chain, known)
+        if text is not None and _DERIVED not in known:
+            await self._keep(Item(_DERIVED, text))
+
+    async def _look(self) -> None:
+        known = {kind: item.data for kind, item in (await self.items()).items()}
+        self._shown = what_is_shown(self.dispute, self._on_chain, known)
+
+    # -- our vote ------------------------------------------------------------------------------------------
+
+    async def own(self) -> OwnVote | None:
+        """Return our vote."""
+        return await self._store.own(self.dispute.digest)
+
+    async def weigh(self, now: int) -> Weighed | None:
+        """Return what the evidence comes to once it is complete or closed; None before, or after our vote."""
+        if self.is_doubled or await self.own() is not None:
+            return None
+        if not is_settled(self._shown) and now < self.times.evidence_closed_at:
+            return None
+        known = {kind: item.data for kind, item in (await self.items()).items()}
+        return weigh(self.dispute, known, outcome(self._shown))
+
+    async def vote(self, ground: Ground, *, due: int = 0) -> Vote:
+        """Vote, on what the evidence or the judge says; kept and committed to, not yet shown.
+
+        Raises `SecondVerdictError` when there is a vote already.
+        """
+        late = outcome(self._shown).late
+        pay, slash = numbers(ground, self.bounds, late=late, due=due)
+        vote = Vote(
+            dispute=self.dispute.digest,
+            index=self.index,
+            pay=Nano(pay),
+            slash=Nano(slash),
+            ground=ground,
+            late=late,
+        )
+        digest = vote.digest()
+        signature = self._key.sign(commitment_digest(self.dispute.digest, self.index, digest))
+        await self._store.put_vote(vote, VoteCommitment(index=self.index, vote=digest, signature=signature))
+        return vote
+
+    # -- what all of them say ------------------------------------------------------------------------------
+
+    async def panel(self) -> Panel:
+        """Return all that is known to be signed."""
+        return await self._store.panel(self.dispute.digest, self.dispute.threshold)
+
+    async def opinions(self) -> Opinions:
+        """Return all that is known to be signed, to be passed on; our vote only once it is open."""
+        panel = await self.panel()
+        return Opinions(
+            dispute=self.dispute.digest,
+            commitments=tuple(await self._store.commitments(self.dispute.digest)),
+            votes=tuple(panel.votes.values()),
+            verdicts=tuple(
+                SignedVerdict(index=index, pay=Nano(pay), slash=Nano(slash), signature=signature)
+                for index, signed in panel.verdicts.items()
+                for (pay, slash), signature in signed.items()
+            ),
+        )
+
+    async def hear(self, opinions: Opinions) -> None:
+        """Take what others signed. What is not signed by whom it names is left out; the rest is kept.
+
+        Raises `OpinionError` when something was left out.
+        """
+        if opinions.dispute != self.dispute.digest:
+            raise OpinionError("these opinions are about another dispute")
+        own = await self.own()
+        panel = await self.panel()
+        commitments = [each for each in opinions.commitments if self._is_new(panel, each)]
+        wrong = [each for each in commitments if not self._signed(each)]
+        right = [each for each in commitments if each not in wrong]
+        self._watch_own(own, right)
+        committed = {(each.index, each.vote) for each in right}
+        committed |= {(index, vote) for index, votes in panel.commitments.items() for vote in votes}
+        votes = [vote for vote in opinions.votes if vote.index not in panel.votes]
+        kept_votes = [vote for vote in votes if self._is_vote(vote, committed)]
+        verdicts = [
+            each
+            for each in opinions.verdicts
+            if (int(each.pay), int(each.slash)) not in panel.verdicts.get(each.index, {})
+        ]
+        kept_verdicts = [each for each in verdicts if self._is_verdict(each)]
+        await self._store.add_opinions(
+            self.dispute.digest,
+            [each for each in right if each.index != self.index],
+            [each for each in kept_votes if each.index != self.index],
+            [each for each in kept_verdicts if each.index != self.index],
+            late=own is not None and own.shown,
+        )
+        if wrong or len(kept_votes) < len(votes) or len(kept_verdicts) < len(verdicts):
+            raise OpinionError("something is not signed by the arbiter that it names")
+
+    def _is_new(self, panel: Panel, commitment: VoteCommitment) -> bool:
+        return commitment.vote not in panel.commitments.get(commitment.index, ())
+
+    def _signed(self, commitment: VoteCommitment) -> bool:
+        member = self.dispute.members.get(commitment.index)
+        return member is not None and commitment.is_of(member.key, self.dispute.digest)
+
+    def _is_vote(self, vote: Vote, committed: Iterable[tuple[int, bytes]]) -> bool:
+        return vote.dispute == self.dispute.digest and (vote.index, vote.digest()) in committed
+
+    def _is_verdict(self, signed: SignedVerdict) -> bool:
+        member = self.dispute.members.get(signed.index)
+        pay, slash = int(signed.pay), int(signed.slash)
+        if member is None or pay > self.bounds.amount or slash > self.bounds.max_slash:
+            return False
+        return member.key.verify(self.dispute.verdict_digest(pay, slash), signed.signature)
+
+    def _watch_own(self, own: OwnVote | None, commitments: Iterable[VoteCommitment]) -> None:
+        """Notice votes under our key that are not in our store: a copy of us runs, or our store was lost."""
+        for commitment in commitments:
+            if commitment.index == self.index and (own is None or own.vote.digest() != commitment.vote):
+                self.is_doubled = True
+
+    # -- the verdict ---------------------------------------------------------------------------------------
+
+    async def advance(self, now: int) -> None:
+        """Open our vote and sign the verdict, when it is time for either."""
+        own = await self.own()
+        if own is None or self.is_doubled:
+            return
+        panel = await self.panel()
+        if not own.shown and panel.may_open(now, self.times):
+            await self._store.show_vote(own.vote)
+            panel = await self.panel()
+        agreed = panel.agreed(now, self.times)
+        if agreed is None or own.signed is not None:
+            return
+        if own.vote.numbers == agreed or panel.is_median(agreed):
+            await self._sign(agreed)
+
+    async def _sign(self, agreed: Numbers) -> None:
+        signature = self._key.sign(self.dispute.verdict_digest(*agreed))
+        await self._store.put_verdict(
+            self.dispute.digest,
+            SignedVerdict(index=self.index, pay=Nano(agreed[0]), slash=Nano(agreed[1]), signature=signature),
+        )
+
+    async def complete(self) -> tuple[Numbers, dict[int, bytes]] | None:
+        """Return a verdict with its k signatures; None while there is none."""
+        panel = await self.panel()
+        found = panel.complete()
+        if found is None:
+            return None
+        agreed, signers = found
+        return agreed, {index: panel.verdicts[index][agreed] for index in signers}

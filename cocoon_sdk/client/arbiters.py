@@ -1,0 +1,265 @@
+"""Talking to arbiters: sending evidence, collecting signatures, handing a verdict in (docs/arbiter.md).
+
+Owns the HTTP side and its bounds, and what is believed of an answer: what a listed key signed. Must not
+know what the evidence is or whose it is; clients, workers and other arbiters use it alike. URLs come from the
+caller's configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.contracts.disputes import Dispute, Member, resolve_message
+from cocoon_sdk.contracts.sender import OwnerWallet
+from cocoon_sdk.crypto.keys import VerifyKey
+from cocoon_sdk.errors import CocoonError, ConfigError, MalformedError
+from cocoon_sdk.protocol.canonical import canonical_bytes, parse_json
+from cocoon_sdk.protocol.disputes import (
+    MAX_INFO_BYTES,
+    MAX_OPINIONS_BYTES,
+    ArbiterInfo,
+    Evidence,
+    Item,
+    ItemKind,
+    Opinions,
+    seal_evidence,
+)
+from cocoon_sdk.protocol.offers import check_endpoint
+
+TIMEOUT_S: Final = 60.0
+_MAX_ANSWER: Final = 256 * 1024
+_MAX_WHY: Final = 200
+
+
+class ArbiterUnreachableError(CocoonError):
+    """An arbiter's endpoint does not answer, or answers that it will not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of evidence at one arbiter: the kinds that it holds now, or why it took nothing."""
+
+    index: int
+    taken: frozenset[ItemKind]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedVerdict:
+    """A verdict with the k signatures that it needs, by arbiters' indexes; amounts in nanoTON."""
+
+    pay: int
+    slash: int
+    signatures: Mapping[int, bytes]
+
+
+class ArbiterEndpoints:
+    """HTTP to arbiters; close it when done. Nothing of an answer is checked here but its form and size."""
+
+    def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def info(self, url: str) -> ArbiterInfo:
+        """Return who answers there. Raises `ArbiterUnreachableError` or `MalformedError`."""
+        return ArbiterInfo.from_bytes(await self._ask("GET", url, "/v1/arbiter", limit=MAX_INFO_BYTES))
+
+    async def announce(self, url: str, dispute: Dispute) -> None:
+        """Tell an arbiter to look at a dispute."""
+        where = f"0:{dispute.escrow.hash_part.hex()}"
+        body = canonical_bytes({"escrow": where, "kind": int(dispute.kind), "id": dispute.number})
+        await self._ask("POST", url, "/v1/disputes", body)
+
+    async def deliver(self, url: str, digest: bytes, sealed: bytes) -> frozenset[ItemKind]:
+        """Deliver sealed evidence; return the kinds that the arbiter holds now."""
+        answer = await self._ask("POST", url, f"/v1/disputes/{digest.hex()}/evidence", sealed)
+        value = parse_json(answer, max_bytes=_MAX_ANSWER)
+        held = value.get("held") if isinstance(value, dict) else None
+        names = ItemKind.__members__
+        if not isinstance(held, list) or not all(isinstance(name, str) and name in names for name in held):
+            raise MalformedError("an arbiter's answer is not in form")
+        return frozenset(names[name] for name in held)
+
+    async def exchange(self, url: str, digest: bytes, opinions: Opinions | None = None) -> Opinions:
+        """Send what we know to be signed, if anything, and return what the arbiter knows."""
+        path = f"/v1/disputes/{digest.hex()}/opinions"
+        body = None if opinions is None else opinions.to_bytes()
+        answer = await self._ask("GET" if body is None else "POST", url, path, body, limit=MAX_OPINIONS_BYTES)
+        return Opinions.from_bytes(answer)
+
+    async def _ask(
+        self, method: str, url: str, path: str, body: bytes | None = None, *, limit: int = _MAX_ANSWER
+    ) -> bytes:
+        what = f"cannot use the arbiter at {url}"
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None),  # bounded together below
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"Accept-Encoding": "identity"},
+                auto_decompress=False,  # a compressed answer could be a bomb
+                trust_env=False,
+            )
+        try:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._session.request(
+                    method, url.rstrip("/") + path, data=body, allow_redirects=False
+                ) as response,
+            ):
+                answer = bytearray()
+                async for chunk in response.content.iter_chunked(1 << 16):
+                    answer += chunk
+                    if len(answer) > limit:
+                        raise ArbiterUnreachableError(what, why=f"it answers with more than {limit} bytes")
+        except TimeoutError:
+            raise ArbiterUnreachableError(what, why=f"no answer within {self._timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise ArbiterUnreachableError(what, why=type(error).__name__) from None
+        if response.status != 200:
+            raise ArbiterUnreachableError(what, why=f"{response.status}: {_why(bytes(answer))}")
+        return bytes(answer)
+
+
+def _why(body: bytes) -> str:
+    try:
+        value = parse_json(body, max_bytes=_MAX_ANSWER)
+        text = value.get("error") if isinstance(value, dict) else None
+    except MalformedError:
+        text = None
+    if not isinstance(text, str) or not text:
+        return "it gives no reason"
+    # A stranger's text: bounded, and nothing that moves a terminal's cursor.
+    return "".join(char if char.isprintable() else "?" for char in text[:_MAX_WHY])
+
+
+class Arbiters:
+    """The arbiters of one network as a party or another arbiter reaches them: verdict key -> URL.
+
+    Raises `ConfigError` for what is no key or no URL.
+    """
+
+    def __init__(self, urls: Mapping[str, str], *, endpoints: ArbiterEndpoints | None = None) -> None:
+        self.urls: dict[VerifyKey, str] = {}
+        for key, url in urls.items():
+            try:
+                self.urls[VerifyKey.from_hex(key)] = check_endpoint(url)
+            except (CocoonError, ValueError) as error:
+                raise ConfigError(
+                    "cannot use the list of arbiters", why=str(error), hint="It maps verdict keys to URLs"
+                ) from None
+        self.endpoints = endpoints or ArbiterEndpoints()
+        self._infos: dict[VerifyKey, ArbiterInfo] = {}
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.endpoints.close()
+
+    def known(self, dispute: Dispute) -> list[tuple[Member, str]]:
+        """Return which of a dispute's arbiters can be reached, and where."""
+        members = sorted(dispute.members.values(), key=lambda member: member.index)
+        return [(member, self.urls[member.key]) for member in members if member.key in self.urls]
+
+    async def info_of(self, member: Member, network: int) -> ArbiterInfo:
+        """Return the evidence key of an arbiter, signed by its verdict key; asked for once.
+
+        Raises `ArbiterUnreachableError`, or `MalformedError` when somebody else answers there.
+        """
+        found = self._infos.get(member.key)
+        if found is None:
+            found = await self.endpoints.info(self.urls[member.key])
+            if found.key != member.key or found.network != network:
+                raise MalformedError(
+                    f"arbiter {member.index} cannot be used", why="another one answers at its URL"
+                )
+            self._infos[member.key] = found
+        return found
+
+    async def deliver(
+        self, dispute: Dispute, items: Iterable[Item], member: Member, *, announce: bool = True
+    ) -> Delivered:
+        """Seal evidence to one arbiter and bring it there; says what became of it and raises nothing."""
+        evidence = Evidence(dispute.digest, tuple(sorted(items, key=lambda item: item.kind)))
+        try:
+            url = self.urls[member.key]
+            info = await self.info_of(member, dispute.domain.global_id)
+            if announce:
+                await self.endpoints.announce(url, dispute)
+            sealed = await asyncio.to_thread(seal_evidence, evidence, info.box_key)
+            taken = await self.endpoints.deliver(url, dispute.digest, sealed)
+        except CocoonError as error:
+            self._infos.pop(member.key, None)  # it may have another evidence key by now
+            return Delivered(member.index, frozenset(), str(error))
+        return Delivered(member.index, taken)
+
+    async def send_evidence(self, dispute: Dispute, items: Iterable[Item]) -> tuple[Delivered, ...]:
+        """Bring evidence to every arbiter of the dispute that can be reached, and say what became of it.
+
+        One honest arbiter is enough: it passes on what it took. Raises `ConfigError` when no URL is known.
+        """
+        known, sent = self.known(dispute), tuple(items)
+        if not known:
+            raise ConfigError(
+                "cannot send evidence",
+                why="no arbiter of this dispute is in the list of arbiters",
+                hint="Pass `arbiters`: a mapping of their verdict keys to their URLs",
+            )
+        found = await asyncio.gather(*(self.deliver(dispute, sent, member) for member, _ in known))
+        return tuple(found)
+
+    async def verdict(self, dispute: Dispute) -> CollectedVerdict | None:
+        """Ask the arbiters for signatures; return a verdict that k of them signed, None while there is none.
+
+        Every signature is checked as the escrow checks it.
+        """
+        signed: dict[tuple[int, int], dict[int, bytes]] = {}
+        committed: dict[int, set[bytes]] = {}
+        voted: dict[int, tuple[int, int]] = {}
+        known = self.known(dispute)
+        answers = await asyncio.gather(
+            *(self.endpoints.exchange(url, dispute.digest) for _, url in known), return_exceptions=True
+        )
+        for answer in answers:
+            if not isinstance(answer, Opinions) or answer.dispute != dispute.digest:
+                continue
+            for each in answer.verdicts:
+                member = dispute.members.get(each.index)
+                numbers = int(each.pay), int(each.slash)
+                if member is not None and member.key.verify(dispute.verdict_digest(*numbers), each.signature):
+                    signed.setdefault(numbers, {})[each.index] = each.signature
+            for commitment in answer.commitments:
+                member = dispute.members.get(commitment.index)
+                if member is not None and commitment.is_of(member.key, dispute.digest):
+                    committed.setdefault(commitment.index, set()).add(bytes(commitment.vote))
+            for vote in answer.votes:
+                if bytes(vote.digest()) in committed.get(vote.index, ()):
+                    voted[vote.index] = vote.numbers
+        for numbers, signatures in sorted(signed.items()):
+            if len(signatures) >= dispute.threshold:
+                # Those that had committed to it are paid before those that came round later.
+                order = sorted(signatures, key=lambda index: (voted.get(index) != numbers, index))
+                chosen = order[: dispute.threshold]
+                return CollectedVerdict(*numbers, {index: signatures[index] for index in sorted(chosen)})
+        return None
+
+    async def resolve(self, chain: Chain, dispute: Dispute, wallet: OwnerWallet) -> CollectedVerdict | None:
+        """Collect a verdict and hand it in from any wallet, which pays the gas; None while there is none.
+
+        For the party that wins: arbiters do it too, but need not. Raises what the wallet and `Chain` raise.
+        """
+        found = await self.verdict(dispute)
+        if found is not None:
+            message = await resolve_message(chain, dispute, found.pay, found.slash, found.signatures)
+            await wallet.send([message])
+        return found
