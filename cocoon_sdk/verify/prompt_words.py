@@ -259,7 +259,7 @@ EVALUATION: Final = Words(
         "She answered:",
     ),
     sources=(
-        'class {thing}Store:\n    """Up to {number} entries on {words}."""\n\n    def __init__(self) -> None:\n',
+        'class {thing}Store:\n    """Up to {number} entries on {words}."""\n\n    def __init__(self):\n',
         "fn find_{thing}(list: &[u32]) -> Option<u32> {{\n    // smallest above {number}, for {words}\n",
         "#!/bin/sh\n# {words}: archive files older than {number} days\nfor file in {thing}/*; do\n",
         "SELECT town, COUNT(*) FROM {thing} -- {words}\nGROUP BY town HAVING COUNT(*) > {number}\n",

@@ -61,7 +61,7 @@ def test_set_is_the_same_everywhere(which: PromptSet) -> None:
         == {
             PromptSet.CALIBRATION: "316b7f83468d7103",
             PromptSet.DEVELOPMENT: "ff93c9decece1974",
-            PromptSet.EVALUATION: "c265d9e38632b1a3",
+            PromptSet.EVALUATION: "d1d878f3bfb7c972",
         }[which]
     )
     assert prompt_set(which, 7) == ALL[which][:7]
