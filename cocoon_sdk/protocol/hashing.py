@@ -33,6 +33,7 @@ class Tag(StrEnum):
     SEED_REQUEST = "cocoon.v1.seed.request"
     PROMPT_TOKENS = "cocoon.v1.prompt.tokens"
     COMMITMENT = "cocoon.v1.commitment"
+    THRESHOLDS = "cocoon.v1.thresholds"
     DISPUTE = "cocoon.v1.dispute"
     DISPUTE_RECEIVED = "cocoon.v1.dispute.received"
     EVIDENCE_ITEM = "cocoon.v1.evidence.item"

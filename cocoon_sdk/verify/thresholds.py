@@ -1,0 +1,302 @@
+"""What an honest answer looks like: limits of the statistics, how they are set, and what they are worth.
+
+Owns the form of thresholds, the rule that sets them from honest checks, and the error bounds that follow.
+Must not know where honest checks come from (`calibration`), or how limits are applied (`checking`, `score`).
+
+Thresholds belong to one model. Greedy and sampled answers have their own: sampled ones go through unlikely
+tokens, whose log-probabilities spread more. For each of the four statistics there are
+
+* three *limits* for a single answer, multiples of the largest honest value of all settings: what is beyond
+  the first is suspect, beyond the second an arbiter takes the reward away, beyond the third collateral too;
+* a *ladder* for many answers together: values that an honest worker exceeds with at most a known
+  probability, whatever its setting. Each step is an order statistic of the setting where it is largest,
+  with the exact binomial bound that belongs to it, so no distribution is assumed. All steps hold together
+  with probability 1 - `LADDER_DOUBT` over the draw of the honest checks.
+
+Nothing that is judged may enter: limits come from calibration prompts only, and checks of other prompts
+(`held_out`) say how often they are wrong. All values are in millionths of a nat or of 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Final, Self
+
+from pydantic import Field, model_validator
+
+from cocoon_sdk.errors import ConfigError
+from cocoon_sdk.protocol.canonical import canonical_bytes, parse_json
+from cocoon_sdk.protocol.hashing import Tag, tagged_hash
+from cocoon_sdk.protocol.models import HashHex, VersionOne, WireInt, WireModel
+from cocoon_sdk.types import Hash
+from cocoon_sdk.verify.statistics import CAP, NAMES, Numbers
+
+MILLION: Final = 1_000_000
+MAX_THRESHOLDS_BYTES: Final = 64 * 1024
+MAX_STEPS: Final = 16
+"""Most steps of a ladder."""
+CONFIDENCE: Final = 0.95
+"""Of the false-alarm bound that is told."""
+LADDER_DOUBT: Final = 0.001
+"""Probability that some step of some ladder of a model is lower than it should be."""
+MIN_CHECKS: Final = 20
+"""Fewest honest checks of a setting: below, not even the median has a useful bound."""
+_COMMON: Final = 0.6
+"""Steps that honest workers exceed more often than this say nothing."""
+_LEAST: Final = {"lp_mean": 0.004, "lp_max": 0.02, "tok_mean": 0.004, "tok_max": 0.05}
+"""Smallest honest values that limits are computed from, in nat: what rounding does to a commitment, and near
+ties that no calibration of a precise engine may have met.
+"""
+
+
+class SamplingKind(StrEnum):
+    """Which thresholds an answer is judged by."""
+
+    GREEDY = "greedy"
+    SAMPLED = "sampled"
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """Limits as multiples of the largest honest value; `ladder` is the multiple of every step.
+
+    Raises `ConfigError` unless 1 <= suspect <= refund < slash and ladder >= 1.
+    """
+
+    suspect: float = 1.25
+    refund: float = 1.5
+    slash: float = 4.0
+    ladder: float = 1.1
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.suspect <= self.refund < self.slash and self.ladder >= 1):
+            raise ConfigError("these margins make no sense", why="1 <= suspect <= refund < slash must hold")
+
+
+Micro = Annotated[int, Field(ge=0, le=int(CAP) * MILLION * 16)]
+Share = Annotated[int, Field(ge=1, le=MILLION)]
+
+
+class Step(WireModel):
+    """An honest worker exceeds `value` (millionths of a nat) with a probability of at most `share`."""
+
+    value: Micro
+    share: Share
+
+
+class Limits(WireModel):
+    """One statistic: the largest honest value, the limits, and the ladder from common to rare."""
+
+    honest: Micro
+    suspect: Micro
+    refund: Micro
+    slash: Micro
+    ladder: Annotated[tuple[Step, ...], Field(strict=False, max_length=MAX_STEPS)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.suspect <= self.refund <= self.slash:
+            raise ValueError("limits do not rise from suspect over refund to slash")
+        for lower, upper in zip(self.ladder, self.ladder[1:], strict=False):
+            if not (lower.value <= upper.value and lower.share > upper.share):
+                raise ValueError("a ladder does not rise to rarer values")
+        return self
+
+    def p_value(self, value: float) -> float:
+        """Return a bound on the probability that an honest worker's statistic exceeds `value` (nat)."""
+        passed = [step.share for step in self.ladder if value * MILLION > step.value]
+        return min(passed) / MILLION if passed else 1.0
+
+
+class KindThresholds(WireModel):
+    """Limits of the four statistics for one kind of sampling, and the checks that they come from.
+
+    `honest_checks` in `settings` different settings set the limits; the longest answer among them had
+    `longest` tokens. `held_out_checks` are honest checks of other prompts that did not, with
+    `held_out_alarms` beyond a refund.
+    """
+
+    honest_checks: WireInt
+    settings: WireInt
+    longest: WireInt
+    held_out_checks: WireInt
+    held_out_alarms: WireInt
+    lp_mean: Limits
+    lp_max: Limits
+    tok_mean: Limits
+    tok_max: Limits
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.held_out_alarms > self.held_out_checks:
+            raise ValueError("more alarms than checks")
+        return self
+
+    def limits(self, name: str) -> Limits:
+        """Return the limits of a statistic by its name in `NAMES`."""
+        if name not in NAMES:
+            raise KeyError(name)
+        found: Limits = getattr(self, name)
+        return found
+
+    @property
+    def false_alarm_bound(self) -> float:
+        """The largest rate of honest answers beyond a refund that the checks leave possible, at `CONFIDENCE`.
+
+        From held-out checks by the exact binomial bound (with no alarm: about three divided by their number).
+        Without any, from the limits' own checks: the chance to exceed the largest of n, for each statistic.
+        """
+        if self.held_out_checks:
+            return binomial_bound(self.held_out_alarms, self.held_out_checks, 1 - CONFIDENCE)
+        doubt = (1 - CONFIDENCE) / len(NAMES)
+        return min(1.0, len(NAMES) * binomial_bound(0, self.honest_checks, doubt))
+
+    def exceeded(self, numbers: Numbers, level: str) -> tuple[str, ...]:
+        """Return the statistics beyond the limit of a level ("suspect", "refund" or "slash")."""
+        return tuple(
+            name for name, value in numbers.items() if value * MILLION > getattr(self.limits(name), level)
+        )
+
+    def with_held_out(self, checks: Sequence[Numbers]) -> Self:
+        """Return the same limits with what honest checks of other prompts say about them."""
+        alarms = sum(bool(self.exceeded(each, "refund")) for each in checks)
+        return self.model_copy(update={"held_out_checks": len(checks), "held_out_alarms": alarms})
+
+
+class Thresholds(WireModel):
+    """All limits of one model; `model_id` is the hash of its manifest. None for kinds not calibrated."""
+
+    v: VersionOne = 1
+    model_id: HashHex
+    greedy: KindThresholds | None
+    sampled: KindThresholds | None
+
+    def kind(self, kind: SamplingKind) -> KindThresholds | None:
+        """Return the limits for one kind of sampling."""
+        return self.greedy if kind is SamplingKind.GREEDY else self.sampled
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON that `digest` covers."""
+        return canonical_bytes(self.to_wire(), max_bytes=MAX_THRESHOLDS_BYTES)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read JSON within the bounds. Raises `MalformedError`."""
+        return cls.from_wire(parse_json(data, max_bytes=MAX_THRESHOLDS_BYTES))
+
+    def digest(self) -> Hash:
+        """Return the tagged SHA-256 that a model's registry entry carries."""
+        return tagged_hash(Tag.THRESHOLDS, self.to_bytes())
+
+
+def fit(
+    settings: Mapping[str, Sequence[Numbers]], *, longest: int, margins: Margins | None = None
+) -> KindThresholds:
+    """Set limits from honest checks, grouped by the setting (batch, dtype, machine) they were made in.
+
+    `longest` is the number of tokens of the longest answer. Raises `ConfigError` when a setting has fewer
+    than `MIN_CHECKS`, or a statistic none at all.
+    """
+    if not settings or min(len(checks) for checks in settings.values()) < MIN_CHECKS:
+        raise ConfigError(
+            "cannot set limits",
+            why=f"a setting has fewer than {MIN_CHECKS} honest checks",
+            hint="Run more calibration prompts",
+        )
+    chosen = margins or Margins()
+    values: dict[str, Any] = {
+        "honest_checks": sum(len(checks) for checks in settings.values()),
+        "settings": len(settings),
+        "longest": longest,
+        "held_out_checks": 0,
+        "held_out_alarms": 0,
+    }
+    for name in NAMES:
+        groups = [
+            [value for check in checks if (value := getattr(check, name)) is not None]
+            for checks in settings.values()
+        ]
+        values[name] = _limits(name, [group for group in groups if group], chosen)
+    return KindThresholds(**values)
+
+
+def _limits(name: str, groups: Sequence[Sequence[float]], margins: Margins) -> Limits:
+    if not groups or min(len(group) for group in groups) < MIN_CHECKS:
+        raise ConfigError("cannot set limits", why=f"too few honest checks have {name}")
+    largest = max(_LEAST[name], *(max(group) for group in groups))
+    return Limits(
+        honest=_micro(largest),
+        suspect=_micro(largest * margins.suspect),
+        refund=_micro(largest * margins.refund),
+        slash=_micro(largest * margins.slash),
+        ladder=_ladder(groups, margins.ladder, floor=_LEAST[name]),
+    )
+
+
+def _ladder(groups: Sequence[Sequence[float]], margin: float, *, floor: float) -> tuple[Step, ...]:
+    """Return values that the worst of the settings exceeds with at most the probability beside them."""
+    doubt = LADDER_DOUBT / (2 * len(NAMES) * MAX_STEPS * len(groups))  # greedy and sampled
+    smallest = min(len(group) for group in groups)
+    falling = [sorted(group, reverse=True) for group in groups]
+    rarest = binomial_bound(0, smallest, doubt)
+    count = max(1, min(MAX_STEPS, 1 + int(math.log(_COMMON / rarest) / math.log(1.3)))) if rarest < 1 else 0
+    steps: list[Step] = []
+    for number in range(count):
+        share = rarest * (_COMMON / rarest) ** (number / max(1, count - 1))
+        value = max(floor, *(margin * group[_rank(len(group), share, doubt)] for group in falling))
+        steps.append(Step(value=_micro(value), share=min(MILLION, math.ceil(share * MILLION))))
+    rising: list[Step] = []
+    for step in reversed(steps):
+        if rising and step.value == rising[-1].value:
+            rising.pop()  # the rarer of two bounds on the same value
+        rising.append(step)
+    return tuple(rising)
+
+
+def _rank(count: int, share: float, doubt: float) -> int:
+    """Return how many of `count` honest values may lie above one that `share` of all exceed at most.
+
+    It is the largest number of failures whose `binomial_bound` is no more than `share`.
+    """
+    below, failures = 0.0, 0
+    while failures < count:
+        below += math.exp(_log_probability(failures, count, share))
+        if below > doubt:
+            break
+        failures += 1
+    return max(0, failures - 1)
+
+
+def binomial_bound(failures: int, trials: int, doubt: float) -> float:
+    """Return the largest rate at which so few failures still have a probability of `doubt`.
+
+    The exact bound of Clopper and Pearson; with no failure and a doubt of 0.05 it is nearly 3 / trials.
+    """
+    if failures >= trials:
+        return 1.0
+    low, high = failures / trials, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _at_most(failures, trials, middle) > doubt:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _at_most(failures: int, trials: int, rate: float) -> float:
+    """Return the probability of at most `failures` of `trials`."""
+    return math.fsum(math.exp(_log_probability(each, trials, rate)) for each in range(failures + 1))
+
+
+def _log_probability(failures: int, trials: int, rate: float) -> float:
+    """Return ln of the probability of exactly `failures` of `trials`; `rate` lies between 0 and 1."""
+    ways = math.lgamma(trials + 1) - math.lgamma(failures + 1) - math.lgamma(trials - failures + 1)
+    return ways + failures * math.log(rate) + (trials - failures) * math.log1p(-rate)
+
+
+def _micro(nat: float) -> int:
+    return min(int(CAP) * MILLION * 16, math.ceil(nat * MILLION))
