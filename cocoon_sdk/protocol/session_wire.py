@@ -90,6 +90,15 @@ class Cancel(_Frame, frozen=True, tag=4):
     rid: RequestId
 
 
+class Prove(_Frame, frozen=True, tag=5):
+    """The commitment to how this request's answer is made is wanted: `Proof` comes before `Done`.
+
+    Sent while the request is under way, best behind its `Ask`.
+    """
+
+    rid: RequestId
+
+
 # -- worker to client --------------------------------------------------------------------------------------
 
 
@@ -170,8 +179,18 @@ class Leaving(_Frame, frozen=True, tag=21):
     why: Text
 
 
-ClientFrame: TypeAlias = Hello | Ask | Pay | Cancel
-WorkerFrame: TypeAlias = Welcome | Delta | Done | Due | Failed | Leaving
+class Proof(_Frame, frozen=True, tag=22):
+    """How an answer was made, behind its last piece: what `proof_hash` in the `Done` that follows commits to.
+
+    `data` is the canonical JSON of a `cocoon_sdk.verify.commitment.Commitment`.
+    """
+
+    rid: RequestId
+    data: Body
+
+
+ClientFrame: TypeAlias = Hello | Ask | Pay | Cancel | Prove
+WorkerFrame: TypeAlias = Welcome | Delta | Done | Due | Failed | Leaving | Proof
 
 
 class FailureCode:

@@ -34,6 +34,7 @@ class Answer:
     asked: wire.Ask
     data: list[bytes] = field(default_factory=list)
     deltas: list[wire.Delta] = field(default_factory=list)
+    proof: wire.Proof | None = None
     done: wire.Done | None = None
     failed: wire.Failed | None = None
     said: ResponseHash = field(default_factory=ResponseHash)
@@ -66,6 +67,8 @@ class TestClient:
     deposit: Nano
     increment: Nano = field(default_factory=lambda: Nano(1_000_000))
     pays: bool = True
+    proves: bool = False
+    """Whether commitments are asked for."""
 
     def __post_init__(self) -> None:
         self.tariff = Tariff(self.terms)
@@ -156,7 +159,8 @@ class TestClient:
         """Send a request, with a voucher if one is due."""
         ask = self.frame(*args, **options)
         voucher = self.ledger.payable() if self.pays else None
-        await self.send(*([self.sign(voucher)] if voucher is not None else []), ask)
+        prove = [wire.Prove(ask.rid)] if self.proves else []
+        await self.send(*([self.sign(voucher)] if voucher is not None else []), ask, *prove)
         return self.answers[ask.rid]
 
     async def chat(self, text: str, **options: Any) -> Answer:
@@ -211,6 +215,9 @@ class TestClient:
                 return frame.amount
             case wire.Delta():
                 self._delta(frame)
+            case wire.Proof():
+                assert self.answers[frame.rid].proof is None
+                self.answers[frame.rid].proof = frame
             case wire.Done():
                 self._done(frame)
             case wire.Failed(rid=0):

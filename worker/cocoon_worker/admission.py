@@ -21,6 +21,7 @@ from cocoon_worker.catalogue import OwnOffer
 from cocoon_worker.config import Policy
 from cocoon_worker.engine.base import EngineKind, EngineLimits, EngineRequest, EngineRequestError
 from cocoon_worker.engine.request import checked_body
+from cocoon_worker.promises import check_promise
 
 _TOKENS_PER_MESSAGE: Final = 8
 """What chat templates add around a message, and around the whole."""
@@ -365,7 +366,10 @@ def request_body(
         if body.get("temperature") not in (None, 0, 0.0):
             raise EngineRequestError("this offer is greedy: the temperature must be 0")
         body["temperature"] = 0
-    return checked_body(EngineRequest(kind, body), (offer.engine_model,), limits)
+    checked = checked_body(EngineRequest(kind, body), (offer.engine_model,), limits)
+    if kind is not EngineKind.EMBEDDING:
+        check_promise(offer.terms.sampling, checked)
+    return checked
 
 
 def output_limit(kind: EngineKind, body: dict[str, Any]) -> int:

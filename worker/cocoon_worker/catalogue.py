@@ -15,6 +15,7 @@ from cocoon_sdk.protocol import Offer, Prekey, SamplingClass, Terms, WorkerInfo
 from cocoon_sdk.types import Hash
 from cocoon_worker.config import OfferConfig
 from cocoon_worker.engine.base import EngineLimits
+from cocoon_worker.promises import MOST_TOKENS
 
 _DEFAULT_OUTPUT_TOKENS = 512
 _PLAIN: Final = (
@@ -59,6 +60,11 @@ class OwnOffer:
         return cls(terms=terms, terms_hash=terms.terms_hash, **{name: kept[name] for name in _PLAIN})
 
     @property
+    def verifiable(self) -> bool:
+        """Whether answers come with a commitment that shows how they were made."""
+        return self.terms.sampling is not SamplingClass.UNVERIFIED
+
+    @property
     def limits(self) -> EngineLimits:
         """What a request may ask of this offer."""
         return EngineLimits(
@@ -72,17 +78,18 @@ def own_offers(offers: Iterable[OfferConfig], entries: Mapping[bytes, bytes]) ->
     """Return the offers; `entries` maps model ids to the hashes of the registry's entries.
 
     A model that the registry does not list gets the entry hash 0: it can be sold, but arbiters have no
-    calibration for it. Raises `ConfigError` for a sampling class that no engine of this version serves.
+    calibration for it. Raises `ConfigError` for verifiable answers that would not fit into a commitment.
     """
     return tuple(_own(offer, entries) for offer in offers)
 
 
 def _own(offer: OfferConfig, entries: Mapping[bytes, bytes]) -> OwnOffer:
-    if offer.sampling is SamplingClass.REPLAYABLE:
+    most = min(offer.max_output_tokens, offer.max_context)
+    if offer.sampling is not SamplingClass.UNVERIFIED and most > MOST_TOKENS:
         raise ConfigError(
-            f"cannot offer {offer.model} as replayable",
-            why="no engine of this version replays its sampling",
-            hint="Offer it as greedy or unverified",
+            f"cannot offer {offer.model} as {offer.sampling.value}",
+            why=f"answers of {most} tokens are too long: a commitment holds {MOST_TOKENS}",
+            hint="Lower max_output_tokens, or offer it as unverified",
         )
     model_id = bytes.fromhex(offer.model_id)
     cached = offer.input_price if offer.cached_input_price is None else offer.cached_input_price
@@ -101,7 +108,7 @@ def _own(offer: OfferConfig, entries: Mapping[bytes, bytes]) -> OwnOffer:
         terms=terms,
         terms_hash=terms.terms_hash,
         max_context=offer.max_context,
-        max_output_tokens=min(offer.max_output_tokens, offer.max_context),
+        max_output_tokens=most,
         tokens_per_second=offer.tokens_per_second,
         bytes_per_token=offer.bytes_per_token,
         open_jobs=offer.open_jobs,

@@ -71,6 +71,7 @@ def _ton(value: object) -> Nano:
 AddressText: TypeAlias = Annotated[str, AfterValidator(_address)]
 TonAmount: TypeAlias = Annotated[InstanceOf[Nano], BeforeValidator(_ton)]
 """TON in the file ("0.25"), `Nano` in the program."""
+Label: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"\A[ -~]+\z")]
 HexHash: TypeAlias = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
 Seconds: TypeAlias = Annotated[int, Field(ge=0, le=365 * DAY_S)]
 
@@ -101,6 +102,10 @@ class EngineConfig(_Section):
     model_path: Path | None = None
     arguments: tuple[str, ...] = ()
     """Further arguments of `vllm serve`."""
+    dtype: Label | None = None
+    """The number format of its computations, such as bfloat16: given to a vLLM, and named in commitments."""
+    platform: Label | None = None
+    """What an openai engine runs on, as commitments name it, such as "cuda NVIDIA H100 80GB HBM3"."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -312,6 +317,9 @@ class WorkerConfig(BaseSettings):
     def _distinct(self) -> Self:
         if len({offer.model for offer in self.offers}) != len(self.offers):
             raise ValueError("a model is offered twice")
+        verifiable = any(offer.sampling is not SamplingClass.UNVERIFIED for offer in self.offers)
+        if self.engine.kind == "echo" and verifiable:
+            raise ValueError("the echo chooses no tokens that could be verified: offer it as unverified")
         if self.data.inline is InlinePolicy.NEVER and not self._has_store():
             raise ValueError("inline = never needs endpoint.public_url, data.directory or data.result_store")
         return self

@@ -24,8 +24,9 @@ from cocoon_sdk.chain.liteserver_config import LiteserverConfig
 from cocoon_sdk.chain.toncenter import ToncenterChain
 from cocoon_sdk.clock import Clock
 from cocoon_sdk.errors import CocoonError, ConfigError
+from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_worker.config import WorkerConfig, load_config
-from cocoon_worker.engine.base import Engine, EngineLimits
+from cocoon_worker.engine.base import Engine, EngineIdentity, EngineLimits
 from cocoon_worker.engine.echo import EchoEngine
 from cocoon_worker.engine.openai import OpenAIEngine
 from cocoon_worker.engine.vllm import VllmEngine, VllmSettings
@@ -55,12 +56,17 @@ def make_engine(config: WorkerConfig) -> Engine:
         max_output_tokens=output,
         default_output_tokens=min(512, output),
     )
+    # Of several promises the engine has to keep the strongest.
+    sampling = max((offer.sampling for offer in offers), key=list(SamplingClass).index)
     names = sorted({offer.engine_model or offer.model for offer in offers})
     if engine.kind == "echo":
         return EchoEngine(limits=limits)
     if engine.kind == "openai":
         key = None if engine.api_key is None else engine.api_key.get_secret_value()
-        return OpenAIEngine(engine.url or "", api_key=key, models=names, limits=limits)
+        identity = EngineIdentity(platform=engine.platform or "", dtype=engine.dtype or "")
+        return OpenAIEngine(
+            engine.url or "", api_key=key, models=names, limits=limits, sampling=sampling, identity=identity
+        )
     if len(names) != 1:
         raise ConfigError(
             "one vLLM serves one model", hint="Run one worker per model, or use engine.kind = openai"
@@ -70,7 +76,9 @@ def make_engine(config: WorkerConfig) -> Engine:
         served_name=names[0],
         log_path=config.data_dir / "vllm.log",
         max_model_len=max(offer.max_context for offer in offers),
+        dtype=engine.dtype,
         extra_args=engine.arguments,
+        sampling=sampling,
     )
     return VllmEngine(settings, limits=limits)
 

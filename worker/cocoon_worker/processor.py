@@ -7,7 +7,7 @@ result leaves this module before it is in the journal.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from cocoon_sdk.errors import (
     EngineError,
@@ -26,6 +26,7 @@ from cocoon_sdk.protocol import (
 from cocoon_sdk.protocol.claims import claim_bond
 from cocoon_sdk.protocol.signing import Domain, binding_hash, job_hash, result_digest
 from cocoon_sdk.types import Nano
+from cocoon_sdk.verify.seeds import job_seed
 from cocoon_worker.admission import (
     Accept,
     Decision,
@@ -43,9 +44,10 @@ from cocoon_worker.bookkeeping import Bookkeeper
 from cocoon_worker.catalogue import OwnOffer
 from cocoon_worker.context import Context
 from cocoon_worker.delivery import Delivery
-from cocoon_worker.engine.base import EngineRequestError, EngineResult
+from cocoon_worker.engine.base import EngineRequest, EngineRequestError, EngineResult
 from cocoon_worker.errors import WorkerError
 from cocoon_worker.lifecycle import give_up, move, retry_later
+from cocoon_worker.promises import make_promise
 from cocoon_worker.records import JobFacts, JobKey, JobRecord, PayloadRecord, ResultRecord
 from cocoon_worker.states import BUSY, JobState
 from cocoon_worker.survey import JobSurvey, open_facts, stake_facts
@@ -216,21 +218,30 @@ class Processor:
         if payload is None or isinstance(request, Refuse):
             self._give_up(key, f"the accepted payload cannot be used any more: {request}")
             return
+        seed = job_seed(self._domain(key, facts), key.id, bytes.fromhex(facts.payload_hash))
+        proof: dict[str, Any] | None = None
         try:
-            answer = await self._run(key, request)
+            promise = make_promise(offer.terms.sampling, request.engine, seed)
+            answer = await self._run(key, request.engine if promise is None else promise.engine)
+            if promise is not None:
+                tokens = answer.usage.completion_tokens
+                proof = promise.commit(answer.evidence, self._context.manifest, tokens=tokens).to_json()
         except EngineError as error:
             self._context.metrics.failures.labels("engine").inc()
             self._give_up(key, str(error))
             return
-        self._finish(key, facts, offer, payload, answer)
+        self._finish(key, facts, offer, payload, answer, proof)
 
-    async def _run(self, key: JobKey, request: Request) -> EngineResult:
+    def _domain(self, key: JobKey, facts: JobFacts) -> Domain:
+        return Domain(self._context.global_id, key.address, facts.escrow_epoch)
+
+    async def _run(self, key: JobKey, request: EngineRequest) -> EngineResult:
         """Ask the engine until it answers, the attempts are used up, or the deadline is too near."""
         attempts, pauses = 0, 0
         while True:
             left = self._time_left(key)
             try:
-                return await self._context.engine.run(request.engine, deadline_s=left)
+                return await self._context.engine.run(request, deadline_s=left)
             except EngineRequestError:
                 raise
             except EngineError as error:
@@ -250,7 +261,13 @@ class Processor:
         return max(0.0, float(deadline - margin - self._context.time.maybe()))
 
     def _finish(
-        self, key: JobKey, facts: JobFacts, offer: OwnOffer, payload: PayloadRecord, answer: EngineResult
+        self,
+        key: JobKey,
+        facts: JobFacts,
+        offer: OwnOffer,
+        payload: PayloadRecord,
+        answer: EngineResult,
+        proof: dict[str, Any] | None,
     ) -> None:
         counts = answer.usage
         usage = Usage(
@@ -260,7 +277,8 @@ class Processor:
         )
         # More than the agreed maximum is our own miscalculation: the client never pays it.
         amount = Nano(min(price(usage, offer.terms), facts.max_price))
-        result = ResultPlain(job=JobRef.of(key.address, key.id), response=answer.response, usage=usage)
+        job_ref = JobRef.of(key.address, key.id)
+        result = ResultPlain(job=job_ref, response=answer.response, usage=usage, proof=proof)
         try:
             sealed = seal_result(result, read_payload_header(payload.data).client_key)
         except MalformedError as error:
@@ -270,8 +288,9 @@ class Processor:
             why = f"a result of {len(sealed.data)} bytes does not fit inline and no result store is set"
             self._give_up(key, why)
             return
-        domain = Domain(self._context.global_id, key.address, facts.escrow_epoch)
-        digest = result_digest(domain, self._context.stake.address, key.id, sealed.result_hash, amount)
+        digest = result_digest(
+            self._domain(key, facts), self._context.stake.address, key.id, sealed.result_hash, amount
+        )
         now = self._context.time.maybe()
         record = ResultRecord(
             sealed=sealed.data,

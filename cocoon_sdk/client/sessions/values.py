@@ -16,6 +16,7 @@ from cocoon_sdk.protocol.pricing import Usage
 from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.protocol.vouchers import Receipt, SessionRef
 from cocoon_sdk.types import Nano
+from cocoon_sdk.verify.commitment import Commitment
 
 CHAT: Final = "chat.completion"
 COMPLETION: Final = "completion"
@@ -55,12 +56,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SignedReceipt:
-    """A worker's receipt as it was checked, with what is needed to show it to somebody else."""
+    """A worker's receipt as it was checked, with what is needed to show it to somebody else.
+
+    `commitment` is what `receipt.proof_hash` stands for, where the terms promise verifiable answers.
+    """
 
     receipt: Receipt
     session: SessionRef
     operator: VerifyKey
     signature: bytes = field(repr=False)
+    commitment: Commitment | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ client_frames = (
     | st.builds(wire.Ask, rids, names, hashes, st.booleans(), bodies)
     | st.builds(wire.Pay, amounts, signatures)
     | st.builds(wire.Cancel, rids)
+    | st.builds(wire.Prove, rids)
 )
 deltas = st.builds(
     lambda rid, both, output, piece, data: wire.Delta(rid, both[0], both[1], output, piece, data),
@@ -64,6 +65,7 @@ worker_frames = (
     | st.builds(wire.Due, amounts)
     | st.builds(wire.Failed, rids | st.just(0), names, texts, amounts, st.none() | st.integers(0, 86_400))
     | st.builds(wire.Leaving, texts)
+    | st.builds(wire.Proof, rids, bodies)
 )
 
 CANCEL = [4, 1]
@@ -75,6 +77,7 @@ EXAMPLES: list[tuple[wire.ClientFrame | wire.WorkerFrame, list[object]]] = [
     ),
     (wire.Pay(5, b"\2" * 64), [3, 5, b"\2" * 64]),
     (wire.Cancel(3), [4, 3]),
+    (wire.Prove(3), [5, 3]),
     (wire.Welcome(5, 4, 3, 2), [16, 5, 4, 3, 2]),
     (wire.Delta(3, 9, 8, 7, True, b"{}"), [17, 3, 9, 8, 7, True, b"{}"]),
     (
@@ -84,6 +87,7 @@ EXAMPLES: list[tuple[wire.ClientFrame | wire.WorkerFrame, list[object]]] = [
     (wire.Due(5), [19, 5]),
     (wire.Failed(0, "replaced", "why", 0, None), [20, 0, "replaced", "why", 0, None]),
     (wire.Leaving("why"), [21, "why"]),
+    (wire.Proof(3, b"{}"), [22, 3, b"{}"]),
 ]
 
 
@@ -180,8 +184,11 @@ def test_frame_cannot_be_read_when_a_field_has_another_type(
         [20, 0, "busy", "", 0, 86_401],
         [21, "x" * (wire.MAX_TEXT + 1)],
         [0],
-        [5, 1],
+        [5, 0],
+        [6, 1],
         [22, 1],
+        [22, 0, b""],
+        [23, 1],
         [-1, 1],
         [(1 << 64) - 1, 1],
         ["Cancel", 1],
@@ -229,7 +236,7 @@ def test_message_cannot_be_read_when_its_form_is_wrong(message: bytes) -> None:
 
 def test_neither_side_can_read_what_only_the_other_may_send() -> None:
     for frame, _ in EXAMPLES:
-        by_client = isinstance(frame, wire.Hello | wire.Ask | wire.Pay | wire.Cancel)
+        by_client = isinstance(frame, wire.Hello | wire.Ask | wire.Pay | wire.Cancel | wire.Prove)
         reader = wire.read_worker_frames if by_client else wire.read_client_frames
         with pytest.raises(MalformedError):
             reader(wire.encode_frames([frame]))

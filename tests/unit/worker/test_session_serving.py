@@ -16,13 +16,12 @@ import structlog
 from cocoon_sdk.errors import EngineError, EngineInterruptedError, EngineUnavailableError
 from cocoon_sdk.protocol import session_wire as wire
 from cocoon_sdk.protocol.session_wire import FailureCode
-from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.protocol.vouchers import Voucher
 from cocoon_sdk.types import Nano
 from cocoon_worker.engine.base import EngineAnswerError, EngineChunk, EngineRequest, EngineRequestError
 from cocoon_worker.engine.echo import EchoEngine
 from cocoon_worker.sessions import SessionKey
-from tests.helpers.session_bench import bench, offer, session_facts, terms
+from tests.helpers.session_bench import bench, session_facts
 from tests.helpers.session_client import Answer, TestClient
 
 KEY = SessionKey(session_facts(1).key.escrow, 1)
@@ -142,15 +141,6 @@ async def test_client_can_pay_less_for_cached_input_when_the_engine_tells_at_the
         assert answer.done.charged == client.tariff.price(100, 96, 2)
         # Before it was known the most that it can be: a price never falls.
         assert [delta.cached_input_tokens for delta in answer.deltas] == [100, 100, 100, 96]
-
-
-async def test_greedy_offer_cannot_be_sampled_when_the_request_says_otherwise(tmp_path: Path) -> None:
-    own = offer(terms(sampling=SamplingClass.GREEDY))
-    async with bench(tmp_path, offers=(own,)) as worker, worker.client().connected() as client:
-        answer = await client.chat(TALK, temperature=0.7)
-        assert answer.failed is not None
-        assert answer.failed.code == FailureCode.BAD_REQUEST
-        assert (await client.chat(TALK)).done is not None
 
 
 async def test_client_can_have_many_requests_at_once_when_they_fit(tmp_path: Path) -> None:

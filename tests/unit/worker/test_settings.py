@@ -11,6 +11,7 @@ from cocoon_sdk.chain.base import ChainHead
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.crypto import BoxKey
 from cocoon_sdk.errors import ConfigError, KeyMaterialError
+from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Nano
 from cocoon_worker.catalogue import OwnOffer, own_offers
 from cocoon_worker.chaintime import ChainTime
@@ -93,18 +94,32 @@ def test_worker_cannot_start_when_a_setting_is_wrong(file: Path, old: str, new: 
     assert "very-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("sampling", ["greedy", "replayable"])
+def test_echo_cannot_be_offered_as_verifiable(file: Path, sampling: str) -> None:
+    file.write_text(TOML.replace('"openai"', '"echo"') + f'sampling = "{sampling}"\n')
+    with pytest.raises(ConfigError, match="the echo chooses no tokens"):
+        load_config(file)
+    file.write_text(TOML + f'sampling = "{sampling}"\n')
+    assert load_config(file).offers[0].sampling == sampling
+
+
 def test_worker_cannot_start_when_the_named_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         load_config(tmp_path / "absent.toml")
 
 
-def test_worker_cannot_offer_what_no_engine_replays() -> None:
+@pytest.mark.parametrize("sampling", ["greedy", "replayable"])
+def test_worker_cannot_offer_verifiable_answers_when_no_commitment_holds_them(sampling: str) -> None:
     prices = {"input_price": "1", "output_price": "1", "minimum_price": "1"}
     sold = OfferConfig.model_validate(
-        {"model": "m", "model_id": MODEL_ID.hex(), "sampling": "replayable", **prices}
+        {"model": "m", "model_id": MODEL_ID.hex(), "max_context": 1 << 17, "sampling": sampling, **prices}
     )
-    with pytest.raises(ConfigError, match="replayable"):
-        own_offers([sold], {})
+    assert own_offers([sold], {})[0].verifiable
+    long = sold.model_copy(update={"max_output_tokens": 1 << 17})
+    with pytest.raises(ConfigError, match="a commitment holds 65536"):
+        own_offers([long], {})
+    unverified = long.model_copy(update={"sampling": SamplingClass.UNVERIFIED})
+    assert not own_offers([unverified], {})[0].verifiable
 
 
 def test_offer_can_be_kept_in_a_job_and_read_back() -> None:

@@ -6,10 +6,10 @@ here: an event costs about a microsecond. Must not know how the bytes came.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from cocoon_sdk.errors import EngineError, EngineInterruptedError
 from cocoon_worker.engine.base import (
@@ -63,9 +63,14 @@ class _Count(Struct, gc=False):
     count: int
 
 
+class _Version(Struct, gc=False):
+    version: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
 _read_body: Final = msgspec.json.Decoder(_Body).decode
 _read_event: Final = msgspec.json.Decoder(_Event).decode
 _read_count: Final = msgspec.json.Decoder(_Count).decode
+_read_version: Final = msgspec.json.Decoder(_Version).decode
 
 
 def parse_answer(kind: EngineKind, raw: bytes) -> EngineResult:
@@ -99,6 +104,15 @@ def parse_count(raw: bytes) -> int | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return count if 0 <= count < _MAX_COUNT else None
+
+
+def parse_version(raw: bytes) -> str:
+    """Read vLLM's version; "" when it is something else."""
+    try:
+        version = _read_version(raw).version
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    return f"vllm {version}" if version.isascii() and version.isprintable() else ""
 
 
 class EventReader:

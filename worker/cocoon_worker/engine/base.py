@@ -8,7 +8,7 @@ elsewhere.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -41,10 +41,39 @@ class EngineKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """One request: the kind and the OpenAI body as the client wrote it (checked by `checked_body`)."""
+    """One request: the kind and the OpenAI body as the client wrote it (checked by `checked_body`).
+
+    With `evidence` the answer comes with its `Evidence`, and says nothing else than without.
+    """
 
     kind: EngineKind
     body: Mapping[str, Any]
+    evidence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineIdentity:
+    """What computes: the engine and its version, what it runs on, its number format; "" for the unknown."""
+
+    engine: str = ""
+    platform: str = ""
+    dtype: str = ""
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What an engine tells of one generation, for whoever checks it later; it grows while an answer streams.
+
+    `prompt` and `tokens` are the model's token ids, the end token included where the engine has one, and
+    `logprobs` the natural log-probability of each of `tokens` before any sampling parameter. `finish` is the
+    finish reason, "" while there is none.
+    """
+
+    maker: EngineIdentity
+    prompt: list[int] = field(default_factory=list, repr=False)
+    tokens: list[int] = field(default_factory=list, repr=False)
+    logprobs: list[float] = field(default_factory=list, repr=False)
+    finish: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +87,14 @@ class EngineUsage:
 
 @dataclass(frozen=True, slots=True)
 class EngineResult:
-    """One complete answer: the OpenAI response body as JSON bytes (an object, checked), and its counts."""
+    """One complete answer: the OpenAI response body as JSON bytes (an object, checked), and its counts.
+
+    `evidence` is there if and only if it was asked for and the answer has tokens of its own.
+    """
 
     raw: bytes
     usage: EngineUsage
+    evidence: Evidence | None = None
 
     @property
     def response(self) -> Json:
@@ -74,7 +107,8 @@ class EngineChunk(NamedTuple):
     """One event of a streamed answer: its JSON as the engine wrote it, and the counts up to and with it.
 
     `cached_tokens` is None until the engine tells (vLLM does at the end). `final` marks the last one, which
-    comes when the answer is known to be whole; it has all counts.
+    comes when the answer is known to be whole; it has all counts. `evidence`, where it was asked for, is the
+    same value in every chunk, and at the time of each has its `completion_tokens` at least.
     """
 
     data: bytes
@@ -82,6 +116,7 @@ class EngineChunk(NamedTuple):
     cached_tokens: int | None
     completion_tokens: int
     final: bool
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from cocoon_sdk.errors import ConfigError, EngineError, EngineInterruptedError, EngineUnavailableError
-from cocoon_worker.engine.answers import EventReader, parse_answer, parse_count, unusable
+from cocoon_sdk.protocol.terms import SamplingClass
+from cocoon_worker.engine.answers import EventReader, parse_answer, parse_count, parse_version, unusable
 from cocoon_worker.engine.base import (
     EngineAnswerError,
     EngineChunk,
     EngineHealth,
+    EngineIdentity,
     EngineKind,
     EngineLimits,
     EngineRequest,
@@ -28,6 +31,7 @@ from cocoon_worker.engine.base import (
     EngineTimeoutError,
     Json,
 )
+from cocoon_worker.engine.evidence import EvidenceTaker
 from cocoon_worker.engine.http import (
     BrokenError,
     Exchange,
@@ -37,6 +41,7 @@ from cocoon_worker.engine.http import (
     UnreachableError,
     UpstreamError,
 )
+from cocoon_worker.engine.probe import prove_sampling
 from cocoon_worker.engine.request import checked_body
 from cocoon_worker.engine.sse import EventLines
 
@@ -67,8 +72,10 @@ class _ExpiredError(UpstreamError):
 class OpenAIEngine:
     """An engine behind a base URL such as `http://127.0.0.1:8000/v1`.
 
-    `models` limits what may be asked for; without it the endpoint's own list is taken at `start`. Raises
-    `ConfigError` when the URL or the key cannot be used.
+    `models` limits what may be asked for; without it the endpoint's own list is taken at `start`. `sampling`
+    is the most that is promised of its answers: `start` sees whether it can be kept. `identity` is what is
+    said of the engine in commitments; a version left open is asked for. Raises `ConfigError` when the URL or
+    the key cannot be used.
     """
 
     def __init__(
@@ -78,6 +85,8 @@ class OpenAIEngine:
         api_key: str | None = None,
         models: Sequence[str] | None = None,
         limits: EngineLimits | None = None,
+        sampling: SamplingClass = SamplingClass.UNVERIFIED,
+        identity: EngineIdentity | None = None,
     ) -> None:
         self._base = _checked_base(base_url)
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip()):
@@ -88,6 +97,7 @@ class OpenAIEngine:
         self._api_key = api_key
         self._only_models = None if models is None else frozenset(models)
         self._limits = limits or EngineLimits()
+        self._sampling, self._identity = sampling, identity or EngineIdentity()
         self._models: tuple[str, ...] = ()
         self._http: HttpClient | None = None
         self._tokenizes = True
@@ -102,7 +112,8 @@ class OpenAIEngine:
     async def start(self) -> None:
         """Connect and read the model list.
 
-        Raises `EngineUnavailableError`, or `ConfigError` when a wanted model is not served.
+        Raises `EngineUnavailableError`, or `ConfigError` when a wanted model is not served, or not in a way
+        that can be verified as promised.
         """
         if self._http is None:
             headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
@@ -115,10 +126,15 @@ class OpenAIEngine:
                     f"{self._base} does not serve {', '.join(sorted(missing))}",
                     why=f"it serves {', '.join(found) or 'no model'}",
                 )
+            self._models = tuple(each for each in found if each in (self._only_models or found))
+            if self._sampling is not SamplingClass.UNVERIFIED:
+                if not self._identity.engine:
+                    self._identity = replace(self._identity, engine=await self._version())
+                for model in self._models:
+                    await prove_sampling(self, model, self._sampling)
         except BaseException:
             await self.stop()
             raise
-        self._models = tuple(name for name in found if self._only_models is None or name in self._only_models)
 
     async def stop(self) -> None:
         """Close the connections; the endpoint itself is not ours to stop."""
@@ -141,6 +157,7 @@ class OpenAIEngine:
     async def run(self, request: EngineRequest, *, deadline_s: float) -> EngineResult:
         """See `Engine.run`. A broken connection after the request was sent counts as interrupted."""
         http, body = self._ready(request, deadline_s)
+        taker = self._taker(request, body)
         try:
             async with asyncio.timeout(deadline_s):
                 async with await http.post(self._path + _PATHS[request.kind], _encode(body)) as answer:
@@ -150,7 +167,8 @@ class OpenAIEngine:
             raise _too_late(deadline_s) from None
         except UpstreamError as error:
             raise self._failed(error, deadline_s) from None
-        return parse_answer(request.kind, raw)
+        result = parse_answer(request.kind, raw)
+        return result if taker is None else taker.whole(result)
 
     async def stream(self, request: EngineRequest, *, deadline_s: float) -> AsyncGenerator[EngineChunk, None]:
         """See `Engine.stream`. Closing the generator closes the connection, at which vLLM stops."""
@@ -159,7 +177,7 @@ class OpenAIEngine:
             raise EngineRequestError("the request is refused", why="embeddings are not streamed")
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
-        lines, reader = EventLines(), EventReader()
+        lines, reader, taker = EventLines(), EventReader(), self._taker(request, body)
         left = self._limits.max_response_bytes
         try:
             async with asyncio.timeout(deadline_s):
@@ -175,9 +193,12 @@ class OpenAIEngine:
                             raise TooLongError(f"it is longer than {self._limits.max_response_bytes} bytes")
                         for data in lines.feed(piece):
                             chunk = reader.read(data)
+                            if chunk is not None and taker is not None:
+                                chunk = taker.step(chunk)
                             if chunk is not None:
                                 yield chunk
-                    yield reader.close()
+                    last = reader.close()
+                    yield last if taker is None else taker.last(last)
                     if lines.done:
                         await answer.read()  # what is left is the end itself: the connection can be kept
                 finally:
@@ -214,6 +235,14 @@ class OpenAIEngine:
             raise EngineTimeoutError("the request was not sent", why="its deadline has passed already")
         return http, checked_body(request, self._models, self._limits)
 
+    def _taker(self, request: EngineRequest, body: Json) -> EvidenceTaker | None:
+        """Add to the body what brings evidence, where it is asked for."""
+        if not request.evidence or request.kind is EngineKind.EMBEDDING:
+            return None
+        taker = EvidenceTaker(request.kind, body, self._identity)
+        body |= taker.fields
+        return taker
+
     # -- failures ------------------------------------------------------------------------------------------
 
     async def _check_status(self, answer: Exchange) -> None:
@@ -240,6 +269,18 @@ class OpenAIEngine:
         if not all(isinstance(name, str) and name for name in names):
             raise self._unavailable("its model list holds something that is not a name")
         return names
+
+    async def _version(self) -> str:
+        """Ask for the engine's version, as vLLM tells it; "" when nobody does."""
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                async with await self._open_client().get(
+                    self._path.removesuffix("/v1") + "/version"
+                ) as answer:
+                    raw = await answer.read_all(_MAX_ERROR_BYTES, cut=True)
+        except (TimeoutError, UpstreamError):
+            return ""
+        return parse_version(raw) if answer.status == 200 else ""
 
     def _open_client(self) -> HttpClient:
         if self._http is None:

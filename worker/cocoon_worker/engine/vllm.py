@@ -39,6 +39,7 @@ from cocoon_worker.engine.vllm_command import (
     detect_device,
     vllm_command,
     vllm_environment,
+    vllm_identity,
 )
 
 __all__ = ["Device", "EngineLoad", "VllmEngine", "VllmSettings", "detect_device"]
@@ -238,7 +239,12 @@ class VllmEngine:
         self._root = f"http://{HOST}:{port}"
         await self._until_healthy(child)
         client = OpenAIEngine(
-            f"{self._root}/v1", api_key=api_key, models=[settings.served_name], limits=self._limits
+            f"{self._root}/v1",
+            api_key=api_key,
+            models=[settings.served_name],
+            limits=self._limits,
+            sampling=settings.sampling,
+            identity=vllm_identity(settings),
         )
         await client.start()
         self._client = client

@@ -5,6 +5,7 @@ Must not start anything. The child gets no `COCOON_*` variable: those hold the w
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -13,8 +14,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
+from cocoon_sdk.protocol.terms import SamplingClass
+from cocoon_worker.engine.base import EngineIdentity
+
 HOST = "127.0.0.1"
+SAMPLER = "cocoon_worker.engine.sampler:CocoonSampler"
+"""Our logits processor, by which choices of tokens can be replayed, as vLLM loads it."""
+_MAX_CONFIG_BYTES = 1 << 20
+_GPUS = Path("/proc/driver/nvidia/gpus")
 _MAX_CPUINFO_BYTES = 1 << 20
+_MAX_PLATFORM = 100
 
 
 class Device(StrEnum):
@@ -47,7 +56,8 @@ class VllmSettings:
     `dtype` left open is vLLM's own choice on a GPU and `cpu_dtype` on a CPU; who promises one sets it.
     `python` is the interpreter that has vLLM installed; `cpu_threads` defaults to all cores but one (its
     threads spin while they wait: with none to spare, any other load slows it ten times); `extra_args` go
-    to vLLM as they are. Times in seconds, `cpu_kv_cache_gib` in GiB, `max_model_len` in tokens.
+    to vLLM as they are. `sampling` is the most that is promised of its answers. Times in
+    seconds, `cpu_kv_cache_gib` in GiB, `max_model_len` in tokens.
     """
 
     model: str
@@ -59,6 +69,7 @@ class VllmSettings:
     dtype: str | None = None
     python: str = sys.executable
     extra_args: tuple[str, ...] = ()
+    sampling: SamplingClass = SamplingClass.UNVERIFIED
     cpu_threads: int | None = None
     cpu_kv_cache_gib: int = 2
     startup_timeout_s: float = 900.0
@@ -81,13 +92,54 @@ def vllm_command(settings: VllmSettings, port: int) -> tuple[str, ...]:
         "--enable-prompt-tokens-details",  # without it, cached tokens are not counted
         "--disable-uvicorn-access-log",
     ]
-    dtype = settings.dtype
     if settings.device is Device.CPU:
         command.append("--enforce-eager")  # compiling takes minutes and gains little on a CPU
-        dtype = dtype or cpu_dtype()
-    if dtype is not None:
+    if (dtype := _dtype(settings)) is not None:
         command.append(f"--dtype={dtype}")
+    if settings.sampling is SamplingClass.REPLAYABLE and settings.runner == "generate":
+        # Not for others: engines refuse to speculate beside it.
+        command.append(f"--logits-processors={SAMPLER}")
     return (*command, *settings.extra_args)
+
+
+def vllm_identity(settings: VllmSettings, gpus: Path = _GPUS) -> EngineIdentity:
+    """Return what is said of this vLLM in commitments, without its version, which it tells itself."""
+    named = [
+        argument.partition("=")[2] for argument in settings.extra_args if argument.startswith("--dtype=")
+    ]
+    dtype = named[-1] if named else _dtype(settings) or _model_dtype(Path(settings.model))
+    return EngineIdentity(platform=_platform(settings.device, gpus), dtype=dtype)
+
+
+def _dtype(settings: VllmSettings) -> str | None:
+    return settings.dtype or (cpu_dtype() if settings.device is Device.CPU else None)
+
+
+def _model_dtype(model: Path) -> str:
+    """Return the number format that the model's files name: what vLLM takes when nobody names one."""
+    try:
+        with (model / "config.json").open("rb") as file:
+            config = json.loads(file.read(_MAX_CONFIG_BYTES))
+        dtype = config.get("dtype") or config.get("torch_dtype")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    # vLLM computes in half precision what was stored in single; in which, depends on the device.
+    return dtype if dtype in ("bfloat16", "float16") else ""
+
+
+def _platform(device: Device, gpus: Path) -> str:
+    if device is Device.CPU:
+        return "cpu"
+    try:
+        texts = [path.read_text("ascii", "replace") for path in sorted(gpus.glob("*/information"))]
+    except OSError:
+        texts = []
+    models = [
+        line.partition(":")[2].strip() for text in texts for line in text.splitlines() if "Model:" in line
+    ]
+    if models:
+        return f"cuda {models[0]}"[:_MAX_PLATFORM]
+    return "gpu"
 
 
 def vllm_environment(settings: VllmSettings, environ: Mapping[str, str], api_key: str) -> dict[str, str]:

@@ -31,6 +31,10 @@ class Running(Protocol):
         """Hand over what is paid for."""
         ...
 
+    def prove(self) -> bool:
+        """Send the commitment with the receipt. False when that changes nothing."""
+        ...
+
     def stop(self, why: str) -> None:
         """End it; `why` is `CANCELLED` or `LOST`."""
         ...

@@ -20,6 +20,7 @@ from cocoon_sdk.protocol.session_wire import (
     ClientFrame,
     Delta,
     Leaving,
+    Proof,
     WorkerFrame,
     encode_frames,
     read_client_frames,
@@ -31,6 +32,7 @@ _GAP_S: Final = 0.001
 _END_S: Final = 2.0
 _FRAME_BYTES: Final = 256
 """What a frame counts for besides its data."""
+_HAVE_DATA: Final = (Delta, Proof)
 _BATCH_BYTES: Final = 1 << 20
 _GOING_AWAY: Final = 1001
 
@@ -69,7 +71,7 @@ class Connection:
             return
         self._hurry = self._hurry or now
         self._frames.append(frame)
-        self._bytes += _FRAME_BYTES + (len(frame.data) if type(frame) is Delta else 0)
+        self._bytes += _FRAME_BYTES + (len(frame.data) if isinstance(frame, _HAVE_DATA) else 0)
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
@@ -146,7 +148,7 @@ class Connection:
     def _cut(self, frames: list[WorkerFrame]) -> tuple[list[WorkerFrame], int]:
         size = 0
         for count, frame in enumerate(frames):
-            more = _FRAME_BYTES + (len(frame.data) if type(frame) is Delta else 0)
+            more = _FRAME_BYTES + (len(frame.data) if isinstance(frame, _HAVE_DATA) else 0)
             if count and (count >= MAX_FRAMES or size + more > _BATCH_BYTES):
                 return frames[:count], size
             size += more

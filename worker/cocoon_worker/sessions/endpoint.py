@@ -26,6 +26,7 @@ from cocoon_sdk.protocol.session_wire import (
     Hello,
     Leaving,
     Pay,
+    Prove,
     Welcome,
 )
 from cocoon_worker.context import Context
@@ -68,7 +69,13 @@ class SessionEndpoint:
         self._tally = SessionTally(context.metrics.registry)
         self._name = WorkerName(context.global_id, bytes(context.stake.address.hash_part))
         self._counter = Counter(
-            context.engine, share, self._config, context.operator, self._tally, context.log
+            engine=context.engine,
+            share=share,
+            config=self._config,
+            operator=context.operator,
+            tally=self._tally,
+            log=context.log,
+            manifest=context.manifest,
         )
         self._accounts: dict[SessionKey, SessionAccount] = {}
         self._sockets: set[web.WebSocketResponse] = set()
@@ -324,6 +331,9 @@ class SessionEndpoint:
                 useful = request is not None
                 if request is not None:
                     request.stop(CANCELLED)
+            case Prove():
+                request = account.requests.get(frame.rid)
+                useful = request is not None and request.prove()
             case _:
                 useful = False
         if not useful and not bucket.take(asyncio.get_running_loop().time()):

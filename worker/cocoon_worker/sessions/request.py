@@ -20,12 +20,13 @@ from structlog.typing import FilteringBoundLogger
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import EngineError, EngineInterruptedError, EngineUnavailableError
 from cocoon_sdk.protocol.session_wire import MAX_BODY_BYTES, Ask, Delta, Done, Due, Failed, FailureCode
-from cocoon_sdk.protocol.vouchers import NO_PROOF, Receipt, ResponseHash, request_hash
-from cocoon_sdk.types import Nano
+from cocoon_sdk.protocol.vouchers import Receipt, ResponseHash, request_hash
+from cocoon_sdk.types import Hash, Nano
 from cocoon_worker.config import ServingConfig
-from cocoon_worker.engine.base import Engine, EngineChunk, EngineKind, EngineRequestError, EngineUsage
+from cocoon_worker.engine.base import Engine, EngineChunk, EngineKind, EngineRequestError, EngineResult
 from cocoon_worker.sessions.account import CANCELLED, LOST, SessionAccount, failure
 from cocoon_worker.sessions.intake import AskRefusedError, Intake
+from cocoon_worker.sessions.proving import Proving
 from cocoon_worker.sessions.share import EngineBusyError, EngineShare
 from cocoon_worker.sessions.tally import SessionTally
 
@@ -40,9 +41,9 @@ under way by then.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counter:
-    """What every request needs."""
+    """What every request needs. `manifest` is the hash of the served model's manifest, where it is known."""
 
     engine: Engine
     share: EngineShare
@@ -50,6 +51,7 @@ class Counter:
     operator: SigningKey
     tally: SessionTally
     log: FilteringBoundLogger
+    manifest: Hash | None
 
 
 class _UnpaidError(Exception):
@@ -75,6 +77,7 @@ class SessionRequest:
         self._counter, self._account, self._intake = counter, account, intake
         self._rid, self._stream = ask.rid, ask.stream
         self._asked_hash = request_hash(ask.kind, ask.body)
+        self._proving = Proving(account.ref, ask.rid, self._asked_hash, intake, counter.manifest)
         self._said_hash = ResponseHash()
         self._loop = asyncio.get_running_loop()
         self._asked_at = self._loop.time()
@@ -97,6 +100,10 @@ class SessionRequest:
     def start(self) -> None:
         """Begin serving; every end is told to the client and to the account."""
         self._task = self._loop.create_task(self._serve(), name=f"session-request {self._rid}")
+
+    def prove(self) -> bool:
+        """See `Running.prove`."""
+        return self._proving.want()
 
     def stop(self, why: str) -> None:
         """End it: `CANCELLED`, `LOST`, `UNPAID` or `USED_UP`. The engine stops at once."""
@@ -172,10 +179,9 @@ class SessionRequest:
         self._has_place = self._engine_began = True
         left_s = self._counter.config.request_s
         if whole:
-            result = await self._counter.engine.run(self._intake.engine, deadline_s=left_s)
-            self._take_whole(result.raw, result.usage)
+            self._take_whole(await self._counter.engine.run(self._proving.engine, deadline_s=left_s))
         else:
-            chunks = self._counter.engine.stream(self._intake.engine, deadline_s=left_s)
+            chunks = self._counter.engine.stream(self._proving.engine, deadline_s=left_s)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     self._take(chunk)
@@ -210,7 +216,7 @@ class SessionRequest:
 
     def _take(self, chunk: EngineChunk) -> None:
         """Take the engine's next event: hand it over, or hold it back until it is paid for."""
-        data, prompt, cached, done, final = chunk
+        data, prompt, cached, done, final, evidence = chunk
         if cached is None:
             # Until the engine tells what it found in its cache, as much as possible counts as found there: a
             # price never falls, and the difference comes due with the last piece.
@@ -221,10 +227,15 @@ class SessionRequest:
             self._cache_known, self._withheld = True, 0
         charge = self._tariff.price(prompt, cached, done)
         self._counts = counts = (prompt, cached, done)
+        if evidence is not None:
+            self._proving.evidence = evidence
+        if final:
+            self._proving.commit(done)
         beyond = 0 if final else self._step + self._withheld
         self._deal(_Piece(data, counts, charge, beyond, final))
 
-    def _take_whole(self, raw: bytes, usage: EngineUsage) -> None:
+    def _take_whole(self, result: EngineResult) -> None:
+        raw, usage = result.raw, result.usage
         self._counts = counts = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
         self._cache_known = True
         charge = self._tariff.price(*counts)
@@ -235,6 +246,8 @@ class SessionRequest:
                 why=f"it has {len(raw)} bytes, at most {MAX_BODY_BYTES} travel in one piece",
                 hint="Ask for fewer inputs at once, or for base64",
             )
+        self._proving.evidence = result.evidence
+        self._proving.commit(usage.completion_tokens)
         self._deal(_Piece(raw, counts, charge, 0, True))
 
     def _deal(self, piece: _Piece) -> None:
@@ -308,6 +321,12 @@ class SessionRequest:
         self._settle_stopped(work)
 
     def _settle_stopped(self, work: int) -> None:
+        if self._why == CANCELLED:
+            try:
+                self._proving.commit(self._counts[2], cancelled=True)
+            except EngineError as error:
+                self._fail(FailureCode.ENGINE, str(error), self._handed)
+                return
         charged = self._account.ledger.abandon(self._rid, work)
         if self._why == CANCELLED:
             self._close(self._done(charged, cancelled=True), CANCELLED)
@@ -333,18 +352,21 @@ class SessionRequest:
         self._over = True
         self._held.clear()
         if frame is not None:
+            if isinstance(frame, Done) and (proof := self._proving.frame()) is not None:
+                self._account.send(proof)
             self._account.send(frame)
         self._account.over(self._rid)
         self._counter.tally.ended(outcome, self._counts)
 
     def _done(self, charged: int, *, cancelled: bool) -> Done:
         total, (prompt, cached, done) = self._account.ledger.booked, self._counts
+        proof_hash = self._proving.proof_hash
         receipt = Receipt(
             rid=self._rid,
             request_hash=self._asked_hash,
             response_hash=self._said_hash.digest(),
             terms_hash=self._intake.shop.offer.terms_hash,
-            proof_hash=NO_PROOF,
+            proof_hash=proof_hash,
             input_tokens=prompt,
             cached_input_tokens=cached,
             output_tokens=done,
@@ -352,7 +374,7 @@ class SessionRequest:
             total=Nano(total),
         )
         signature = receipt.sign(self._counter.operator, self._account.ref)
-        return Done(self._rid, prompt, cached, done, charged, total, NO_PROOF, signature, cancelled)
+        return Done(self._rid, prompt, cached, done, charged, total, proof_hash, signature, cancelled)
 
     def _leave_engine(self) -> None:
         if self._has_place:

@@ -13,14 +13,18 @@ from typing import Final
 
 from cocoon_sdk.client.sessions.bounds import Ceiling, Tariff
 from cocoon_sdk.client.sessions.errors import DishonestWorkerError, SessionError, again
-from cocoon_sdk.client.sessions.values import SignedReceipt
+from cocoon_sdk.client.sessions.values import EMBEDDING, SignedReceipt
 from cocoon_sdk.crypto.keys import VerifyKey
 from cocoon_sdk.errors import PriceTooHighError
+from cocoon_sdk.protocol.canonical import parse_canonical
 from cocoon_sdk.protocol.metering import ClientLedger
 from cocoon_sdk.protocol.pricing import Usage
-from cocoon_sdk.protocol.session_wire import Delta, Done, Failed
+from cocoon_sdk.protocol.session_wire import Delta, Done, Failed, Proof
+from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.protocol.vouchers import Receipt, ResponseHash, SessionRef, request_hash
 from cocoon_sdk.types import Hash, Nano
+from cocoon_sdk.verify.commitment import MAX_COMMITMENT_BYTES, Commitment
+from cocoon_sdk.verify.seeds import request_seed
 
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 """Most bytes of one answer, over all its pieces."""
@@ -41,6 +45,11 @@ class Question:
     max_price: Nano | None
     deadline: float
 
+    @property
+    def verifiable(self) -> bool:
+        """Whether the terms promise a commitment to how the answer is made."""
+        return self.kind != EMBEDDING and self.tariff.terms.sampling is not SamplingClass.UNVERIFIED
+
 
 class Call:
     """One request and its answer; made by `Link.ask`. Exactly one task may wait for pieces.
@@ -54,6 +63,7 @@ class Call:
         "_hash",
         "_ledger",
         "_pieces",
+        "_proof",
         "_waiter",
         "asked_at",
         "cached",
@@ -84,6 +94,7 @@ class Call:
         self.first_at: float | None = None
         self._hash = ResponseHash()
         self._pieces: deque[bytes] = deque()
+        self._proof: bytes | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
 
@@ -162,6 +173,12 @@ class Call:
         self._wake()
         return True
 
+    def prove(self, proof: Proof) -> None:
+        """Take in the commitment that the receipt will name. Raises `CocoonError` unless it was asked for."""
+        if not self.question.verifiable or self._proof is not None:
+            raise _lie("it commits to what was not asked for, or twice")
+        self._proof = proof.data
+
     def finish(self, done: Done, session: SessionRef, operator: VerifyKey) -> None:
         """Take in the receipt. Raises `CocoonError` unless it says what was counted."""
         if done.cancelled and self.cancelling_since is None:
@@ -183,8 +200,27 @@ class Call:
         receipt = self._receipt(done)
         if not receipt.verified_by(operator, session, done.signature):
             raise _lie("its receipt is not what it sent, or not signed by its operator key")
-        self.receipt = SignedReceipt(receipt, session, operator, done.signature)
+        commitment = self._commitment(receipt, session)
+        self.receipt = SignedReceipt(receipt, session, operator, done.signature, commitment)
         self._end(None)
+
+    def _commitment(self, receipt: Receipt, session: SessionRef) -> Commitment | None:
+        """Return what the receipt commits to. Raises `CocoonError` unless it is what the terms promise."""
+        if self._proof is None:
+            if self.question.verifiable and receipt.output_tokens:
+                raise _lie("it does not commit to how the answer was made, as its terms promise")
+            return None
+        commitment = Commitment.from_json(parse_canonical(self._proof, max_bytes=MAX_COMMITMENT_BYTES))
+        if commitment.digest() != receipt.proof_hash:
+            raise _lie("its receipt does not name the commitment that it sent")
+        if (commitment.prompt_tokens, commitment.output_tokens) != (
+            receipt.input_tokens,
+            receipt.output_tokens,
+        ):
+            raise _lie("it commits to other tokens than it counts")
+        if commitment.seed != request_seed(session, self.rid, receipt.request_hash):
+            raise _lie("it commits to another seed than the request's")
+        return commitment
 
     def _receipt(self, done: Done) -> Receipt:
         return Receipt(

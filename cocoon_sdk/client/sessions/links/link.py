@@ -159,6 +159,8 @@ class Link:
         self._calls[rid] = call
         terms_hash = question.tariff.terms_hash
         self._outbox.append(wire.Ask(rid, question.kind, terms_hash, question.stream, question.body))
+        if question.verifiable:
+            self._outbox.append(wire.Prove(rid))
         self._wake.set()
         return call
 
@@ -258,6 +260,8 @@ class Link:
             call = self._call(frame.rid)
             call.finish(frame, self._ref, self._operator)
             self._forget(call)
+        elif isinstance(frame, wire.Proof):
+            self._call(frame.rid).prove(frame)
         elif isinstance(frame, wire.Due):
             self._take_due(frame.amount)
         elif isinstance(frame, wire.Failed):
