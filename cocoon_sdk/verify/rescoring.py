@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -118,6 +118,23 @@ class Rescoring:
     end_tokens: frozenset[int] | None = None
 
 
+class Transport(Protocol):
+    """What carries JSON to a vLLM server and its answer back (`cocoon_sdk.verify.endpoint.Endpoint`)."""
+
+    @property
+    def host(self) -> str:
+        """Who answers, fit to be shown."""
+        ...
+
+    async def post(self, path: str, body: dict[str, Any], *, max_bytes: int) -> bytes:
+        """Send JSON to a path below the root; return the answer. Raises `VerifierError`."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
 class Verifier:
     """A vLLM endpoint that serves `model`, with its tokenizer. `top` tokens are asked for per position.
 
@@ -136,11 +153,28 @@ class Verifier:
         limits: EndpointLimits | None = None,
         clock: Clock | None = None,
     ) -> None:
+        self._begin(Endpoint(url, api_key=api_key, limits=limits, clock=clock), model, top, end_tokens)
+
+    @classmethod
+    def over(
+        cls,
+        transport: Transport,
+        model: str,
+        *,
+        top: int = DEFAULT_TOP,
+        end_tokens: Collection[int] | None = None,
+    ) -> Self:
+        """Return one that asks over something else than HTTP, such as another worker's paid session."""
+        self = cls.__new__(cls)
+        self._begin(transport, model, top, end_tokens)
+        return self
+
+    def _begin(self, transport: Transport, model: str, top: int, end_tokens: Collection[int] | None) -> None:
         if not 1 <= top <= MAX_TOP:
             raise MalformedError(
                 "cannot re-score", why=f"1 to {MAX_TOP} tokens per position can be asked for"
             )
-        self._endpoint = Endpoint(url, api_key=api_key, limits=limits, clock=clock)
+        self._endpoint = transport
         self._model, self._top = model, top
         self._end_tokens = None if end_tokens is None else frozenset(end_tokens)
         self._detokenizes = True
