@@ -16,6 +16,7 @@ from cocoon_sdk.client.discovery import AsyncWorkers
 from cocoon_sdk.client.fetching import JobMemory, ResultFetcher
 from cocoon_sdk.client.handover import HandoverClient
 from cocoon_sdk.client.job_status import ADVICE, NEXT_STEP, RUNNING, UNPAID_ENDS, JobStatus, committed_hash
+from cocoon_sdk.client.own_payload import OwnPayload, own_payload
 from cocoon_sdk.client.planning import JobCost
 from cocoon_sdk.client.results import JobResult
 from cocoon_sdk.errors import (
@@ -77,7 +78,7 @@ class AsyncJob:
         cost_estimate: JobCost | None = None,
         memory: JobMemory | None = None,
     ) -> None:
-        self._context = context
+        self._context, self._workers = context, workers
         self._escrow = context.escrow
         self.id = job_id
         self.accept_mode: AcceptMode = accept
@@ -93,6 +94,14 @@ class AsyncJob:
     async def history(self) -> tuple[JobEvent, ...]:
         """Return everything that happened to the job, oldest first."""
         return await self._fetcher.history()
+
+    async def payload(self) -> OwnPayload:
+        """Return what was asked, read again from the chain and opened with the job's key.
+
+        Raises what `cocoon_sdk.client.own_payload.own_payload` raises.
+        """
+        status = await self.status()
+        return await own_payload(self._context, self._workers, self.id, worker=status.worker)
 
     async def status(self) -> JobStatus:
         """Return where the job stands now. Raises `NoJobError` when it was never opened."""

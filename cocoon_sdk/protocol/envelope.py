@@ -238,6 +238,27 @@ def _checked_payload(data: bytes, packed: bytes, expected_hash: bytes, max_text_
     return text
 
 
+def open_own_payload(
+    data: bytes, client_key: BoxKey, prekey: BoxPublicKey | None, expected_hash: bytes
+) -> tuple[PayloadPlain, bytes]:
+    """Open a payload with the client's own key of the job; return it with its plaintext bytes.
+
+    `prekey` is the worker's that it was sealed to, None for a public payload. Raises `DecryptionError`
+    (another job's key, another prekey, or altered), `HashMismatchError` or `MalformedError`.
+    """
+    what = "cannot open the payload again"
+    header = read_payload_header(data)
+    if header.client_key != client_key.public_key:
+        raise DecryptionError(what, why="it was sealed with another key", hint="Use the job's own client key")
+    if (None if prekey is None else prekey.key_id) != header.prekey_id:
+        raise DecryptionError(what, why="it was sealed to another prekey")
+    packed = bytes(data[_PUBLIC_HEADER:]) if prekey is None else _open_with(data, client_key, prekey)
+    text = decompress(packed, MAX_TEXT_BYTES)
+    if not same_hash(payload_hash(data, text), expected_hash):
+        raise HashMismatchError("this is not the payload that the job names", why="the hash differs")
+    return parse_payload_text(text), text
+
+
 def seal_result(result: ResultPlain, client_key: BoxPublicKey) -> SealedResult:
     """Encrypt a result to the job's client key, from a key pair that is forgotten at once.
 
