@@ -66,6 +66,7 @@ class IgnoreReason(StrEnum):
     NO_PREKEY = "all prekeys have expired"
     NO_STAKE = "no stake left to lock"
     NO_GAS = "no gas left to answer"
+    LEFT = "left after an audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,7 @@ class AsyncWorkers:
         self._context, self._models = context, models
         self._topics: dict[Hash, _Topic] = {}
         self._infos: dict[bytes, WorkerInfo] = {}
+        self._left: dict[bytes, str] = {}
         self._lock = asyncio.Lock()
 
     async def list(self, model: str | bytes) -> WorkerList:
@@ -188,7 +190,26 @@ class AsyncWorkers:
             head = await self._context.chain.head()
             if topic.listed is None or topic.listed.block != head.seqno:
                 topic.listed = await self._look(entry, topic, head.seqno, head.now)
-            return topic.listed
+            return self._without_left(topic.listed)
+
+    def leave(self, worker: Address, why: str) -> None:
+        """List this worker no more; `why` is told where others that are left out are named."""
+        self._left[bytes(worker.hash_part)] = why
+
+    def come_back(self, worker: Address) -> None:
+        """List a worker that was left again."""
+        self._left.pop(bytes(worker.hash_part), None)
+
+    def _without_left(self, listed: WorkerList) -> WorkerList:
+        if not self._left:
+            return listed
+        left = [offer for offer in listed if bytes(offer.address.hash_part) in self._left]
+        ignored = tuple(
+            IgnoredWorker(offer.address, IgnoreReason.LEFT, self._left[bytes(offer.address.hash_part)])
+            for offer in left
+        )
+        kept = listed.only(lambda offer: offer not in left)
+        return replace(kept, ignored=(*listed.ignored, *ignored))
 
     async def _look(self, model: RegisteredModel, topic: _Topic, block: int, now: int) -> WorkerList:
         context = self._context

@@ -82,6 +82,16 @@ ROOMS: Final = (
     Room("cocoon_sdk.client.sessions.links", (*_SESSIONS, "cocoon_sdk.client.sessions.funds")),
     Room("cocoon_sdk.client.sessions.answers", (*_SESSIONS, "cocoon_sdk.client.sessions.links")),
     Room(
+        "cocoon_sdk.client.auditing",
+        (
+            *_SESSIONS,
+            "cocoon_sdk.verify",
+            "cocoon_sdk.client.sessions.answers",
+            "cocoon_sdk.client.sessions.funds.holders",
+            "cocoon_sdk.client.job_status",
+        ),
+    ),
+    Room(
         "cocoon_sdk.client",
         (*_READING, "cocoon_sdk.data", "cocoon_sdk.storage", "cocoon_sdk.verify", "cocoon_sdk.explain"),
     ),

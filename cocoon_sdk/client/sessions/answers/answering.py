@@ -7,12 +7,15 @@ events or a whole body. Each worker is paid for its own tokens; the user sees on
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cocoon_sdk.client.discovery import WorkerOffer
 from cocoon_sdk.client.sessions.answers.catalogue import Catalogue, Listing
+from cocoon_sdk.client.sessions.answers.finished import OnFinished
 from cocoon_sdk.client.sessions.answers.joining import read_event, write_json
 from cocoon_sdk.client.sessions.answers.selection import Selection
 from cocoon_sdk.client.sessions.bounds import Ceiling, RequestHead
@@ -75,13 +78,14 @@ _BY_WEIGHT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What answers are made with; times are monotonic seconds."""
+    """What answers are made with, and who hears of them; times are monotonic seconds."""
 
     catalogue: Catalogue
     pool: LinkPool
     selection: Selection
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep
+    on_finished: OnFinished | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +98,15 @@ class _Turn:
 
 
 class Answering:
-    """The attempts at one request. `begin` asks the next worker, and returns where its pieces come from."""
+    """The attempts at one request. `begin` asks the next worker, and returns where its pieces come from.
 
-    def __init__(self, house: House, request: InferenceRequest) -> None:
-        self._house, self._request = house, request
+    Only workers whose offer `among` lets pass are asked (None: all).
+    """
+
+    def __init__(
+        self, house: House, request: InferenceRequest, among: Callable[[WorkerOffer], bool] | None = None
+    ) -> None:
+        self._house, self._request, self._among = house, request, among
         self._head = RequestHead.read(request.kind, request.body)
         self._body, self._stream = request.body, request.stream
         self._deadline = house.clock() + request.timeout_s
@@ -140,6 +149,7 @@ class Answering:
                 each
                 for each in await house.catalogue.offers(request.model)
                 if self._tries.get(each.key, 0) < _TRIES_EACH
+                and (self._among is None or self._among(each.offer))
             ]
             if not listings or self._asked >= MAX_ATTEMPTS:
                 raise self._nobody()
@@ -149,7 +159,8 @@ class Answering:
                 return min(usable, key=lambda each: (self._tries.get(each.key, 0), crowded(each.worker)))
             wait = min(house.selection.cooling(each.key) for each in listings)
             if not 0.0 < wait <= _MOST_WAIT_S:
-                raise self._nobody(retry_after_s=int(wait) + 1)
+                # Who was left for good is never asked again: waiting would not help.
+                raise self._nobody(retry_after_s=None if wait == math.inf else int(wait) + 1)
             await house.sleep(wait)
 
     def _remaining(self, listing: Listing) -> Nano | None:
@@ -194,10 +205,11 @@ class Answering:
         most = self._request.max_price
         return None if most is None else most - sum(attempt.cost for attempt in self._past)
 
-    async def succeed(self) -> None:
-        """The answer is complete."""
+    async def succeed(self) -> tuple[Listing, Call]:
+        """The answer is complete; return whose it is."""
         turn = await self._close_attempt(Outcome.DONE, "")
         self._house.selection.succeeded(turn.listing.key)
+        return turn.listing, turn.call
 
     async def fail(self, error: Exception, *, delivered: bool) -> None:
         """An attempt ended early; `delivered` tells whether the user keeps what came of it.

@@ -12,8 +12,11 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
+from pytoniq_core import Address
+
+from cocoon_sdk.client.discovery import WorkerOffer
 from cocoon_sdk.client.sessions.answers.answering import Answering, House
-from cocoon_sdk.client.sessions.answers.catalogue import Catalogue, ModelSource, OfferSource
+from cocoon_sdk.client.sessions.answers.catalogue import Catalogue, Listing, ModelSource, OfferSource
 from cocoon_sdk.client.sessions.answers.continuation import (
     Continuer,
     NotContinuableError,
@@ -28,6 +31,7 @@ from cocoon_sdk.client.sessions.answers.events import (
     usage_with_cost,
     without_usage,
 )
+from cocoon_sdk.client.sessions.answers.finished import FinishedAnswer, OnFinished
 from cocoon_sdk.client.sessions.answers.joining import Joiner, write_json
 from cocoon_sdk.client.sessions.answers.selection import Selection, SelectionPolicy
 from cocoon_sdk.client.sessions.errors import (
@@ -48,9 +52,12 @@ from cocoon_sdk.errors import CocoonError, MalformedError, PriceTooHighError
 class _Events:
     """The pieces of one answer, one after the other, whoever makes them."""
 
-    def __init__(self, house: House, request: InferenceRequest) -> None:
+    def __init__(
+        self, house: House, request: InferenceRequest, among: Callable[[WorkerOffer], bool] | None = None
+    ) -> None:
         self._request, self._house = request, house
-        self.answering = Answering(house, request)
+        self.answering = Answering(house, request, among)
+        self._picked = among is not None
         self.said: list[bytes] = []
         """What came of the answer so far: what another worker would go on from."""
         self.whole = False
@@ -93,10 +100,23 @@ class _Events:
             else:
                 if piece is None:
                     self.ended, self._call = True, None
-                    await self.answering.succeed()
+                    self._tell(*await self.answering.succeed())
             if event is not None:
                 return event
         return None
+
+    def _tell(self, listing: Listing, call: Call) -> None:
+        """Tell who wants to hear of it, unless several workers took part, or one was picked for a reason."""
+        untold = self._continuer is not None or self._picked or call.receipt is None
+        if self._house.on_finished is None or untold:
+            return
+        assert call.receipt is not None
+        question = call.question
+        self._house.on_finished(
+            FinishedAnswer(
+                listing.offer, question.kind, question.body, tuple(self.said), self.whole, call.receipt
+            )
+        )
 
     async def leave(self) -> None:
         """Nobody reads any more: stop the worker."""
@@ -255,23 +275,29 @@ class InferenceClient:
         limits: LinkLimits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
+        on_finished: OnFinished | None = None,
     ) -> None:
         catalogue = Catalogue(workers, models, clock=clock)
         pool = LinkPool(sessions, Dialer(policy), limits=limits, clock=clock, sleep=sleep)
-        self._house = House(catalogue, pool, Selection(selection, clock=clock), clock, sleep)
+        self._house = House(catalogue, pool, Selection(selection, clock=clock), clock, sleep, on_finished)
 
     async def answer(
-        self, request: InferenceRequest, *, on_bill: Callable[[Bill], None] | None = None
+        self,
+        request: InferenceRequest,
+        *,
+        on_bill: Callable[[Bill], None] | None = None,
+        among: Callable[[WorkerOffer], bool] | None = None,
     ) -> tuple[bytes, Bill]:
         """Return the whole OpenAI body in JSON, with its usage as the worker counted it, and the bill.
 
         `on_bill` is called once with the final bill, also when the answer fails; when the caller is
-        cancelled, after the worker has been stopped and has said what it counted.
+        cancelled, after the worker has been stopped and has said what it counted. Only workers whose offer
+        `among` lets pass are asked.
 
         Raises `RequestRefusedError`, `NoWorkerError`, `UnknownModelError`, `InsufficientEscrowError`,
         `SpendLimitError`, `BusyError`, `WorkerFailedError`, `WorkerTimeoutError`, `PriceTooHighError`.
         """
-        events = _Events(self._house, request)
+        events = _Events(self._house, request, among)
         try:
             while await events.next() is not None:
                 pass
@@ -308,6 +334,14 @@ class InferenceClient:
         listings = await self._house.catalogue.offers(model)
         pool = self._house.pool
         return self._house.selection.explain(listings, lambda listing: pool.remaining(listing.worker))
+
+    def leave(self, worker: Address, why: str) -> None:
+        """Ask this worker nothing any more; why is told by `explain_choice`."""
+        self._house.selection.left(bytes(worker.hash_part), why)
+
+    def come_back(self, worker: Address) -> None:
+        """Ask this worker again as any other."""
+        self._house.selection.come_back(bytes(worker.hash_part))
 
     async def close(self) -> None:
         """Close all links; sessions stay open."""

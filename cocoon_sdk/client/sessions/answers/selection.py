@@ -7,6 +7,7 @@ a session costs, all divided by the share of requests that succeed.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -95,8 +96,15 @@ class Selection:
         if known is None:
             known = self._known[worker] = Experience()
             if len(self._known) > MAX_WORKERS:
-                self._known.popitem(last=False)
+                self._forget_one()
         return known
+
+    def _forget_one(self) -> None:
+        oldest = next((key for key, each in self._known.items() if each.cool_until != math.inf), None)
+        if oldest is None:
+            self._known.popitem(last=False)
+        else:
+            del self._known[oldest]
 
     # -- what happened ---------------------------------------------------------------------------------
 
@@ -118,7 +126,11 @@ class Selection:
         """An answer is complete."""
         known = self.of(worker)
         known.note(True, self.policy.memory)
-        known.in_a_row, known.cool_until, known.why = 0, 0.0, ""
+        known.in_a_row = 0
+        if (
+            known.cool_until != math.inf
+        ):  # a request that was under way when its worker was left changes nothing
+            known.cool_until, known.why = 0.0, ""
 
     def failed(self, worker: bytes, why: str) -> None:
         """A worker failed: it is left alone for a while, longer each time."""
@@ -134,12 +146,25 @@ class Selection:
         known.note(False, self.policy.memory)
         self._cool(known, self.policy.banned_s, why)
 
+    def left(self, worker: bytes, why: str) -> None:
+        """A worker's results were found to be wrong: it is not asked any more."""
+        known = self._known.get(worker)
+        if known is None or known.cool_until != math.inf:
+            self._cool(self.of(worker), math.inf, why)
+
+    def come_back(self, worker: bytes) -> None:
+        """A worker that was left is asked again."""
+        known = self._known.get(worker)
+        if known is not None and known.cool_until == math.inf:
+            known.cool_until, known.why = 0.0, ""
+
     def unavailable(self, worker: bytes, seconds: float, why: str) -> None:
         """A worker is busy, or no session with it can be had: no fault of its answers."""
         self._cool(self.of(worker), seconds, why)
 
     def _cool(self, known: Experience, seconds: float, why: str) -> None:
-        known.cool_until, known.why = max(known.cool_until, self._clock() + seconds), why
+        if known.cool_until != math.inf:
+            known.cool_until, known.why = max(known.cool_until, self._clock() + seconds), why
 
     # -- choosing --------------------------------------------------------------------------------------
 
@@ -203,7 +228,9 @@ class Selection:
             reasons.append(f"no session open: opening one counts {self.policy.opening_worth}")
         else:
             reasons.append(f"{remaining} left in the session")
-        if cooling:
+        if cooling == math.inf:
+            reasons.append(f"left for good: {known.why}")
+        elif cooling:
             reasons.append(f"left alone for {cooling:.0f} s more: {known.why}")
         return Candidate(
             worker=listing.worker,

@@ -1,0 +1,139 @@
+"""Disputes that follow from audits: sent once, by one process, whatever happens in between.
+
+Owns the way from "wanted" to an end, by what the chain says. Must not know how a finding came about, or what
+arbiters do. A dispute is wanted in the same transaction as its finding is kept; whoever finds it wanted looks
+at the job first, so one that was sent before a crash is only taken note of. Two that race cannot both count:
+the job's state lets one through.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from cocoon_sdk.client.auditing.policy import AuditPolicy
+from cocoon_sdk.client.auditing.records import Audited, AuditRecord, DisputeStep
+from cocoon_sdk.client.auditing.store import AuditStore
+from cocoon_sdk.client.job_status import RUNNING, UNPAID_ENDS, JobStatus
+from cocoon_sdk.client.sessions.funds.holders import has_died
+from cocoon_sdk.clock import Clock
+from cocoon_sdk.errors import CocoonError
+from cocoon_sdk.protocol.exit_codes import TooLateError
+from cocoon_sdk.protocol.job_states import JobState
+from cocoon_sdk.types import Nano
+
+log: Final = logging.getLogger("cocoon.audits")
+
+LEASE_S: Final = 600
+"""How long a process that took a dispute may be silent before another one takes it."""
+
+
+class DisputableJob(Protocol):
+    """What a dispute needs of a job's handle (`AsyncJob`)."""
+
+    async def status(self) -> JobStatus:
+        """Return where the job stands."""
+        ...
+
+    async def bond(self) -> Nano:
+        """Return what a lost dispute costs."""
+        ...
+
+    async def dispute(self) -> JobStatus:
+        """Call the arbiters."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    step: DisputeStep
+    why: str = ""
+
+
+class DisputeDesk:
+    """Sends the disputes of one client's escrow. `limit` bounds the bonds of a day besides the policy."""
+
+    def __init__(
+        self,
+        store: AuditStore,
+        policy: AuditPolicy,
+        jobs: Callable[[int], DisputableJob],
+        holder: str,
+        clock: Clock,
+        *,
+        limit: Nano | None,
+        on_disputed: Callable[[int], Awaitable[None]] | None,
+    ) -> None:
+        self._store, self._policy, self._jobs = store, policy, jobs
+        self._holder, self._clock, self._limit = holder, clock, limit
+        self._on_disputed = on_disputed
+
+    async def run(self, record: AuditRecord) -> DisputeStep:
+        """Bring a wanted dispute as far as it goes now, unless another process does.
+
+        Raises nothing of the network: what fails is tried again later.
+        """
+        if not await self._take(record.uid):
+            return record.dispute
+        try:
+            end = await self._proceed(record)
+        except CocoonError as error:
+            end = _End(DisputeStep.WANTED, str(error))
+        await self._store.settle(record.uid, self._holder, end.step, end.why)
+        if end.step is not DisputeStep.WANTED:
+            log.info("dispute of %s: %s %s", record.subject, end.step, end.why)
+        if end.step is DisputeStep.DISPUTED and self._on_disputed is not None:
+            try:
+                await self._on_disputed(record.subject.number)
+            except CocoonError as error:
+                log.warning("the evidence on %s is not with the arbiters yet: %s", record.subject, error)
+        return end.step
+
+    async def _take(self, uid: str) -> bool:
+        now = self._clock.now()
+        if await self._store.take(uid, self._holder, now, now + LEASE_S):
+            return True
+        other = await self._store.holder_of(uid)
+        return has_died(other) and await self._store.take(
+            uid, self._holder, now, now + LEASE_S, instead_of=other
+        )
+
+    async def _proceed(self, record: AuditRecord) -> _End:
+        if record.subject.what is not Audited.JOB:
+            return _End(DisputeStep.REFUSED, "requests of sessions without a guard cannot be disputed")
+        job = self._jobs(record.subject.number)
+        status = await job.status()
+        if status.state is JobState.DISPUTED:
+            return _End(DisputeStep.DISPUTED)
+        if status.state is JobState.PAID:
+            return _End(DisputeStep.TOO_LATE, "the worker is paid")
+        if status.state in UNPAID_ENDS:
+            return _End(DisputeStep.NOT_NEEDED, f"the job ended as: {status.state}")
+        if status.state in RUNNING:
+            if status.late:
+                return _End(DisputeStep.NOT_NEEDED, "the worker did not submit in time")
+            return _End(DisputeStep.WANTED, "the worker has not submitted its result yet")
+        if status.late:
+            return _End(DisputeStep.TOO_LATE, "the window is over")
+        refused = await self._stake(record, await job.bond())
+        if refused:
+            return _End(DisputeStep.REFUSED, refused)
+        try:
+            await job.dispute()
+        except TooLateError:
+            return _End(DisputeStep.TOO_LATE, "the window ended before the dispute arrived")
+        return _End(DisputeStep.DISPUTED)
+
+    async def _stake(self, record: AuditRecord, bond: Nano) -> str:
+        """Count the bond as at stake; return why it may not be, empty when it may."""
+        policy = self._policy
+        if not policy.dispute:
+            return "the audit policy does not dispute"
+        if bond > policy.most_bond:
+            return f"its bond is {bond}, the policy allows {policy.most_bond}"
+        limit = policy.bonds_of_a_day if self._limit is None else min(policy.bonds_of_a_day, self._limit)
+        if not await self._store.stake(record, self._holder, bond, limit, self._clock.now()):
+            return f"its bond of {bond} does not fit into what a day's disputes may put at stake: {limit}"
+        return ""
