@@ -118,7 +118,7 @@ def status(job: JobName, index: Index = None, as_json: Json = False) -> None:
 
     async def work(session: Session) -> None:
         client = await session.client(open_escrow=True)
-        _show(session, client, await (await _job(client, job)).status(), await session.now())
+        _show(session, client, await (await own_job(client, job)).status(), await session.now())
 
     run(work, as_json=as_json, index=index)
 
@@ -136,7 +136,7 @@ def result(
     async def work(session: Session) -> None:
         import json
 
-        found = await _job(await session.client(hot_key=True, open_escrow=True), job)
+        found = await own_job(await session.client(hot_key=True, open_escrow=True), job)
         checked = await _checked(session, found, wait)
         shown = json.dumps(checked.response, indent=2, ensure_ascii=False) if raw else checked.text
         session.out.result(_result_json(checked), shown)
@@ -163,7 +163,7 @@ def accept(
         from cocoon_sdk.cli.money import Move, agree
 
         client = await session.client(hot_key=True, open_escrow=True)
-        found = await _job(client, job)
+        found = await own_job(client, job)
         checked = await _checked(session, found, wait)
         before = await found.status()
         assert before.worker is not None
@@ -191,7 +191,7 @@ def dispute(
         from cocoon_sdk.types import Nano
 
         client = await session.client(hot_key=True, open_escrow=True)
-        found = await _job(client, job)
+        found = await own_job(client, job)
         view = await client.escrow.state()
         bond = Nano(0) if view.params is None else Nano(Params.from_cell(view.params).dispute_bond)
         escrow = client.escrow.address
@@ -219,7 +219,7 @@ def cancel(
         from cocoon_sdk.types import Nano
 
         client = await session.client(hot_key=True, open_escrow=True)
-        found = await _job(client, job)
+        found = await own_job(client, job)
         before = await found.status()
         entry = await session.escrow_contract(client).job(found.id)
         held = Nano(0) if entry is None else Nano(entry.hold)
@@ -266,7 +266,7 @@ def list_(
 # -- what they share -------------------------------------------------------------------------------------
 
 
-async def _job(client: AsyncCocoon, name: str) -> AsyncJob:
+async def own_job(client: AsyncCocoon, name: str) -> AsyncJob:
     """Return the job with that name. Raises `ConfigError` for a job of somebody else's escrow."""
     from cocoon_sdk.errors import ConfigError
     from cocoon_sdk.explain import parse_job

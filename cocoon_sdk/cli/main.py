@@ -20,6 +20,7 @@ from cocoon_sdk.cli import (
     models,
     sandbox,
     session_commands,
+    verify,
     watchtower,
     worker,
 )
@@ -44,6 +45,7 @@ app.add_typer(worker.app, name="worker")
 app.add_typer(models.workers, name="workers")
 app.add_typer(models.models, name="models")
 app.add_typer(model.app, name="model")
+app.add_typer(verify.app, name="verify")
 app.add_typer(keys.app, name="key")
 app.add_typer(gateway.app, name="gateway")
 app.add_typer(sandbox.app, name="sandbox")

@@ -46,10 +46,12 @@ class Job(Blocking[AsyncJob]):
 
     status = blocking(AsyncJob.status)
     history = blocking(AsyncJob.history)
+    payload = blocking(AsyncJob.payload)
     wait = blocking(AsyncJob.wait)
     result = blocking(AsyncJob.result)
     accept = blocking(AsyncJob.accept)
     dispute = blocking(AsyncJob.dispute)
+    send_evidence = blocking(AsyncJob.send_evidence)
     cancel = blocking(AsyncJob.cancel)
     reclaim = blocking(AsyncJob.reclaim)
 

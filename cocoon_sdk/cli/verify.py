@@ -1,0 +1,201 @@
+"""`cocoon verify`: was this answer made as promised?
+
+Fetches a job's question and answer as its client, has the answer re-scored by a vLLM endpoint of the user's
+choice, and shows what the evidence comes to. The exit code says the level, for scripts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from cocoon_sdk.cli.options import Index, JobName, Json
+from cocoon_sdk.cli.session import Session, run
+
+if TYPE_CHECKING:
+    from cocoon_sdk.client.app import AsyncCocoon
+    from cocoon_sdk.client.job import AsyncJob
+    from cocoon_sdk.protocol.offers import Offer
+    from cocoon_sdk.verify.checking import Findings
+    from cocoon_sdk.verify.commitment import Commitment
+    from cocoon_sdk.verify.structure import Question
+    from cocoon_sdk.verify.thresholds import Thresholds
+
+EXIT_SUSPECT: Final = 3
+EXIT_REFUND: Final = 4
+EXIT_SLASH: Final = 5
+EXIT_NOT_CHECKABLE: Final = 6
+_EXITS: Final = {"honest": 0, "suspect": EXIT_SUSPECT, "refund": EXIT_REFUND, "slash": EXIT_SLASH}
+_JOB: Final = "job"
+
+
+class _JobByDefault(TyperGroup):
+    """`cocoon verify 7` is `cocoon verify job 7`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Take what is no command for a job."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = [_JOB, *args]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_JobByDefault,
+    no_args_is_help=True,
+    help="Check answers. `cocoon verify JOB` leaves with 0 when all is well, 3 suspect, 4 refund, 5 slash, "
+    "6 nothing to check.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One job's question and answer. `model` is what the worker's engine calls the model."""
+
+    question: Question
+    response: dict[str, Any]
+    commitment: Commitment | None
+    model: str
+
+    @property
+    def model_id(self) -> bytes:
+        """The model that the terms name."""
+        assert self.question.model_id is not None
+        return self.question.model_id
+
+
+@app.command(_JOB)
+def verify_job(
+    job: JobName,
+    endpoint: Annotated[
+        str, typer.Option("--endpoint", metavar="URL", help="A vLLM that serves the model, up to /v1.")
+    ],
+    api_key_file: Annotated[
+        Path | None, typer.Option("--api-key-file", metavar="FILE", help="Its key (mode 0600).")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="What it calls the model.")
+    ] = None,
+    thresholds: Annotated[
+        Path | None, typer.Option("--thresholds", metavar="FILE", help="The model's calibrated limits.")
+    ] = None,
+    end_token: Annotated[
+        list[int] | None,
+        typer.Option("--end-token", metavar="ID", help="A token that ends answers (several: repeat)."),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, max=1000, help="Tokens per position to ask for.")] = 20,
+    wait: Annotated[
+        float | None, typer.Option("--wait", metavar="SECONDS", help="Longest time to wait for the result.")
+    ] = None,
+    index: Index = None,
+    as_json: Json = False,
+) -> None:
+    """Re-score a job's answer with one prefill and say whether it was made as promised. Pays nothing."""
+
+    async def work(session: Session) -> None:
+        from cocoon_sdk.cli.files import read_private
+        from cocoon_sdk.verify.checking import NotCheckableError
+        from cocoon_sdk.verify.rescoring import Verifier
+        from cocoon_sdk.verify.verifying import verify
+
+        key = None if api_key_file is None else read_private(api_key_file).strip()
+        client = await session.client(hot_key=True, open_escrow=True)
+        try:
+            with session.out.step(f"Fetching question and answer of job {job}"):
+                asked = await _asked(session, client, job, wait)
+            model_id = asked.model_id
+            limits = None if thresholds is None else await _read_thresholds(client, thresholds, model_id)
+            verifier = Verifier(endpoint, key, model or asked.model, top=top, end_tokens=end_token or None)
+            await session.closing.enter_async_context(verifier)
+            with session.out.step("Re-scoring the answer"):
+                findings = await verify(asked.question, asked.response, asked.commitment, verifier, limits)
+        except NotCheckableError as error:
+            session.out.error(error)
+            raise typer.Exit(EXIT_NOT_CHECKABLE) from None
+        _show(session, findings)
+
+    run(work, as_json=as_json, index=index)
+
+
+async def _asked(session: Session, client: AsyncCocoon, name: str, wait: float | None) -> _Asked:
+    from cocoon_sdk.cli.job import own_job
+    from cocoon_sdk.verify.checking import NotCheckableError
+    from cocoon_sdk.verify.rescoring import CHAT, COMPLETION
+    from cocoon_sdk.verify.seeds import job_seed
+    from cocoon_sdk.verify.structure import Question
+
+    job = await own_job(client, name)
+    result = await job.result(timeout=wait)
+    asked = await job.payload()
+    if asked.plain.kind not in (CHAT, COMPLETION):
+        raise NotCheckableError("the answer cannot be checked", why=f"a {asked.plain.kind} makes no tokens")
+    offer = await _offer(client, job, asked.terms_hash)
+    domain = await session.escrow_contract(client).domain()
+    question = Question(
+        kind=asked.plain.kind.value,
+        body=asked.plain.request,
+        seed=job_seed(domain, job.id, asked.payload_hash),
+        sampling=offer.terms.sampling,
+        model_id=offer.terms.model_id,
+        output_limit=offer.max_output_tokens,
+        context=offer.max_context,
+    )
+    return _Asked(question, result.response, _commitment(result.plain.proof), asked.plain.model)
+
+
+async def _offer(client: AsyncCocoon, job: AsyncJob, terms_hash: bytes) -> Offer:
+    """Return the offer that the job was opened under. Raises `TermsUnknownError`."""
+    from cocoon_sdk.client.errors import TermsUnknownError
+
+    worker = (await job.status()).worker
+    found = None if worker is None else await client.workers.terms_of(worker, terms_hash)
+    if found is None:
+        raise TermsUnknownError(
+            f"the terms of job {job.id} cannot be found",
+            why="its worker announced none with the hash that the job names",
+            hint="Use an endpoint that keeps the history",
+        )
+    return found[1]
+
+
+def _commitment(proof: dict[str, Any] | None) -> Commitment | None:
+    """Read a result's proof; one that is not in form is none."""
+    from cocoon_sdk.errors import MalformedError
+    from cocoon_sdk.verify.commitment import Commitment
+
+    try:
+        return None if proof is None else Commitment.from_json(proof)
+    except MalformedError:
+        return None
+
+
+async def _read_thresholds(client: AsyncCocoon, path: Path, model_id: bytes) -> Thresholds:
+    """Read the limits of a model. Raises `ConfigError` for another model's, or others than are registered."""
+    from cocoon_sdk.errors import ConfigError
+    from cocoon_sdk.verify.thresholds import MAX_THRESHOLDS_BYTES, Thresholds
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_THRESHOLDS_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read the thresholds {path}", why=str(error.strerror)) from None
+    found = Thresholds.from_bytes(data)
+    registered = await client.models.get(model_id)
+    if found.model_id != model_id or found.digest() != registered.calibration_hash:
+        raise ConfigError(
+            f"the thresholds {path} cannot be used",
+            why="they are not those that the registry names for this model",
+            hint="Get the model's own; without --thresholds the numbers are shown and not judged",
+        )
+    return found
+
+
+def _show(session: Session, findings: Findings) -> None:
+    from cocoon_sdk.cli.verify_report import report
+
+    session.out.result(findings.to_json(), report(findings))
+    if code := _EXITS[findings.level.word]:
+        raise typer.Exit(code)
