@@ -1,8 +1,9 @@
 """What a worker's session endpoint costs: CPU of its process per streamed token, and time to first token.
 
-`python -m tests.bench.session_serving [--engine sse|echo]`. Three processes: an upstream that is no model
-(`tests.helpers.sse_upstream`), the worker's endpoint on uvloop, and the clients. Prices are such that clients
-pay all the time. Prints one JSON object.
+`python -m tests.bench.session_serving [--engine sse|echo] [--greedy]`. Three processes: an upstream that is
+no model (`tests.helpers.sse_upstream`), the worker's endpoint on uvloop, and the clients. Prices are such
+that clients pay all the time; with `--greedy` the offer is verifiable, and they ask for commitments. Prints
+one JSON object.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import aiohttp
 import uvloop
 
+from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Nano
 from cocoon_worker.engine.base import Engine
 from cocoon_worker.engine.echo import EchoEngine
@@ -34,10 +36,10 @@ TOKENS = 200
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-async def serve(upstream: str | None) -> None:
+async def serve(upstream: str | None, sampling: SamplingClass) -> None:
     """Run the endpoint in this process until its standard input ends."""
     engine: Engine = EchoEngine() if upstream is None else OpenAIEngine(upstream, models=[MODEL])
-    own = offer(terms(), engine_model=engine_model(upstream), max_output_tokens=4096)
+    own = offer(terms(sampling=sampling), engine_model=engine_model(upstream), max_output_tokens=4096)
     folder = Path(tempfile.mkdtemp())
     async with bench(folder, engine, offers=(own,), capacity=256, max_unpaid=Nano.ton("0.01")) as worker:
         print(worker.url, flush=True)
@@ -58,6 +60,7 @@ async def stream(url: str, own: Any, streams: int, session: int, rounds: int) ->
     """Stream so many answers at a time on one connection; return tokens and times to first token."""
     facts = session_facts(session)
     options: dict[str, Any] = {"increment": Nano(5_000_000)}
+    options["proves"] = own.verifiable
     client = make_client(url, own, facts, session, options)
     prompt = " ".join(["word"] * (TOKENS - 4))
     first: list[float] = []
@@ -110,14 +113,16 @@ def start(arguments: list[str]) -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().strip()
 
 
-def measure(engine: str, step_ms: float) -> dict[str, Any]:
+def measure(engine: str, step_ms: float, sampling: SamplingClass) -> dict[str, Any]:
     """Measure at 1, 16 and 64 streams."""
     upstream, port = start(["tests.helpers.sse_upstream", "--step-ms", str(step_ms)])
     arguments = ["tests.bench.session_serving", "--serve"]
+    arguments += ["--greedy"] if sampling is SamplingClass.GREEDY else []
     if engine == "sse":
         arguments += ["--upstream", f"http://127.0.0.1:{port}/v1"]
     worker, url = start(arguments)
-    own = offer(terms(), engine_model=engine_model(None if engine == "echo" else "x"), max_output_tokens=4096)
+    engine_name = engine_model(None if engine == "echo" else "x")
+    own = offer(terms(sampling=sampling), engine_model=engine_name, max_output_tokens=4096)
     found: dict[str, Any] = {}
     try:
         for session, streams in enumerate((1, 1, 16, 64), 1):
@@ -146,8 +151,10 @@ if __name__ == "__main__":
     parser.add_argument("--upstream")
     parser.add_argument("--engine", choices=("sse", "echo"), default="sse")
     parser.add_argument("--step-ms", type=float, default=10.0)
+    parser.add_argument("--greedy", action="store_true")
     given = parser.parse_args()
+    how = SamplingClass.GREEDY if given.greedy else SamplingClass.UNVERIFIED
     if given.serve:
-        uvloop.run(serve(given.upstream))
+        uvloop.run(serve(given.upstream, how))
     else:
-        print(json.dumps(measure(given.engine, given.step_ms), indent=1))
+        print(json.dumps(measure(given.engine, given.step_ms, how), indent=1))

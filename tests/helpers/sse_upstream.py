@@ -1,8 +1,8 @@
 """A stand-in for vLLM's HTTP server, and labelled so: it streams ready-made events with counts, and no model.
 
 For timing what stands in front of an engine. Like vLLM it makes one token for every stream in each step, and
-sends it to each as an event of its own. Run it as a program, in a process of its own:
-`python -m tests.helpers.sse_upstream --step-ms 10`; it prints its port.
+sends it to each as an event of its own, with token ids and log-probabilities for who asks. Run it as a
+program, in a process of its own: `python -m tests.helpers.sse_upstream --step-ms 10`; it prints its port.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import contextlib
 import json
 
 MODEL = "no-model"
+_CHOSEN = '"token":" word","logprob":-0.8417205810546875,"bytes":[32,119,111,114,100],"top_logprobs":[]'
+_LOGPROBS = '{{"content":[{{' + _CHOSEN + "}}]}}"  # as it stands in a template: with doubled braces
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def _event(choices: str, prompt: int, done: int, *, cached: int | None = None) -> bytes:
+def _event(choices: str, prompt: int, done: int, *, cached: int | None = None, beside: str = "") -> bytes:
     details = "" if cached is None else f',"prompt_tokens_details":{{"cached_tokens":{cached}}}'
     usage = f'"prompt_tokens":{prompt},"completion_tokens":{done},"total_tokens":{prompt + done}{details}'
     return (
         '{"id":"chatcmpl-0123456789abcdef0123456789abcdef","object":"chat.completion.chunk",'
-        f'"created":1700000000,"model":"{MODEL}","choices":[{choices}],"usage":{{{usage}}}}}'
+        f'"created":1700000000,"model":"{MODEL}","choices":[{choices}]{beside},"usage":{{{usage}}}}}'
     ).encode()
 
 
@@ -80,9 +82,13 @@ class Upstream:
             self._whole(writer, {"object": "chat.completion", "choices": choices, "usage": usage})
             self.served += 1
             return
-        delta = '{{"index":0,"delta":{{"content":"{0}"}},"logprobs":null,"finish_reason":{1}}}'
+        told = bool(body.get("return_token_ids"))
+        delta = '{{"index":0,"delta":{{"content":"{0}"}},"logprobs":' + (_LOGPROBS if told else "null")
+        delta += ',"finish_reason":{1},"token_ids":' + ("[1234]" if told else "null") + "}}"
         writer.write(_HEAD)
-        first = _event('{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}', 20, 0)
+        prompt = "".join(f"{token}," for token in range(1000, 1020)).rstrip(",")
+        start = '{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}'
+        first = _event(start, 20, 0, beside=f',"prompt_token_ids":[{prompt}]' if told else "")
         for done in range(1, most + 1):
             await self._tick.wait()
             if writer.is_closing():

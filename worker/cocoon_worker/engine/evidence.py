@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from cocoon_worker.engine.answers import unusable
 from cocoon_worker.engine.base import (
@@ -24,25 +24,11 @@ from cocoon_worker.engine.base import (
 )
 
 _TokenId = Annotated[int, Meta(ge=0, lt=1 << 31)]
-_NOTHING: Final = Raw(b"")
-_NULL: Final = b"null"
 _IDS: Final = b'"token_ids":['
 _PROMPT_IDS: Final = b'"prompt_token_ids":['
-_LOGPROBS: Final = b'"logprobs":'
-_NO_STEP: Final = b"{}"
-
-
-class _Choice(Struct, gc=False):
-    finish_reason: str | None = None
-    token_ids: list[_TokenId] | None = None
-    prompt_token_ids: list[_TokenId] | None = None
-    logprobs: Raw = _NOTHING
-    delta: Raw = _NOTHING
-
-
-class _Answer(Struct, gc=False):
-    choices: list[_Choice] = []
-    prompt_token_ids: list[_TokenId] | None = None
+_LOGPROBS: Final = b'"logprobs":{'
+_BEHIND_LOGPROBS: Final = b',"finish_reason":'
+_NO_STEP: Final = b'"delta":{},'
 
 
 class _Chosen(Struct, gc=False):
@@ -54,8 +40,19 @@ class _Logprobs(Struct, gc=False):
     token_logprobs: list[float | None] | None = None
 
 
+class _Choice(Struct, gc=False):
+    finish_reason: str | None = None
+    token_ids: list[_TokenId] | None = None
+    prompt_token_ids: list[_TokenId] | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Answer(Struct, gc=False):
+    choices: list[_Choice] = []
+    prompt_token_ids: list[_TokenId] | None = None
+
+
 _read: Final = msgspec.json.Decoder(_Answer).decode
-_read_logprobs: Final = msgspec.json.Decoder(_Logprobs).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -84,8 +81,8 @@ class EvidenceTaker:
         """
         data, prompt, cached, done, _, _ = chunk
         answer = self._take(data)
-        choice = answer.choices[0]
-        if bytes(choice.delta) == _NO_STEP and choice.finish_reason is None and self._hides_all:
+        alone = _NO_STEP in data and answer.choices[0].finish_reason is None
+        if alone and self._hide_ids and self._hide_logprobs:
             return None  # it came for its token alone
         return EngineChunk(self._hidden(data, answer), prompt, cached, done, False, self._evidence)
 
@@ -99,30 +96,24 @@ class EvidenceTaker:
         usage = result.usage
         return EngineResult(plain, usage, self._complete(usage.prompt_tokens, usage.completion_tokens))
 
-    @property
-    def _hides_all(self) -> bool:
-        return self._hide_ids and self._hide_logprobs
-
     def _take(self, data: bytes) -> _Answer:
         evidence = self._evidence
         try:
             answer = _read(data)
             choice = answer.choices[0]
-            logprobs = _read_logprobs(choice.logprobs) if len(bytes(choice.logprobs)) > 4 else None
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IndexError) as error:
             raise unusable(f"its token ids have another form ({type(error).__name__})") from None
-        prompt = answer.prompt_token_ids or choice.prompt_token_ids
-        if prompt and not evidence.prompt:
-            evidence.prompt.extend(prompt)
         if choice.token_ids:
-            evidence.tokens.extend(choice.token_ids)
-        if logprobs is not None:
+            evidence.tokens += choice.token_ids
+        if (logprobs := choice.logprobs) is not None:
             if logprobs.content is not None:
-                evidence.logprobs.extend([chosen.logprob for chosen in logprobs.content])
+                evidence.logprobs += [chosen.logprob for chosen in logprobs.content]
             else:
-                evidence.logprobs.extend([each for each in logprobs.token_logprobs or () if each is not None])
+                evidence.logprobs += [each for each in logprobs.token_logprobs or () if each is not None]
         if choice.finish_reason is not None:
             evidence.finish = choice.finish_reason
+        if not evidence.prompt:
+            evidence.prompt += answer.prompt_token_ids or choice.prompt_token_ids or ()
         return answer
 
     def _complete(self, prompt_tokens: int, completion_tokens: int) -> Evidence:
@@ -145,13 +136,13 @@ class EvidenceTaker:
         """Return the answer without what the client did not ask for."""
         choice = answer.choices[0]
         plain: bytes | None = data
-        if self._hide_logprobs and len(logprobs := bytes(choice.logprobs)) > 4:
-            plain = _cut_value(data, _LOGPROBS, logprobs)
+        if self._hide_logprobs and choice.logprobs is not None:
+            plain = _without(data, _LOGPROBS, b"}", _BEHIND_LOGPROBS)
         if self._hide_ids:
             if choice.token_ids is not None:
-                plain = plain and _cut_list(plain, _IDS)
+                plain = plain and _without(plain, _IDS, b"]")
             if (answer.prompt_token_ids or choice.prompt_token_ids) is not None:
-                plain = plain and _cut_list(plain, _PROMPT_IDS)
+                plain = plain and _without(plain, _PROMPT_IDS, b"]")
         return self._rewritten(data) if plain is None else plain
 
     def _rewritten(self, data: bytes) -> bytes:
@@ -165,16 +156,14 @@ class EvidenceTaker:
         return _encode(answer)
 
 
-# A key is found as it stands with its quotes and colon: in a text, quotes come after a backslash only.
+def _without(data: bytes, key: bytes, close: bytes, behind: bytes = b"") -> bytes | None:
+    """Put null for the value that begins with the last byte of `key`; None where JSON is written otherwise.
 
-
-def _cut_value(data: bytes, key: bytes, value: bytes) -> bytes | None:
-    plain = data.replace(key + value, key + _NULL, 1)
-    return None if len(plain) == len(data) else plain
-
-
-def _cut_list(data: bytes, key: bytes) -> bytes | None:
-    start = data.find(key)
-    if start < 0:
+    It ends with the first `close` that `behind` follows. Neither key can stand in a text: quotes have a
+    backslash there.
+    """
+    start = data.find(key) + len(key) - 1
+    end = data.find(close + behind, start)
+    if start < len(key) or end < 0:
         return None
-    return b"".join((data[: start + len(key) - 1], _NULL, data[data.index(b"]", start) + 1 :]))
+    return b"".join((data[:start], b"null", data[end + 1 :]))
