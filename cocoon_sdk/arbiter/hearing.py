@@ -1,7 +1,7 @@
 """`Hearing`: one dispute before one arbiter, from the first evidence to the signed verdict.
 
 Owns the order of things: evidence, vote, commitment, opening, verdict; every step is kept before it is shown.
-Must not know transport, how content is judged, or who sends the verdict. Times are the chain's, in unix seconds.
+Must not know transport, how content is judged, or who sends the verdict. Times are the chain's, in seconds.
 """
 
 from __future__ import annotations

@@ -6,24 +6,30 @@ Owns putting the parts of one client together and taking them apart again. Must 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from pytoniq_core import Address
 
 from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.client.arbiters import Arbiters
+from cocoon_sdk.client.auditing import AsyncAudits, AuditPolicy
+from cocoon_sdk.client.auditing.auditor import Surroundings
+from cocoon_sdk.client.auditing.examining import Lookers, OwnLookers, PaidLookers, ResultExaminer
 from cocoon_sdk.client.connect import connect_chain
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import AsyncWorkers
 from cocoon_sdk.client.escrow import AsyncEscrow
 from cocoon_sdk.client.handover import HandoverClient
+from cocoon_sdk.client.job_audits import JobAudits
 from cocoon_sdk.client.jobs import AsyncJobs
 from cocoon_sdk.client.models import AsyncModels
 from cocoon_sdk.client.openai.resources import AsyncOpenAIResources
 from cocoon_sdk.client.sessions.account import DEFAULT_DATABASE, AsyncSessions, DatabasePlace
 from cocoon_sdk.client.sessions.answers.inference import InferenceClient
 from cocoon_sdk.client.sessions.funds.records import SessionPolicy, SpendLimits
+from cocoon_sdk.client.sessions.values import Bill, InferenceRequest
 from cocoon_sdk.clock import Clock, SystemClock
 from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.contracts.network import Network
@@ -43,11 +49,15 @@ class AsyncCocoon:
     it of the chain (`lambda chain: KeyWallet.from_mnemonic(chain, words)`), or only its address: then all
     works but what moves the owner's money. `source` reads results by location (default: HTTP and HTTPS from
     public addresses), `store` takes payloads that are too large for a message. `private_networks` (CIDR) are
-    networks of ours that workers' URLs may point to.
+    networks of ours that workers' URLs may point to. `arbiters` maps their verdict keys (hex) to URLs: they
+    get the evidence of disputes.
 
     Inference (`chat`, `completions`, `embeddings`) opens sessions with workers by itself: under
     `session_policy`, never beyond `spend_limits`. What was signed is kept in `database`: the path of a file
     (default: one in the user's home) or the URL of a PostgreSQL database.
+
+    `audit` is the share of results (0.05: one in twenty) that is checked by itself, or an `AuditPolicy`: see
+    `audits`.
 
     Use it with `async with`, or call `close`, which closes the chain too.
     """
@@ -65,9 +75,11 @@ class AsyncCocoon:
         store: DataStore | None = None,
         private_networks: tuple[str, ...] = (),
         clock: Clock | None = None,
+        arbiters: Mapping[str, str] | None = None,
         database: DatabasePlace = DEFAULT_DATABASE,
         session_policy: SessionPolicy | None = None,
         spend_limits: SpendLimits | None = None,
+        audit: float | AuditPolicy | None = None,
     ) -> None:
         network = registry if isinstance(registry, Network) else Network(_address(registry, "registry"))
         if isinstance(owner, Address | str):
@@ -94,16 +106,26 @@ class AsyncCocoon:
             source=source,
             store=store,
             policy=policy,
+            arbiters=Arbiters(arbiters) if arbiters else None,
         )
         self._handover = HandoverClient(policy)
         self.escrow = AsyncEscrow(self._context)
         self.models = AsyncModels(self._context)
         self.workers = AsyncWorkers(self._context, self.models)
-        self.jobs = AsyncJobs(self._context, self.models, self.workers, self._handover)
+        self.audits = self._make_audits(AuditPolicy.of(audit), database, spend_limits)
+        watch = self.audits.policy is not None
+        audits = JobAudits(self.audits, self._context, self.workers, self.models) if watch else None
+        self.jobs = AsyncJobs(self._context, self.models, self.workers, self._handover, audits)
         self.sessions = AsyncSessions(
             self._context, self.workers, database=database, policy=session_policy, limits=spend_limits
         )
-        self.inference = InferenceClient(self.workers, self.models, self.sessions, policy)
+        self.inference = InferenceClient(
+            self.workers,
+            self.models,
+            self.sessions,
+            policy,
+            on_finished=self.audits.finished if watch else None,
+        )
         self.openai = AsyncOpenAIResources(self.inference)
         self.chat, self.completions = self.openai.chat, self.openai.completions
         self.embeddings = self.openai.embeddings
@@ -126,6 +148,39 @@ class AsyncCocoon:
         chain = connect_chain(endpoint, api_key=api_key, clock=options.get("clock"))
         return cls(chain, registry, hot_key, owner=owner, **options)
 
+    def _make_audits(
+        self, policy: AuditPolicy | None, database: DatabasePlace, limits: SpendLimits | None
+    ) -> AsyncAudits:
+        examiner = None
+        if policy is not None:
+            lookers: Lookers
+            if policy.verifier is not None:
+                lookers = OwnLookers(policy.verifier)
+            else:
+
+                async def ask(request: InferenceRequest, **options: Any) -> tuple[bytes, Bill]:
+                    return await self.inference.answer(request, **options)
+
+                lookers = PaidLookers(self.workers.list, ask, policy)
+            examiner = ResultExaminer(policy, lookers)
+        around = Surroundings(
+            domain=self._context.escrow.domain,
+            job=lambda number: self.jobs.get(number, accept="manual"),
+            leave=self._leave,
+            come_back=self._come_back,
+            bonds_limit=None if limits is None else limits.per_day,
+            with_evidence=self._context.arbiters is not None,
+        )
+        return AsyncAudits(policy, database, examiner, around, self._context.clock)
+
+    def _leave(self, worker: Address, why: str) -> None:
+        self.workers.leave(worker, why)
+        self.inference.leave(worker, why)
+
+    def _come_back(self, worker: Address) -> None:
+        self.workers.come_back(worker)
+        self.inference.come_back(worker)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} escrow {self.escrow.address.to_str()}>"
 
@@ -140,6 +195,7 @@ class AsyncCocoon:
         return self._context.network
 
     async def __aenter__(self) -> Self:
+        self.audits.start()
         return self
 
     async def __aexit__(
@@ -148,10 +204,16 @@ class AsyncCocoon:
         await self.close()
 
     async def close(self) -> None:
-        """Close connections, the chain's included. Jobs go on on chain, sessions stay open."""
+        """Close connections, the chain's included. Jobs go on on chain, sessions stay open.
+
+        Audits that have begun are waited for first, as long as their policy says.
+        """
+        await self.audits.close()
         await self.inference.close()
         await self.sessions.close()
         await self._handover.close()
+        if self._context.arbiters is not None:
+            await self._context.arbiters.close()
         if self._http is not None:
             await self._http.close()
         await self._chain.close()

@@ -43,11 +43,15 @@ class ArbiterUnreachableError(CocoonError):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What became of evidence at one arbiter: the kinds that it holds now, or why it took nothing."""
+    """What became of evidence at one arbiter: the kinds that it holds now, and what went wrong.
+
+    `reached` tells whether it answered at all: what it then refused, it would refuse again.
+    """
 
     index: int
     taken: frozenset[ItemKind]
     problem: str = ""
+    reached: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +86,15 @@ class ArbiterEndpoints:
         body = canonical_bytes({"escrow": where, "kind": int(dispute.kind), "id": dispute.number})
         await self._ask("POST", url, "/v1/disputes", body)
 
-    async def deliver(self, url: str, digest: bytes, sealed: bytes) -> frozenset[ItemKind]:
-        """Deliver sealed evidence; return the kinds that the arbiter holds now."""
+    async def deliver(self, url: str, digest: bytes, sealed: bytes) -> tuple[frozenset[ItemKind], str]:
+        """Deliver sealed evidence; return the kinds that the arbiter holds now, and why it refused others."""
         answer = await self._ask("POST", url, f"/v1/disputes/{digest.hex()}/evidence", sealed)
         value = parse_json(answer, max_bytes=_MAX_ANSWER)
         held = value.get("held") if isinstance(value, dict) else None
         names = ItemKind.__members__
         if not isinstance(held, list) or not all(isinstance(name, str) and name in names for name in held):
             raise MalformedError("an arbiter's answer is not in form")
-        return frozenset(names[name] for name in held)
+        return frozenset(names[name] for name in held), _why(answer) if "error" in value else ""
 
     async def exchange(self, url: str, digest: bytes, opinions: Opinions | None = None) -> Opinions:
         """Send what we know to be signed, if anything, and return what the arbiter knows."""
@@ -197,11 +201,11 @@ class Arbiters:
             if announce:
                 await self.endpoints.announce(url, dispute)
             sealed = await asyncio.to_thread(seal_evidence, evidence, info.box_key)
-            taken = await self.endpoints.deliver(url, dispute.digest, sealed)
+            taken, refused = await self.endpoints.deliver(url, dispute.digest, sealed)
         except CocoonError as error:
             self._infos.pop(member.key, None)  # it may have another evidence key by now
-            return Delivered(member.index, frozenset(), str(error))
-        return Delivered(member.index, taken)
+            return Delivered(member.index, frozenset(), str(error), reached=False)
+        return Delivered(member.index, taken, refused)
 
     async def send_evidence(self, dispute: Dispute, items: Iterable[Item]) -> tuple[Delivered, ...]:
         """Bring evidence to every arbiter of the dispute that can be reached, and say what became of it.

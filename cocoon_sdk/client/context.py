@@ -13,6 +13,7 @@ from typing import Final
 from pytoniq_core import Address
 
 from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.client.arbiters import Arbiters
 from cocoon_sdk.clock import Clock
 from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.contracts.network import Network
@@ -37,7 +38,10 @@ def job_box_key(hot_key: SigningKey, escrow: Address, epoch: int, job_id: int) -
 
 @dataclass(slots=True)
 class ClientContext:
-    """One client's connections and keys; `source` reads results by location, `store` keeps large payloads."""
+    """One client's connections and keys.
+
+    `source` reads results by location, `store` keeps large payloads, `arbiters` get evidence in disputes.
+    """
 
     chain: Chain
     network: Network
@@ -50,6 +54,7 @@ class ClientContext:
     source: DataSource | None = None
     store: DataStore | None = None
     policy: AddressPolicy = field(default_factory=AddressPolicy)
+    arbiters: Arbiters | None = None
 
     def box_keys(self, epoch: int, job_id: int) -> Iterator[BoxKey]:
         """Yield the keys that a job's result may be sealed to, the current hot key's first."""

@@ -31,3 +31,7 @@ class JobCancelledError(JobError):
 
 class PayloadTooLargeError(JobError):
     """The payload does not fit into a message, and no data store is configured."""
+
+
+class EvidenceNotSentError(JobError):
+    """A dispute stands on chain, and no arbiter holds this client's evidence yet."""

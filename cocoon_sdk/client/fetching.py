@@ -88,7 +88,7 @@ class ResultFetcher:
         if status.result_hash is None:
             kind = JobExpiredError if status.state is JobState.PENALISED else JobCancelledError
             raise kind(f"job {self._id} has no result", why=f"it ended as: {status.state}")
-        terms = await self._terms()
+        terms = await self.terms()
         try:
             found = await result_of(
                 self._context.chain, self._escrow.address, self._id, result_hash=status.result_hash
@@ -198,7 +198,7 @@ class ResultFetcher:
         )
         if not key.verify(digest, found.signature):
             raise BadSignatureError(f"{what} handed over something that it did not sign")
-        terms, keys = await self._terms(), await self._keys()
+        terms, keys = await self.terms(), await self._keys()
         plain = open_sealed(found.sealed, keys, found.result_hash, self._escrow.address, self._id)
         return judged(self._id, plain, found.amount, found.result_hash, terms, Arrival.HANDOVER)
 
@@ -207,7 +207,8 @@ class ResultFetcher:
         epoch = (await self._escrow.state()).epoch
         return tuple(self._context.box_keys(epoch, self._id))
 
-    async def _terms(self) -> Terms:
+    async def terms(self) -> Terms:
+        """Return the worker's terms, of which the job holds the hash. Raises `TermsUnknownError`."""
         if self._memory.terms is None:
             await self._look_up(None)
         if self._memory.terms is None:

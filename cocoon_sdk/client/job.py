@@ -11,17 +11,23 @@ from dataclasses import replace
 from typing import Final, Literal, TypeAlias, TypeVar
 
 from cocoon_sdk.chain.base import ChainHead
+from cocoon_sdk.client.arbiters import Delivered
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import AsyncWorkers
+from cocoon_sdk.client.errors import EvidenceNotSentError, TermsUnknownError
+from cocoon_sdk.client.evidence import client_evidence
 from cocoon_sdk.client.fetching import JobMemory, ResultFetcher
 from cocoon_sdk.client.handover import HandoverClient
+from cocoon_sdk.client.job_audits import JobAudits
 from cocoon_sdk.client.job_status import ADVICE, NEXT_STEP, RUNNING, UNPAID_ENDS, JobStatus, committed_hash
 from cocoon_sdk.client.own_payload import OwnPayload, own_payload
 from cocoon_sdk.client.planning import JobCost
 from cocoon_sdk.client.results import JobResult
+from cocoon_sdk.contracts.disputes import read_dispute
 from cocoon_sdk.errors import (
     ChainStaleError,
     ChainUnavailableError,
+    CocoonError,
     HashMismatchError,
     JobError,
     JobExpiredError,
@@ -50,6 +56,7 @@ from cocoon_sdk.protocol.job_states import (
     timing_of,
 )
 from cocoon_sdk.protocol.signing import account_address
+from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.types import Hash, Nano
 
 T = TypeVar("T")
@@ -77,8 +84,9 @@ class AsyncJob:
         accept: AcceptMode = "auto",
         cost_estimate: JobCost | None = None,
         memory: JobMemory | None = None,
+        audits: JobAudits | None = None,
     ) -> None:
-        self._context, self._workers = context, workers
+        self._context, self._workers, self._audits = context, workers, audits
         self._escrow = context.escrow
         self.id = job_id
         self.accept_mode: AcceptMode = accept
@@ -102,6 +110,17 @@ class AsyncJob:
         """
         status = await self.status()
         return await own_payload(self._context, self._workers, self.id, worker=status.worker)
+
+    async def terms(self) -> Terms:
+        """Return the terms that the job was opened under. Raises `TermsUnknownError`."""
+        return await self._fetcher.terms()
+
+    async def bond(self) -> Nano:
+        """Return what a lost dispute costs, in nanoTON. Raises `NoJobError` when the job has ended."""
+        entry = await self._escrow.job(self.id)
+        if entry is None:
+            raise NoJobError(f"the escrow has no job {self.id}", why="it has ended, or was never opened")
+        return Nano(m.Params.from_cell(entry.params).dispute_bond)
 
     async def status(self) -> JobStatus:
         """Return where the job stands now. Raises `NoJobError` when it was never opened."""
@@ -195,13 +214,15 @@ class AsyncJob:
     async def result(self, timeout: float | None = None) -> JobResult:
         """Wait for the result, check it, accept it if `accept_mode` is "auto", and return it.
 
-        Nothing is returned before its hash is the committed one and its amount the price of its usage.
+        Nothing is returned before its hash is the committed one and its amount the price of its usage. A
+        result that is chosen for an audit is returned as well; it is accepted when the audit lets it be.
         Raises `JobExpiredError` (a deadline passed: says what to call), `JobTimeoutError`,
         `OfferRefusedError`, `HashMismatchError`, `AmountMismatchError`, `ResultUnavailableError`,
         `TermsUnknownError`, `JobCancelledError`.
         """
         result = await self._watch(self._find, timeout)
-        if self.accept_mode == "manual" or result.accepted:
+        held = self._audits is not None and await self._audits.hold(self, result)
+        if self.accept_mode == "manual" or result.accepted or held:
             return result
         status = await self.status()
         if status.state is JobState.DISPUTED or status.state in UNPAID_ENDS:
@@ -223,11 +244,14 @@ class AsyncJob:
 
     # -- acting ------------------------------------------------------------------------------------
 
-    async def accept(self) -> JobStatus:
+    async def accept(self, *, unaudited: bool = False) -> JobStatus:
         """Pay the worker: for what it submitted, or, before that, for what it handed over with a signature.
 
-        Raises `JobError` when there is nothing to accept yet.
+        Waits for the audit of the result, if it was chosen for one; `unaudited` pays without. Raises
+        `AuditFailedError`, and `JobError` when there is nothing to accept yet.
         """
+        if self._audits is not None and not unaudited:
+            await self._audits.clear(self)
         status = await self.status()
         handover = self._memory.handover
         if status.state in RUNNING and handover is not None:
@@ -264,11 +288,51 @@ class AsyncJob:
             return await self.status()  # somebody finalised it first: the worker is paid
 
     async def dispute(self) -> JobStatus:
-        """Call the arbiters.
+        """Call the arbiters, and send them the evidence if this client knows where they are.
 
-        Raises `TooLateError` after the window, `WrongStateError` when nothing was submitted.
+        Raises `TooLateError` after the window, `WrongStateError` when nothing was submitted, and
+        `EvidenceNotSentError` when the dispute stands but no arbiter has the evidence: call `send_evidence`.
         """
-        return await self._step(JobAction.DISPUTE, signing.dispute_result(self.id), "dispute")
+        status = await self._step(JobAction.DISPUTE, signing.dispute_result(self.id), "dispute")
+        if self._context.arbiters is not None:
+            try:
+                await self.send_evidence()
+            except EvidenceNotSentError:
+                raise
+            except CocoonError as error:
+                raise EvidenceNotSentError(
+                    f"job {self.id} is disputed, and no arbiter has the evidence",
+                    why=str(error),
+                    hint="Call send_evidence() again before the evidence deadline",
+                ) from error
+        return status
+
+    async def send_evidence(self) -> tuple[Delivered, ...]:
+        """Send payload, result and the job's key to the arbiters of this dispute; may be repeated.
+
+        Without the payload the worker wins. Raises `EvidenceNotSentError` when no arbiter took it,
+        `NoDisputeError` when the job is not disputed (any more), and what finding the payload raises.
+        """
+        what = f"the evidence about job {self.id} is with no arbiter"
+        arbiters, context = self._context.arbiters, self._context
+        if arbiters is None:
+            raise EvidenceNotSentError(
+                what, why="this client does not know where they are", hint="Pass `arbiters` to the client"
+            )
+        dispute = await read_dispute(context.chain, self._escrow, self.id)
+        try:
+            terms = await self._fetcher.terms()
+        except TermsUnknownError:
+            terms = None  # then prices and promises are not checked
+        handover = self._memory.handover
+        sealed = None if handover is None else handover.sealed
+        items = await client_evidence(context, self._workers, dispute, terms=terms, handed_over=sealed)
+        delivered = await arbiters.send_evidence(dispute, items)
+        if not any(each.taken for each in delivered):
+            why = next((each.problem for each in delivered if each.problem), "they took nothing")
+            hint = "Call send_evidence() again before the evidence deadline"
+            raise EvidenceNotSentError(what, why=why, hint=hint)
+        return delivered
 
     async def cancel(self) -> JobStatus:
         """Take an unserved job back: an open one at any time, a directed one after its claim deadline."""

@@ -214,21 +214,6 @@ def open_payload_text(data: bytes, keys: Iterable[BoxKey], expected_hash: bytes)
     return _checked_payload(data, packed, expected_hash, MAX_TEXT_BYTES)
 
 
-def reopen_payload(
-    data: bytes, client_key: BoxKey, prekey: BoxPublicKey | None, expected_hash: bytes
-) -> bytes:
-    """Open a payload of one's own once more, with the key that sealed it, and return its plaintext.
-
-    `prekey` is the worker's; None for a public payload. Raises what `open_payload` raises.
-    """
-    header = read_payload_header(data)
-    if header.prekey_id is None:
-        return _checked_payload(data, bytes(data[_PUBLIC_HEADER:]), expected_hash, MAX_TEXT_BYTES)
-    if prekey is None or prekey.key_id != header.prekey_id:
-        raise DecryptionError("cannot open the payload", why="the prekey that it is sealed to is not known")
-    return _checked_payload(data, _open_with(data, client_key, prekey), expected_hash, MAX_TEXT_BYTES)
-
-
 def _checked_payload(data: bytes, packed: bytes, expected_hash: bytes, max_text_bytes: int) -> bytes:
     text = decompress(packed, max_text_bytes)
     if not same_hash(payload_hash(data, text), expected_hash):

@@ -1,0 +1,342 @@
+"""`ArbiterService`: one arbiter's life, over any chain, judge and clock.
+
+Owns starting, the loop, judging in the background, handing verdicts in, and stopping. Must not choose
+adapters or read the environment. `step` is one round of the loop and can be called by itself: tests drive an
+arbiter with it, without real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+from pytoniq_core import Address
+
+from cocoon_sdk.arbiter.config import ArbiterConfig
+from cocoon_sdk.arbiter.docket import Docket
+from cocoon_sdk.arbiter.errors import ArbiterError, TooManyDisputesError
+from cocoon_sdk.arbiter.evidence import Case
+from cocoon_sdk.arbiter.finding import DisputeFinder
+from cocoon_sdk.arbiter.gossip import Gossip
+from cocoon_sdk.arbiter.hearing import Hearing
+from cocoon_sdk.arbiter.judging import Judge
+from cocoon_sdk.arbiter.server import ArbiterServer
+from cocoon_sdk.arbiter.store import ArbiterStore
+from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.client.arbiters import Arbiters
+from cocoon_sdk.clock import Clock, SystemClock
+from cocoon_sdk.contracts.disputes import NoDisputeError, resolve_message
+from cocoon_sdk.contracts.network import Network
+from cocoon_sdk.contracts.sender import OwnerWallet
+from cocoon_sdk.crypto.keys import BoxKey, SigningKey
+from cocoon_sdk.errors import ChainError, CocoonError, ConfigError
+from cocoon_sdk.protocol.disputes import ArbiterInfo, Evidence, Opinions, open_evidence
+from cocoon_sdk.types import Hash
+
+_MAX_PAUSE_S: Final = 30.0
+_HOUSEKEEPING_S: Final = 3600
+log = structlog.get_logger("cocoon.arbiter")
+
+
+class ArbiterService:
+    """One arbiter. Use it with `async with`, then `run()`, or `step()` by hand.
+
+    `key` signs verdicts and nothing else; `box_key` opens evidence; `wallet` hands verdicts in, if there is
+    one. It closes `store`, `judge` and `peers`; the chain stays the caller's. Entering raises `ConfigError`,
+    `StorageError` or `ChainError`.
+    """
+
+    def __init__(
+        self,
+        config: ArbiterConfig,
+        chain: Chain,
+        network: Network,
+        key: SigningKey,
+        box_key: BoxKey,
+        store: ArbiterStore,
+        judge: Judge,
+        peers: Arbiters,
+        *,
+        wallet: OwnerWallet | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config, self._chain, self._network = config, chain, network
+        self._key, self._box_key, self._store = key, box_key, store
+        self._judge, self._peers, self._wallet = judge, peers, wallet
+        self._clock: Clock = clock or SystemClock()
+        self._docket = Docket(chain, network, key, store, most=config.max_disputes)
+        self._finder = DisputeFinder(chain, network, store, self._clock)
+        self._closing = contextlib.AsyncExitStack()
+        self._locks: dict[Hash, asyncio.Lock] = {}
+        self._tasks: dict[Hash, asyncio.Task[None]] = {}
+        self._not_before: dict[Hash, int] = {}
+        self._looked_at: dict[Hash, int] = {}
+        self._complete_at: dict[Hash, int] = {}
+        self._gossip = Gossip(peers, config.gossip_s)
+        self._judging = asyncio.Semaphore(config.max_judging)
+        self._news, self._stopping = asyncio.Event(), asyncio.Event()
+        self._seqno, self._now, self._cleaned_at = -1, 0, 0
+        self._info: ArbiterInfo | None = None
+        self._server: ArbiterServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The endpoint's port."""
+        return 0 if self._server is None else self._server.port
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._closing.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tasks, self._tasks = list(self._tasks.values()), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._closing.aclose()
+
+    async def _start(self) -> None:
+        self._closing.push_async_callback(self._store.close)
+        self._closing.push_async_callback(self._judge.close)
+        self._closing.push_async_callback(self._peers.close)
+        await self._store.prepare()
+        self._now = (await self._chain.head()).now
+        self._info = ArbiterInfo(
+            network=await self._chain.global_id(),
+            key=self._key.verify_key,
+            box_key=self._box_key.public_key,
+            url=self._config.public_url,
+            since=self._now,
+        ).signed(self._key)
+        await self._docket.reopen()
+        self._server = ArbiterServer(self, self._config)
+        try:
+            await self._server.start()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {self._config.host} port {self._config.port}",
+                why=error.strerror or str(error),
+                hint="Choose another port",
+            ) from None
+        self._closing.push_async_callback(self._server.stop)
+        log.info("arbiter_started", key=self._key.verify_key.hex, port=self.port, peers=len(self._peers.urls))
+
+    def stop(self) -> None:
+        """Ask `run` to end; everything is on disk already."""
+        self._stopping.set()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Work until `stop`. Endpoint failures are outlasted."""
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                await self.step()
+                failures = 0
+            except (ChainError, TooManyDisputesError) as error:
+                failures += 1
+                log.warning("round_failed", why=str(error))
+            pause = self._config.poll_s
+            if failures:
+                pause = min(_MAX_PAUSE_S, pause * 2.0 ** min(failures - 1, 8))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), pause)
+
+    # -- what the endpoint asks ----------------------------------------------------------------------------
+
+    def info(self) -> ArbiterInfo:
+        """Return who we are. Raises `ConfigError` before the arbiter was entered."""
+        if self._info is None:
+            raise ConfigError("the arbiter is not running", hint="Use it with `async with`")
+        return self._info
+
+    def hearing(self, digest: Hash) -> Hearing | None:
+        """Return a dispute that is followed."""
+        return self._docket.hearings.get(digest)
+
+    def hearings(self) -> list[Hearing]:
+        """Return all that are followed, oldest first."""
+        return sorted(self._docket.hearings.values(), key=lambda hearing: hearing.dispute.disputed_at)
+
+    async def follow(self, escrow: Address, number: int) -> Hearing:
+        """Look at a dispute on chain and follow it. Raises what `Docket.follow` raises."""
+        known = len(self._docket.hearings)
+        hearing = await self._docket.follow(escrow, number)
+        if len(self._docket.hearings) > known:
+            log.info("dispute_followed", dispute=hearing.dispute.digest.hex()[:16], job=number)
+            self._news.set()
+        return hearing
+
+    def opened(self, sealed: bytes) -> Evidence:
+        """Decrypt evidence. Raises `DecryptionError` or `MalformedError`."""
+        return open_evidence(sealed, self._box_key)
+
+    async def take(self, hearing: Hearing, evidence: Evidence) -> None:
+        """Check and keep evidence. Raises `EvidenceError`."""
+        async with self._lock(hearing):
+            await hearing.take(evidence, (await self._chain.head()).now)
+        self._news.set()
+
+    async def hear(self, hearing: Hearing, opinions: Opinions) -> Opinions:
+        """Take what another arbiter knows to be signed, and return what we know. Raises `OpinionError`."""
+        async with self._lock(hearing):
+            await hearing.hear(opinions)
+            await hearing.advance(self._now)
+            return await hearing.opinions()
+
+    def _lock(self, hearing: Hearing) -> asyncio.Lock:
+        return self._locks.setdefault(hearing.dispute.digest, asyncio.Lock())
+
+    # -- one round -----------------------------------------------------------------------------------------
+
+    async def step(self) -> None:
+        """Hear of new disputes, and bring each one on as far as it goes now.
+
+        Raises `ChainError` (nothing is lost, call again) and `TooManyDisputesError`.
+        """
+        self._news.clear()
+        head = await self._chain.head()
+        self._now = max(self._now, head.now)
+        if self._now >= self._cleaned_at + _HOUSEKEEPING_S:
+            self._cleaned_at = self._now
+            await self._store.forget(self._now - self._config.kept_s)
+            await self._docket.reopen()
+        for hearing in self.hearings():
+            try:
+                await self._bring_on(hearing)
+            except ChainError:
+                raise
+            except ArbiterError as error:
+                log.error("dispute_failed", dispute=hearing.dispute.digest.hex()[:16], why=str(error))
+        await self._finder.pump(self._now, self._noticed)
+
+    async def look_through(self, escrow: Address) -> None:
+        """Follow every dispute of one escrow. Raises `ChainError`."""
+        await self._finder.look_through(escrow, self._noticed)
+
+    async def settle(self, rounds: int = 20) -> None:
+        """Take steps until the judge has nothing under way. For tests, where the chain answers at once."""
+        for _ in range(rounds):
+            await self.step()
+            if not self._tasks:
+                return
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self.step()
+
+    async def _noticed(self, escrow: Address, number: int) -> None:
+        try:
+            await self.follow(escrow, number)
+        except NoDisputeError as error:
+            log.debug("notice_ignored", why=str(error))
+
+    async def _bring_on(self, hearing: Hearing) -> None:
+        digest = hearing.dispute.digest
+        if await self._is_over(hearing):
+            return
+        async with self._lock(hearing):
+            weighed = None if digest in self._tasks else await hearing.weigh(self._now)
+            if weighed is not None and weighed.ground is not None:
+                await hearing.vote(weighed.ground, due=weighed.due)
+                log.info("voted", dispute=digest.hex()[:16], ground=weighed.ground)
+            await hearing.advance(self._now)
+        if weighed is not None and weighed.case is not None and self._now >= self._not_before.get(digest, 0):
+            self._spawn(hearing, weighed.case)
+        await self._gossip.exchange(hearing, self._now, self._lock(hearing))
+        async with self._lock(hearing):
+            await hearing.advance(self._now)
+        if hearing.is_doubled:
+            log.error(
+                "key_used_elsewhere",
+                dispute=digest.hex()[:16],
+                why="a vote under our key is not in our store",
+                hint="Run one arbiter per key, and keep its data",
+            )
+        await self._hand_in(hearing)
+
+    # -- judging -------------------------------------------------------------------------------------------
+
+    def _spawn(self, hearing: Hearing, case: Case) -> None:
+        digest = hearing.dispute.digest
+        task = asyncio.create_task(self._judged(hearing, case))
+        self._tasks[digest] = task
+
+        def forget(_: asyncio.Task[None]) -> None:
+            if self._tasks.get(digest) is task:
+                del self._tasks[digest]
+            self._news.set()
+
+        task.add_done_callback(forget)
+
+    async def _judged(self, hearing: Hearing, case: Case) -> None:
+        digest = hearing.dispute.digest
+        try:
+            async with self._judging:
+                ground = await self._judge.judge(case)
+            async with self._lock(hearing):
+                await hearing.vote(ground)
+            log.info("voted", dispute=digest.hex()[:16], ground=ground)
+        except CocoonError as error:
+            self._not_before[digest] = self._now + self._config.retry_s
+            log.warning("judging_failed", dispute=digest.hex()[:16], why=str(error))
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    async def _is_over(self, hearing: Hearing) -> bool:
+        """Look now and then whether the dispute goes on; drop it when it is over."""
+        digest = hearing.dispute.digest
+        timed_out = self._now >= hearing.times.ends_at
+        if not timed_out:
+            if self._now < self._looked_at.get(digest, 0) + self._config.look_s:
+                return False
+            self._looked_at[digest] = self._now
+            if not await self._docket.is_over(hearing):
+                return False
+        note = "arbitration timed out" if timed_out else "ended on chain"
+        await self._docket.drop(hearing, self._now, note)
+        log.info("dispute_over", dispute=digest.hex()[:16], how=note)
+        task = self._tasks.pop(digest, None)
+        if task is not None:
+            task.cancel()
+        self._gossip.forget(digest)
+        self._locks.pop(digest, None)
+        for table in (self._not_before, self._looked_at, self._complete_at):
+            table.pop(digest, None)
+        return True
+
+    async def _hand_in(self, hearing: Hearing) -> None:
+        """Send the verdict when it is our turn and nobody was faster."""
+        dispute = hearing.dispute
+        if self._wallet is None:
+            return
+        found = await hearing.complete()
+        if found is None:
+            return
+        (pay, slash), signatures = found
+        complete_at = self._complete_at.setdefault(dispute.digest, self._now)
+        # Everybody begins with another arbiter, so that the gas is not always the same one's.
+        turn = (hearing.index - dispute.digest[0]) % len(dispute.members)
+        if self._now < complete_at + turn * self._config.courier_s:
+            return
+        if await self._docket.is_over(hearing):
+            self._looked_at.pop(dispute.digest, None)
+            return
+        self._complete_at[dispute.digest] = self._now + len(dispute.members) * self._config.courier_s
+        message = await resolve_message(self._chain, dispute, pay, slash, signatures)
+        try:
+            await self._wallet.send([message])
+        except (ChainError, ConfigError) as error:
+            log.error("verdict_not_sent", dispute=dispute.digest.hex()[:16], why=str(error))
+            return
+        self._looked_at.pop(dispute.digest, None)
+        log.info("verdict_sent", dispute=dispute.digest.hex()[:16], pay=pay, slash=slash)
