@@ -10,6 +10,7 @@ noise (`cocoon_sdk.verify.noise`), and the largest sum is the choice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self
@@ -28,6 +29,7 @@ MAX_REPETITION: Final = 10 * MILLION
 ARGUMENTS: Final = "cocoon_"
 """Every name in `vllm_xargs` that our sampler reads begins so."""
 
+_SEED: Final = re.compile(f"[0-9a-f]{{{2 * SEED_BYTES}}}")
 _GREEDY_BELOW: Final = 1e-5
 _BOUNDS: Final = {
     "temperature": (0, MAX_TEMPERATURE),
@@ -124,6 +126,30 @@ class Sampling:
             **{"presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1},
             "vllm_xargs": values | {f"{ARGUMENTS}seed": seed.hex()},
         }
+
+    @classmethod
+    def of_engine(cls, arguments: Mapping[str, Any] | None) -> tuple[Self, bytes] | None:
+        """Read `to_engine`'s `vllm_xargs` in the engine: parameters and seed, or None where none are ours.
+
+        Raises `MalformedError` for anything but exactly what `to_engine` writes.
+        """
+        ours = {
+            name.removeprefix(ARGUMENTS): value
+            for name, value in (arguments or {}).items()
+            if name.startswith(ARGUMENTS)
+        }
+        if not ours:
+            return None
+        seed = ours.pop("seed", None)
+        if not isinstance(seed, str) or not _SEED.fullmatch(seed):
+            raise MalformedError(
+                "cannot sample with this seed",
+                why=f"it is not {2 * SEED_BYTES} lower-case hexadecimal digits",
+            )
+        sampling = cls.from_json(ours)
+        if sampling.greedy:
+            raise MalformedError("cannot sample with this temperature", why="temperature 0 takes no seed")
+        return sampling, bytes.fromhex(seed)
 
     @staticmethod
     def replayable(body: Mapping[str, Any]) -> str | None:

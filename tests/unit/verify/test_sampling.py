@@ -185,3 +185,39 @@ def test_arbiter_cannot_replay_what_something_else_constrains(body: dict[str, An
     reason = Sampling.replayable(body)
     assert reason is not None
     assert word in reason
+
+
+# -- in the engine ---------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(samplings, st.binary(min_size=16, max_size=16))
+def test_engine_reads_what_it_is_told(sampling: Sampling, seed: bytes) -> None:
+    told = sampling.to_engine(seed)["vllm_xargs"]
+
+    assert Sampling.of_engine(told | {"another": "argument"}) == (
+        None if sampling.greedy else (sampling, seed)
+    )
+
+
+@pytest.mark.parametrize("arguments", [None, {}, {"another": 1}])
+def test_engine_samples_by_itself_when_it_is_told_nothing(arguments: dict[str, Any] | None) -> None:
+    assert Sampling.of_engine(arguments) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cocoon_seed": "00" * 15},
+        {"cocoon_seed": "AA" * 16},
+        {"cocoon_seed": 5},
+        {"cocoon_seed": "00" * 16 + "\n"},
+        {"cocoon_top_k": 1.0},
+        {"cocoon_top_p": "1000000"},
+        {"cocoon_temperature": 0},
+        {"cocoon_more": 1},
+    ],
+)
+def test_engine_cannot_be_told_half_of_it(change: dict[str, Any]) -> None:
+    with pytest.raises(MalformedError):
+        Sampling.of_engine(Sampling().to_engine(SEED)["vllm_xargs"] | change)
