@@ -30,8 +30,9 @@ from cocoon_sdk.verify.manifest import (
 
 DEFAULT_ENGINE: Final = "vllm"
 _CONFIG: Final = "config.json"
+_GENERATION: Final = "generation_config.json"
 _PLAIN: Final = (
-    *(_CONFIG, "generation_config.json", "params.json", "*.py"),
+    *(_CONFIG, _GENERATION, "params.json", "*.py"),
     *("quantize_config.json", "quant_config.json", "hf_quant_config.json"),
     *("preprocessor_config.json", "processor_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model*", "*.tiktoken", "tekken.json"),
@@ -130,6 +131,27 @@ class ModelFolder:
         bits = section.get("bits", section.get("weight_bits"))
         method = str(section.get("quant_method", "unknown"))[:64]
         return f"{method}-{bits}bit" if isinstance(bits, int) else method
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model says how a conversation becomes a prompt."""
+        if {"chat_template.jinja", "chat_template.json"} & self.files.keys():
+            return True
+        tokenizer = self.files.get("tokenizer_config.json")
+        return tokenizer is not None and "chat_template" in _json(
+            tokenizer, _MAX_CONFIG_BYTES, str(self.path)
+        )
+
+    @property
+    def end_tokens(self) -> frozenset[int] | None:
+        """The tokens that end an answer, by generation and model configuration; None where neither tells."""
+        generation = self.files.get(_GENERATION)
+        told = {} if generation is None else _json(generation, _MAX_CONFIG_BYTES, str(self.path))
+        found: set[int] = set()
+        for config in (told, self.config):
+            value = config.get("eos_token_id")
+            found |= {each for each in (value if isinstance(value, list) else [value]) if type(each) is int}
+        return frozenset(found) or None
 
 
 def open_model(path: Path) -> ModelFolder:

@@ -192,6 +192,31 @@ def test_manifest_cannot_be_made_when_no_dtype_is_known(tmp_path: Path) -> None:
     assert manifest_of(found, (), dtype="float32").dtype == "float32"
 
 
+@pytest.mark.parametrize(
+    ("config", "generation", "ends"),
+    [
+        ({"eos_token_id": 2}, None, {2}),
+        ({"eos_token_id": 2}, {"eos_token_id": [3, 4]}, {2, 3, 4}),
+        ({}, {"eos_token_id": None}, None),
+        ({"eos_token_id": True}, {"eos_token_id": ["x", 7]}, {7}),
+    ],
+)
+def test_folder_tells_which_tokens_end_an_answer(
+    tmp_path: Path, config: dict[str, object], generation: dict[str, object] | None, ends: set[int] | None
+) -> None:
+    more = {} if generation is None else {"generation_config.json": json.dumps(generation).encode()}
+    folder = open_model(fill(tmp_path / "ends", **{"config.json": json.dumps(config).encode(), **more}))
+    assert folder.end_tokens == ends
+
+
+def test_folder_tells_whether_it_has_a_chat_template(model: Path) -> None:
+    assert open_model(model).has_chat_template
+    (model / "chat_template.jinja").unlink()
+    assert not open_model(model).has_chat_template
+    (model / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    assert open_model(model).has_chat_template
+
+
 def test_check_finds_nothing_when_the_files_are_the_manifests(model: Path) -> None:
     assert check_model(model, describe(model), FileHasher()) == ()
 
