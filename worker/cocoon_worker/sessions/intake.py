@@ -80,6 +80,8 @@ class Intake:
             fields = _read_body(ask.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise _bad(f"its body is no JSON object ({type(error).__name__})") from None
+        if ask.stream and fields.get("prompt_logprobs"):
+            raise _bad("the request's field 'prompt_logprobs' is refused: a stream cannot bring it")
         offer = shop.offer
         if fields.get("model") not in (None, offer.model, offer.engine_model):
             raise _bad(f"its terms are for the model {offer.model}, its body names another")
@@ -95,8 +97,13 @@ class Intake:
     def _priced(cls, shop: Shop, engine: EngineRequest, input_tokens: int, output_tokens: int) -> Intake:
         first = shop.tariff.price(input_tokens, 0, min(output_tokens, STEP_TOKENS))
         whole = shop.tariff.price(input_tokens, 0, output_tokens)
-        begin = whole if engine.kind is EngineKind.EMBEDDING else max(first, shop.step)
+        begin = whole if _is_at_once(engine) else max(first, shop.step)
         return cls(shop, engine, input_tokens, output_tokens, begin, whole)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the answer can only come whole: engines do not stream vectors, or the prompt's scores."""
+        return _is_at_once(self.engine)
 
     @property
     def may_not_fit(self) -> bool:
@@ -109,6 +116,10 @@ class Intake:
         if input_tokens > (most := self.shop.offer.max_context):
             raise _bad(f"its prompt has {input_tokens} tokens, the context holds {most}")
         return self._priced(self.shop, self.engine, input_tokens, self.output_tokens)
+
+
+def _is_at_once(engine: EngineRequest) -> bool:
+    return engine.kind is EngineKind.EMBEDDING or bool(engine.body.get("prompt_logprobs"))
 
 
 def make_shops(offers: Iterable[OwnOffer]) -> dict[bytes, Shop]:

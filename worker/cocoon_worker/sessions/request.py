@@ -23,7 +23,7 @@ from cocoon_sdk.protocol.session_wire import MAX_BODY_BYTES, Ask, Delta, Done, D
 from cocoon_sdk.protocol.vouchers import Receipt, ResponseHash, request_hash
 from cocoon_sdk.types import Hash, Nano
 from cocoon_worker.config import ServingConfig
-from cocoon_worker.engine.base import Engine, EngineChunk, EngineKind, EngineRequestError, EngineResult
+from cocoon_worker.engine.base import Engine, EngineChunk, EngineRequestError, EngineResult
 from cocoon_worker.sessions.account import CANCELLED, LOST, SessionAccount, failure
 from cocoon_worker.sessions.intake import AskRefusedError, Intake
 from cocoon_worker.sessions.proving import Proving
@@ -195,15 +195,15 @@ class SessionRequest:
     async def _begin(self) -> bool:
         """Reserve what the first piece may cost; return whether the whole answer comes in one piece."""
         account, intake = self._account, self._intake
-        embedding = intake.engine.kind is EngineKind.EMBEDDING
-        if not self._stream and not embedding and account.ledger.may_begin_whole(intake.whole):
+        at_once = intake.at_once
+        if not self._stream and not at_once and account.ledger.may_begin_whole(intake.whole):
             account.ledger.begin(self._rid, intake.whole)
             return True
         if intake.may_not_fit or not account.ledger.may_ever_begin(intake.begin):
             tokens = await self._counted()
             intake = self._intake = intake if tokens is None else intake.counted(tokens)
         await account.begin(self._rid, intake.begin, self._counter.config.queue_s)
-        return embedding
+        return at_once
 
     async def _counted(self) -> int | None:
         try:
