@@ -184,7 +184,6 @@ async def bench(
         log=structlog.get_logger("test"),
         time=SimpleNamespace(maybe=clock.now),
         draining=False,
-        manifest=None,
         sessions=SessionDesk(kept, chain),  # type: ignore[arg-type]
     )
     share = EngineShare(capacity, config.serving.max_waiting)

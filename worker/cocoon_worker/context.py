@@ -17,7 +17,6 @@ from cocoon_sdk.clock import Clock
 from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.contracts.worker_stake import WorkerStake
 from cocoon_sdk.crypto import SigningKey
-from cocoon_sdk.types import Hash
 from cocoon_worker.catalogue import OwnOffer
 from cocoon_worker.chaintime import ChainTime
 from cocoon_worker.config import WorkerConfig
@@ -50,8 +49,6 @@ class Context:
     metrics: Metrics
     log: FilteringBoundLogger
     public_url: str | None = None
-    manifest: Hash | None = None
-    """Hash of the manifest of the model's files, where they lie on this machine."""
     draining: bool = False
     """Whether the worker is about to stop: nothing new is taken, results go on chain at once."""
     alarms: dict[str, str] = field(default_factory=dict)

@@ -221,11 +221,11 @@ class Processor:
         seed = job_seed(self._domain(key, facts), key.id, bytes.fromhex(facts.payload_hash))
         proof: dict[str, Any] | None = None
         try:
-            promise = make_promise(offer.terms.sampling, request.engine, seed)
+            promise = make_promise(offer.terms, request.engine, seed)
             answer = await self._run(key, request.engine if promise is None else promise.engine)
             if promise is not None:
                 tokens = answer.usage.completion_tokens
-                proof = promise.commit(answer.evidence, self._context.manifest, tokens=tokens).to_json()
+                proof = promise.commit(answer.evidence, tokens=tokens).to_json()
         except EngineError as error:
             self._context.metrics.failures.labels("engine").inc()
             self._give_up(key, str(error))

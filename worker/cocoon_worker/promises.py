@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from cocoon_sdk.errors import MalformedError
-from cocoon_sdk.protocol.terms import SamplingClass
+from cocoon_sdk.protocol.terms import SamplingClass, Terms
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.commitment import CANCELLED, MAX_OUTPUT_TOKENS, Choice, Commitment, prompt_hash
 from cocoon_sdk.verify.sampling import ARGUMENTS, Sampling
@@ -36,21 +36,22 @@ _NOT_OFFERED: Final[Mapping[str, tuple[Any, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One request of a verifiable offer. `engine` is what is asked; the rest goes into the commitment."""
+    """One request of a verifiable offer. `engine` is what is asked; the rest goes into the commitment.
+
+    `model_id` is the hash of the model's manifest: what is sold is what is said to have computed.
+    """
 
     engine: EngineRequest
+    model_id: Hash
     sampling: Sampling
     seed: bytes
     max_tokens: int
     unreplayable: str
 
-    def commit(
-        self, evidence: Evidence | None, manifest: Hash | None, *, tokens: int, cancelled: bool = False
-    ) -> Commitment:
+    def commit(self, evidence: Evidence | None, *, tokens: int, cancelled: bool = False) -> Commitment:
         """Return the commitment to an answer of so many tokens; a cancelled one may have less than was made.
 
-        `manifest` is the hash of the model's manifest, where one is known. Raises `EngineAnswerError` when
-        the engine gave no evidence, or none that can be committed to.
+        Raises `EngineAnswerError` when the engine gave no evidence, or none that can be committed to.
         """
         if evidence is None or len(evidence.tokens) < tokens or len(evidence.logprobs) < tokens:
             raise EngineAnswerError(
@@ -63,7 +64,7 @@ class Promise:
         try:
             choice = Choice.of(evidence.tokens[:tokens], evidence.logprobs[:tokens], finish)
             return Commitment(
-                manifest=manifest,
+                manifest=self.model_id,
                 engine=maker.engine,
                 platform=maker.platform,
                 dtype=maker.dtype,
@@ -79,18 +80,19 @@ class Promise:
             raise EngineAnswerError("the engine's answer cannot be used", why=str(error)) from None
 
 
-def make_promise(sampling: SamplingClass, request: EngineRequest, seed: bytes) -> Promise | None:
-    """Return how a checked request is served under a sampling class; None where nothing is promised.
+def make_promise(terms: Terms, request: EngineRequest, seed: bytes) -> Promise | None:
+    """Return how a checked request is served under an offer's terms; None where nothing is promised.
 
     Nothing is for unverified offers, and for what makes no tokens. Raises `EngineRequestError`.
     """
-    if sampling is SamplingClass.UNVERIFIED or request.kind is EngineKind.EMBEDDING:
+    if terms.sampling is SamplingClass.UNVERIFIED or request.kind is EngineKind.EMBEDDING:
         return None
     body = dict(request.body)
     how = _read_sampling(body)
     fields = how.to_engine(seed)
     return Promise(
         engine=EngineRequest(request.kind, body | fields, evidence=True),
+        model_id=terms.model_id,
         sampling=how,
         seed=seed,
         max_tokens=int(body.get("max_completion_tokens") or body["max_tokens"]),
@@ -101,10 +103,8 @@ def make_promise(sampling: SamplingClass, request: EngineRequest, seed: bytes) -
 def check_promise(sampling: SamplingClass, body: Mapping[str, Any]) -> None:
     """Raise `EngineRequestError` for a client's body that asks for what the sampling class excludes."""
     arguments = body.get("vllm_xargs") or {}
-    if (
-        (arguments
-        and sampling is SamplingClass.REPLAYABLE)
-        or any(each.startswith(ARGUMENTS) for each in arguments)
+    if (arguments and sampling is SamplingClass.REPLAYABLE) or any(
+        each.startswith(ARGUMENTS) for each in arguments
     ):
         raise EngineRequestError(
             "the request's field 'vllm_xargs' is refused", why="how answers are sampled is the worker's own"

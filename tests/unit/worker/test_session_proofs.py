@@ -16,7 +16,6 @@ from cocoon_sdk.protocol.canonical import parse_canonical
 from cocoon_sdk.protocol.session_wire import FailureCode
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.protocol.vouchers import NO_PROOF, request_hash
-from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.commitment import Commitment, prompt_hash
 from cocoon_sdk.verify.noise import NOISE_UNIT, gumbel
 from cocoon_sdk.verify.sampling import Sampling
@@ -70,6 +69,7 @@ async def test_client_can_replay_every_choice_when_the_offer_is_replayable(
         asked = request_hash(answer.asked.kind, answer.asked.body)
         assert commitment.seed == request_seed(client.ref, answer.asked.rid, asked)
         assert commitment.sampling == Sampling(temperature=1_500_000).to_json()
+        assert commitment.manifest == client.terms.model_id
         assert (commitment.max_tokens, commitment.unreplayable) == (30, "")
         assert (commitment.engine, commitment.platform, commitment.dtype) == ("vllm 0.32.0", "cpu", "float32")
         for place, token in enumerate(tokens):
@@ -201,18 +201,3 @@ async def test_proof_is_sent_once_when_it_is_asked_for_often(tmp_path: Path) -> 
         await client.end(answer)
         commitment_of(answer)  # the client takes one proof only
         assert client.session_failed is None
-
-
-async def test_commitment_can_name_the_manifest_of_the_model(tmp_path: Path) -> None:
-    own = offer(terms(sampling=SamplingClass.REPLAYABLE), engine_model=MODEL)
-    async with vllm_double() as double, bench(tmp_path, OpenAIEngine(double.url), offers=(own,)) as worker:
-        worker.endpoint._counter = replace_manifest(worker, Hash(bytes(range(32))))
-        async with worker.client(proves=True).connected() as client:
-            answer = await client.chat(TALK, max_tokens=5)
-            assert commitment_of(answer).manifest == bytes(range(32))
-
-
-def replace_manifest(worker: Bench, manifest: Hash) -> Any:
-    from dataclasses import replace
-
-    return replace(worker.endpoint._counter, manifest=manifest)

@@ -75,7 +75,6 @@ class SessionEndpoint:
             operator=context.operator,
             tally=self._tally,
             log=context.log,
-            manifest=context.manifest,
         )
         self._accounts: dict[SessionKey, SessionAccount] = {}
         self._sockets: set[web.WebSocketResponse] = set()

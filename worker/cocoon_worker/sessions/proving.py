@@ -19,17 +19,15 @@ from cocoon_worker.sessions.intake import Intake
 class Proving:
     """One request's promise. `engine` is what is asked; put into `evidence` what its chunks carry."""
 
-    __slots__ = ("_commitment", "_manifest", "_promise", "_rid", "_wanted", "engine", "evidence")
+    __slots__ = ("_commitment", "_promise", "_rid", "_wanted", "engine", "evidence")
 
-    def __init__(
-        self, session: SessionRef, rid: int, asked_hash: Hash, intake: Intake, manifest: Hash | None
-    ) -> None:
-        self._rid, self._manifest = rid, manifest
+    def __init__(self, session: SessionRef, rid: int, asked_hash: Hash, intake: Intake) -> None:
+        self._rid = rid
         self.engine: EngineRequest = intake.engine
         self._promise = None
         if (offer := intake.shop.offer).verifiable:
             seed = request_seed(session, rid, asked_hash)
-            self._promise = make_promise(offer.terms.sampling, intake.engine, seed)
+            self._promise = make_promise(offer.terms, intake.engine, seed)
         if self._promise is not None:
             self.engine = self._promise.engine
         self.evidence: Evidence | None = None
@@ -45,9 +43,7 @@ class Proving:
     def commit(self, tokens: int, *, cancelled: bool = False) -> None:
         """Commit to the answer's first `tokens` tokens, once. Raises `EngineAnswerError`."""
         if self._promise is not None and tokens and self._commitment is None:
-            self._commitment = self._promise.commit(
-                self.evidence, self._manifest, tokens=tokens, cancelled=cancelled
-            )
+            self._commitment = self._promise.commit(self.evidence, tokens=tokens, cancelled=cancelled)
 
     @property
     def proof_hash(self) -> Hash:

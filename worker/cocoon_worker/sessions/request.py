@@ -21,7 +21,7 @@ from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import EngineError, EngineInterruptedError, EngineUnavailableError
 from cocoon_sdk.protocol.session_wire import MAX_BODY_BYTES, Ask, Delta, Done, Due, Failed, FailureCode
 from cocoon_sdk.protocol.vouchers import Receipt, ResponseHash, request_hash
-from cocoon_sdk.types import Hash, Nano
+from cocoon_sdk.types import Nano
 from cocoon_worker.config import ServingConfig
 from cocoon_worker.engine.base import Engine, EngineChunk, EngineRequestError, EngineResult
 from cocoon_worker.sessions.account import CANCELLED, LOST, SessionAccount, failure
@@ -43,7 +43,7 @@ under way by then.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counter:
-    """What every request needs. `manifest` is the hash of the served model's manifest, where it is known."""
+    """What every request needs."""
 
     engine: Engine
     share: EngineShare
@@ -51,7 +51,6 @@ class Counter:
     operator: SigningKey
     tally: SessionTally
     log: FilteringBoundLogger
-    manifest: Hash | None
 
 
 class _UnpaidError(Exception):
@@ -77,7 +76,7 @@ class SessionRequest:
         self._counter, self._account, self._intake = counter, account, intake
         self._rid, self._stream = ask.rid, ask.stream
         self._asked_hash = request_hash(ask.kind, ask.body)
-        self._proving = Proving(account.ref, ask.rid, self._asked_hash, intake, counter.manifest)
+        self._proving = Proving(account.ref, ask.rid, self._asked_hash, intake)
         self._said_hash = ResponseHash()
         self._loop = asyncio.get_running_loop()
         self._asked_at = self._loop.time()
