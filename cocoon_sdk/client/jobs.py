@@ -25,6 +25,7 @@ from cocoon_sdk.client.errors import PayloadTooLargeError
 from cocoon_sdk.client.fetching import JobMemory
 from cocoon_sdk.client.handover import HandoverClient
 from cocoon_sdk.client.job import AcceptMode, AsyncJob
+from cocoon_sdk.client.job_audits import JobAudits
 from cocoon_sdk.client.models import AsyncModels
 from cocoon_sdk.client.planning import (
     JobCost,
@@ -79,9 +80,10 @@ class AsyncJobs:
         models: AsyncModels,
         workers: AsyncWorkers,
         handover: HandoverClient,
+        audits: JobAudits | None = None,
     ) -> None:
         self._context, self._models = context, models
-        self._workers, self._handover = workers, handover
+        self._workers, self._handover, self._audits = workers, handover, audits
 
     async def create(
         self,
@@ -143,6 +145,7 @@ class AsyncJobs:
                 looked_up=plan.worker is not None,
                 opened_lt=transaction.lt,
             ),
+            audits=self._audits,
         )
 
     async def estimate(
@@ -187,7 +190,15 @@ class AsyncJobs:
         `terms` are needed only if the worker's announcement of them cannot be found any more.
         """
         memory = JobMemory(terms=terms)
-        return AsyncJob(self._context, self._workers, self._handover, job_id, accept=accept, memory=memory)
+        return AsyncJob(
+            self._context,
+            self._workers,
+            self._handover,
+            job_id,
+            accept=accept,
+            memory=memory,
+            audits=self._audits,
+        )
 
     async def list(self) -> tuple[AsyncJob, ...]:
         """Return handles of all jobs that have not ended, oldest first."""

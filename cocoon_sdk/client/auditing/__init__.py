@@ -5,14 +5,28 @@ is left or disputed. Must not know how an answer is checked (`cocoon_sdk.verify`
 sent: it is given both.
 """
 
+from cocoon_sdk.client.auditing.auditor import AsyncAudits
+from cocoon_sdk.client.auditing.errors import AuditError, AuditFailedError, NoAgreementError, UncheckableError
 from cocoon_sdk.client.auditing.policy import AuditPolicy, OwnVerifier
-from cocoon_sdk.client.auditing.records import AuditOutcome, AuditRecord, DisputeStep, WorkerScore
+from cocoon_sdk.client.auditing.records import (
+    AuditNumbers,
+    AuditOutcome,
+    AuditRecord,
+    DisputeStep,
+    WorkerScore,
+)
 
 __all__ = [
+    "AsyncAudits",
+    "AuditError",
+    "AuditFailedError",
+    "AuditNumbers",
     "AuditOutcome",
     "AuditPolicy",
     "AuditRecord",
     "DisputeStep",
+    "NoAgreementError",
     "OwnVerifier",
+    "UncheckableError",
     "WorkerScore",
 ]

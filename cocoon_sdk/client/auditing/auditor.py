@@ -85,14 +85,18 @@ class Examiner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What an auditor acts on: the escrow's domain, its jobs, who leaves workers, and what helps arbiters."""
+    """What an auditor acts on: the escrow's domain, its jobs, and who leaves workers.
+
+    `bonds_limit` bounds the bonds of a day besides the policy, `with_evidence` tells that there are arbiters
+    to send evidence to.
+    """
 
     domain: Callable[[], Awaitable[Domain]]
     job: Callable[[int], DisputableJob]
     leave: Callable[[Address, str], None]
     come_back: Callable[[Address], None]
-    on_disputed: Callable[[int], Awaitable[None]] | None = None
     bonds_limit: Nano | None = None
+    with_evidence: bool = False
 
 
 @dataclass(slots=True)
@@ -372,7 +376,7 @@ class AsyncAudits:
             self._holder,
             self._clock,
             limit=around.bonds_limit,
-            on_disputed=around.on_disputed,
+            with_evidence=around.with_evidence,
         )
 
     async def _dispute(self, desk: DisputeDesk, record: AuditRecord) -> None:

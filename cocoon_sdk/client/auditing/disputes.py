@@ -1,7 +1,7 @@
 """Disputes that follow from audits: sent once, by one process, whatever happens in between.
 
 Owns the way from "wanted" to an end, by what the chain says. Must not know how a finding came about, or what
-arbiters do. A dispute is wanted in the same transaction as its finding is kept; whoever finds it wanted looks
+evidence is. A dispute is wanted in the same transaction as its finding is kept; whoever finds it wanted looks
 at the job first, so one that was sent before a crash is only taken note of. Two that race cannot both count:
 the job's state lets one through.
 """
@@ -9,7 +9,7 @@ the job's state lets one through.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -42,7 +42,11 @@ class DisputableJob(Protocol):
         ...
 
     async def dispute(self) -> JobStatus:
-        """Call the arbiters."""
+        """Call the arbiters, and send them the evidence."""
+        ...
+
+    async def send_evidence(self) -> object:
+        """Send the evidence on a dispute that stands; may be repeated."""
         ...
 
 
@@ -53,7 +57,11 @@ class _End:
 
 
 class DisputeDesk:
-    """Sends the disputes of one client's escrow. `limit` bounds the bonds of a day besides the policy."""
+    """Sends the disputes of one client's escrow. `limit` bounds the bonds of a day besides the policy.
+
+    `with_evidence` tells that the client knows arbiters to send evidence to: then a dispute is done when they
+    have it.
+    """
 
     def __init__(
         self,
@@ -64,11 +72,11 @@ class DisputeDesk:
         clock: Clock,
         *,
         limit: Nano | None,
-        on_disputed: Callable[[int], Awaitable[None]] | None,
+        with_evidence: bool,
     ) -> None:
         self._store, self._policy, self._jobs = store, policy, jobs
         self._holder, self._clock, self._limit = holder, clock, limit
-        self._on_disputed = on_disputed
+        self._with_evidence = with_evidence
 
     async def run(self, record: AuditRecord) -> DisputeStep:
         """Bring a wanted dispute as far as it goes now, unless another process does.
@@ -84,11 +92,6 @@ class DisputeDesk:
         await self._store.settle(record.uid, self._holder, end.step, end.why)
         if end.step is not DisputeStep.WANTED:
             log.info("dispute of %s: %s %s", record.subject, end.step, end.why)
-        if end.step is DisputeStep.DISPUTED and self._on_disputed is not None:
-            try:
-                await self._on_disputed(record.subject.number)
-            except CocoonError as error:
-                log.warning("the evidence on %s is not with the arbiters yet: %s", record.subject, error)
         return end.step
 
     async def _take(self, uid: str) -> bool:
@@ -106,11 +109,16 @@ class DisputeDesk:
         job = self._jobs(record.subject.number)
         status = await job.status()
         if status.state is JobState.DISPUTED:
+            if self._with_evidence:
+                await job.send_evidence()
             return _End(DisputeStep.DISPUTED)
-        if status.state is JobState.PAID:
-            return _End(DisputeStep.TOO_LATE, "the worker is paid")
-        if status.state in UNPAID_ENDS:
-            return _End(DisputeStep.NOT_NEEDED, f"the job ended as: {status.state}")
+        if status.state is JobState.PAID or status.state in UNPAID_ENDS:
+            why = f"the job ended as: {status.state}"
+            if record.bond:
+                return _End(DisputeStep.DISPUTED, why)
+            return _End(
+                DisputeStep.TOO_LATE if status.state is JobState.PAID else DisputeStep.NOT_NEEDED, why
+            )
         if status.state in RUNNING:
             if status.late:
                 return _End(DisputeStep.NOT_NEEDED, "the worker did not submit in time")

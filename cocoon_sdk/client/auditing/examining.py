@@ -26,7 +26,7 @@ from cocoon_sdk.protocol.pricing import Tariff
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Nano
 from cocoon_sdk.verify.checking import Findings, check
-from cocoon_sdk.verify.rescoring import Rescoring, UnknownTokenError, Verifier
+from cocoon_sdk.verify.rescoring import CHAT, COMPLETION, Rescoring, UnknownTokenError, Verifier
 from cocoon_sdk.verify.score import Score, observe
 from cocoon_sdk.verify.structure import Level, Question
 from cocoon_sdk.verify.thresholds import Thresholds
@@ -35,6 +35,7 @@ LOOKS: Final = 2
 _PROMPT_BYTES_PER_TOKEN: Final = 2
 _TEMPLATE_TOKENS: Final = 64
 _NOTHING: Final = Nano(0)
+_KINDS: Final = (CHAT, COMPLETION)
 _OUTCOMES: Final = {
     Level.HONEST: AuditOutcome.PASSED,
     Level.SUSPECT: AuditOutcome.SUSPECT,
@@ -221,6 +222,10 @@ class ResultExaminer:
         what = "the result cannot be checked"
         if case.terms.sampling is SamplingClass.UNVERIFIED:
             raise UncheckableError(what, why="its terms promise nothing that could be")
+        if case.kind not in _KINDS:
+            raise UncheckableError(what, why=f"a result of the kind {case.kind} has no tokens that could be")
+        if case.commitment is None and not case.usage.output_tokens:
+            raise UncheckableError(what, why="it is empty")
         found = self._thresholds.get(bytes(case.calibration))
         if found is None:
             raise UncheckableError(

@@ -76,8 +76,13 @@ class AuditSubject:
     @property
     def uid(self) -> str:
         """The result's name: what is checked once is not checked again."""
-        place = f"{self.domain.global_id}:{bytes(self.domain.contract.hash_part).hex()}:{self.domain.epoch}"
-        return f"{place}:{self.number}:{self.request}"
+        return self.uid_of(self.domain, self.number, self.request)
+
+    @staticmethod
+    def uid_of(domain: Domain, number: int, request: int) -> str:
+        """Return the name of a result by its place."""
+        place = f"{domain.global_id}:{bytes(domain.contract.hash_part).hex()}:{domain.epoch}"
+        return f"{place}:{number}:{request}"
 
     def __str__(self) -> str:
         if self.what is Audited.JOB:
