@@ -88,11 +88,33 @@ def words(tokens: npt.NDArray[np.int64], first: int, second: int) -> npt.NDArray
     return _mix(_mix(tokens.astype(np.uint32) ^ np.uint32(first)) ^ np.uint32(second))
 
 
+def owners(mixed: npt.NDArray[np.uint32], first: int, second: int) -> npt.NDArray[np.int64]:
+    """Return which number has each of these words under a row's two words: `words` the other way round."""
+    return (_unmix(_unmix(mixed) ^ np.uint32(second)) ^ np.uint32(first)).astype(np.int64)
+
+
 def cells(mixed: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
     """Return where in `table` the noise of each word stands."""
     wide = mixed.astype(np.int64)
     tail = np.where(wide >> 16 == 0xFFFF, 2 * PART + (wide & 0xFFFF), PART + (wide >> 8 & 0xFFFF))
     return np.where(wide >> 24 == 0xFF, tail, wide >> 16)
+
+
+def least_word(noise: float) -> int:
+    """Return the smallest word whose noise is at least so many steps; 2^32 where none has so much."""
+    steps, starts = _ladder()
+    at = int(np.searchsorted(steps, noise, side="left"))
+    return int(starts[at]) if at < starts.size else 1 << 32
+
+
+@cache
+def _ladder() -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Return the cells that words have, from the least noise to the most, and the first word of each."""
+    coarse = np.arange(PART - (PART >> 8), dtype=np.int64)
+    starts = np.concatenate(
+        [coarse << 16, (0xFF << 24) + (coarse << 8), (0xFFFF << 16) + np.arange(PART, dtype=np.int64)]
+    )
+    return table()[cells(starts.astype(np.uint32))], starts
 
 
 @cache
@@ -119,4 +141,15 @@ def table() -> npt.NDArray[np.int32]:
 def _mix(word: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     for shift, factor in MIX:
         word = (word ^ (word >> np.uint32(shift))) * np.uint32(factor)
+    return word
+
+
+def _unmix(word: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    for shift, factor in reversed(MIX):
+        word = word * np.uint32(pow(factor, -1, 1 << 32))
+        # A fold is undone by the folds of the bits that it moved, until they have left the word.
+        folded = word
+        for moved in range(shift, 32, shift):
+            folded = folded ^ (word >> np.uint32(moved))
+        word = folded
     return word

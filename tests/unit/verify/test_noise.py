@@ -190,3 +190,20 @@ def test_a_unlikely_token_wins_as_often_as_it_should_among_a_whole_vocabulary() 
     )
 
     assert abs(wins - 0.9 * draws) < 4.5 * (0.09 * draws) ** 0.5
+
+
+def test_words_can_be_traced_back_to_their_tokens() -> None:
+    first, second = row_key(SEED, 5)
+    tokens = np.append(VOCABULARY, [noise.MAX_TOKEN, (1 << 32) - 1])
+
+    assert np.array_equal(noise.owners(noise.words(tokens, first, second), first, second), tokens)
+
+
+def test_least_word_is_the_first_with_so_much_noise() -> None:
+    assert noise.least_word(-1e9) == 0
+    assert noise.least_word(float(noise.table()[-1])) == (1 << 32) - 1
+    assert noise.least_word(float(noise.table()[-1]) + 1) == 1 << 32
+    for wanted in (-2.4, -1.0, 0.0, 0.5, 3.0, 5.5451, 7.3, 11.0, 11.09, 15.0, 22.8):
+        word = noise.least_word(wanted / NOISE_UNIT)
+        around = noise.table()[noise.cells(np.array([word - 1, word], dtype=np.uint32))] * NOISE_UNIT
+        assert around[0] < wanted <= around[1]

@@ -8,21 +8,23 @@ is computed exactly only where it can decide. Must not know vLLM. The order is t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cocoon_sdk.verify.noise import NOISE_UNIT, cells, row_key, table, words
+from cocoon_sdk.verify.noise import NOISE_UNIT, cells, least_word, owners, row_key, table, words
 from cocoon_sdk.verify.sampling import MILLION, Sampling
 
 Logits = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int64]
 
-_NEAR: Final = 6.0
-"""Nat below the best, at temperature 1: what is nearer gets its noise at once."""
-_FIRST_DEPTH: Final = 3.0
+# In nat at temperature 1:
+_NEAR: Final = 4.0  # how far below the best a token gets its noise at once
+_DEEP: Final = 14.0  # noise that only one word in a million gives
+_FIRST_DEPTH: Final = 3.0  # where top-p looks first
 
 
 def choose(
@@ -46,34 +48,42 @@ def choose(
     floor = _floor(row, best, sampling, scale)
     first, second = row_key(seed, position)
 
-    # The few likely tokens first; what is further below can only win with noise that few words give.
-    near = np.flatnonzero(row >= max(floor, best - _NEAR * scale))
-    scores = _scores(row, near, scale, first, second)
-    winner = int(scores.argmax())
-    token, score = int(near[winner]), float(scores[winner])
-    reach = score - scale * NOISE_UNIT * float(table()[-1])
-    if max(floor, reach) < best - _NEAR * scale:
-        far = np.flatnonzero((row >= max(floor, reach)) & (row < best - _NEAR * scale))
-        needed = (score - (best - _NEAR * scale)) / scale
-        far = far[words(far, first, second) >= _least_word(needed)]
-        if far.size:
-            scores = _scores(row, far, scale, first, second)
-            winner = int(scores.argmax())
-            if scores[winner] > score:
-                token = int(far[winner])
+    # The few likely tokens first: their best score says how much noise all others need.
+    near = best - _NEAR * scale
+    token, score = _best(row, np.flatnonzero(row >= max(floor, near)), scale, first, second)
+    for others in _contenders(row, floor, near, score, scale, first, second):
+        if others.size:
+            other, lead = _best(row, others, scale, first, second)
+            if lead > score:
+                token, score = other, lead
     return token
 
 
-def _scores(row: Logits, tokens: Tokens, scale: float, first: int, second: int) -> npt.NDArray[np.float64]:
+def _contenders(
+    row: Logits, floor: float, near: float, score: float, scale: float, first: int, second: int
+) -> Iterator[Tokens]:
+    """Yield the tokens below `near` that may have noise enough for more than `score`, and few others."""
+    deep = score - _DEEP * scale
+    if max(floor, deep) < near:
+        tokens = np.flatnonzero((row >= max(floor, deep)) & (row < near))
+        yield tokens[words(tokens, first, second) >= least_word((score - near) / scale / NOISE_UNIT)]
+    if floor < deep:
+        # What is needed here so few words give that asking whose they are beats asking every token.
+        tokens = owners(_largest_words(), first, second)
+        tokens = tokens[tokens < row.size]
+        yield tokens[(row[tokens] < deep) & (row[tokens] >= floor)]
+
+
+def _best(row: Logits, tokens: Tokens, scale: float, first: int, second: int) -> tuple[int, float]:
     noise = table()[cells(words(tokens, first, second))]
-    scores: npt.NDArray[np.float64] = row[tokens].astype(np.float64) + noise * (NOISE_UNIT * scale)
-    return scores
+    scores = row[tokens].astype(np.float64) + noise * (NOISE_UNIT * scale)
+    winner = int(scores.argmax())
+    return int(tokens[winner]), float(scores[winner])
 
 
-def _least_word(noise: float) -> np.uint32:
-    """Return a word below which no noise reaches this many nat (one cell's width lower, to be sure)."""
-    share = math.exp(-math.exp(-noise)) - 2.0**-15
-    return np.uint32(max(0, math.floor(share * 2.0**32)))
+@cache
+def _largest_words() -> npt.NDArray[np.uint32]:
+    return np.arange(least_word(_DEEP / NOISE_UNIT), 1 << 32, dtype=np.uint32)
 
 
 def _penalised(row: Logits, sampling: Sampling, prompt: Sequence[int], output: Sequence[int]) -> Logits:
