@@ -1,0 +1,179 @@
+"""Limits and ladders: what they promise holds for honest workers, whatever their setting."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cocoon_sdk.errors import ConfigError, MalformedError
+from cocoon_sdk.types import Hash
+from cocoon_sdk.verify.statistics import NAMES, Numbers
+from cocoon_sdk.verify.thresholds import (
+    KindThresholds,
+    Margins,
+    SamplingKind,
+    Thresholds,
+    binomial_bound,
+    fit,
+)
+
+MODEL = Hash(b"\x11" * 32)
+
+
+def checks(rng: random.Random, count: int, scale: float = 1.0) -> list[Numbers]:
+    return [
+        Numbers(*(scale * size * rng.lognormvariate(0, 0.4) for size in (0.01, 0.2, 0.01, 0.3)))
+        for _ in range(count)
+    ]
+
+
+def fitted(count: int = 400, margins: Margins | None = None) -> KindThresholds:
+    rng = random.Random(7)
+    groups = {f"setting {number}": checks(rng, count, 1 - number / 4) for number in range(3)}
+    return fit(groups, longest=100, margins=margins)
+
+
+@pytest.mark.parametrize(
+    ("failures", "trials", "doubt", "bound"),
+    [
+        # With no failure the bound is 1 - doubt^(1/n); the others are from published tables.
+        (0, 100, 0.05, 1 - 0.05**0.01),
+        (0, 2000, 0.05, 1 - 0.05 ** (1 / 2000)),
+        (1, 10, 0.025, 0.4450161),
+        (5, 20, 0.025, 0.4910459),
+        (20, 20, 0.05, 1.0),
+    ],
+)
+def test_binomial_bound_is_the_exact_one(failures: int, trials: int, doubt: float, bound: float) -> None:
+    assert binomial_bound(failures, trials, doubt) == pytest.approx(bound, abs=1e-6)
+
+
+def test_limits_are_multiples_of_the_largest_honest_value_of_all_settings() -> None:
+    found = fitted(50, Margins(suspect=1.5, refund=2, slash=5))
+    rng = random.Random(7)
+    largest = max(each.lp_max for number in range(3) for each in checks(rng, 50, 1 - number / 4))
+    assert found.lp_max.honest == pytest.approx(largest * 1e6, abs=1)
+    assert found.lp_max.suspect == pytest.approx(1.5 * largest * 1e6, abs=1)
+    assert found.lp_max.refund == pytest.approx(2 * largest * 1e6, abs=1)
+    assert found.lp_max.slash == pytest.approx(5 * largest * 1e6, abs=1)
+    assert (found.honest_checks, found.settings, found.longest) == (150, 3, 100)
+
+
+def test_worst_setting_exceeds_no_step_more_often_than_promised() -> None:
+    found = fitted(margins=Margins(ladder=1))
+    fresh = checks(random.Random(8), 20_000)  # of the setting that deviates most
+    for name in NAMES:
+        limits = found.limits(name)
+        assert len(limits.ladder) >= 8
+        for step in limits.ladder:
+            rate = sum(getattr(each, name) * 1e6 > step.value for each in fresh) / len(fresh)
+            assert rate <= step.share / 1e6
+
+
+@given(st.floats(0, 2), st.floats(0, 2))
+def test_larger_deviations_have_smaller_p_values(one: float, other: float) -> None:
+    limits = FITTED.lp_mean
+    low, high = sorted((one, other))
+    assert limits.p_value(high) <= limits.p_value(low) <= 1
+
+
+FITTED = fitted()
+
+
+def test_honest_p_values_are_not_smaller_than_uniform_ones() -> None:
+    fresh = checks(random.Random(9), 5000)
+    values = sorted(FITTED.lp_mean.p_value(each.lp_mean) for each in fresh)
+    for share in (0.05, 0.1, 0.3, 0.5):
+        assert sum(value <= share for value in values) / len(values) <= share
+
+
+def test_engine_without_any_spread_still_gets_room_for_rounding() -> None:
+    exact = fit({"one": [Numbers(0.0, 0.0, 0.0, 0.0)] * 30}, longest=10)
+    assert exact.exceeded(Numbers(0.002, 0.01, 0.001, 0.04), "suspect") == ()
+    assert exact.lp_mean.p_value(0.002) == 1
+
+
+def test_exceeded_names_the_statistics_beyond_a_limit() -> None:
+    numbers = Numbers(FITTED.lp_mean.slash / 1e6 * 1.01, 0.0, None, None)
+    assert FITTED.exceeded(numbers, "slash") == ("lp_mean",)
+    assert FITTED.exceeded(Numbers(0.0, 0.0, None, None), "suspect") == ()
+
+
+def test_false_alarm_bound_comes_from_checks_that_set_no_limit() -> None:
+    without = FITTED.false_alarm_bound
+    assert without == pytest.approx(4 * (1 - 0.0125 ** (1 / 1200)))
+    clean = FITTED.with_held_out([Numbers(0.0, 0.0, 0.0, 0.0)] * 1000)
+    assert (clean.held_out_checks, clean.held_out_alarms) == (1000, 0)
+    assert clean.false_alarm_bound == pytest.approx(3 / 1000, rel=0.01)
+    alarming = FITTED.with_held_out([Numbers(0.0, 9.0, 0.0, 0.0)] * 2 + [Numbers(0.0, 0.0, 0.0, 0.0)] * 98)
+    assert alarming.held_out_alarms == 2
+    assert alarming.false_alarm_bound > 0.05
+
+
+@pytest.mark.parametrize("groups", [{}, {"one": [Numbers(0.0, 0.0, 0.0, 0.0)] * 19}])
+def test_limits_cannot_be_set_when_there_are_too_few_checks(groups: dict[str, list[Numbers]]) -> None:
+    with pytest.raises(ConfigError):
+        fit(groups, longest=10)
+
+
+def test_limits_cannot_be_set_when_a_statistic_is_missing() -> None:
+    with pytest.raises(ConfigError, match="tok_mean"):
+        fit({"one": [Numbers(0.0, 0.0, None, None)] * 30}, longest=10)
+
+
+@pytest.mark.parametrize(
+    "margins", [{"suspect": 0.9}, {"refund": 1.1}, {"slash": 1.5}, {"ladder": 0.5}], ids=str
+)
+def test_margins_that_make_no_sense_are_refused(margins: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        Margins(**margins)
+
+
+def test_thresholds_are_read_back_and_hash_to_what_the_registry_carries() -> None:
+    thresholds = Thresholds(model_id=MODEL, greedy=FITTED, sampled=None)
+    read = Thresholds.from_bytes(thresholds.to_bytes())
+    assert read == thresholds
+    assert read.digest() == thresholds.digest()
+    assert read.kind(SamplingKind.GREEDY) == FITTED
+    assert read.kind(SamplingKind.SAMPLED) is None
+    assert Thresholds(model_id=MODEL, greedy=FITTED, sampled=FITTED).digest() != thresholds.digest()
+
+
+def broken() -> list[bytes]:
+    good = Thresholds(model_id=MODEL, greedy=FITTED, sampled=None).to_bytes()
+    falling = FITTED.lp_max.model_copy(update={"suspect": FITTED.lp_max.refund + 1})
+    ladder = FITTED.lp_max.model_copy(update={"ladder": FITTED.lp_max.ladder[::-1]})
+    alarms = FITTED.model_copy(update={"held_out_alarms": 1})
+    changed = [FITTED.model_copy(update={"lp_max": each}) for each in (falling, ladder)]
+    return [
+        good.replace(b'"v":1', b'"v":2'),
+        good.replace(b'"settings":3', b'"settings":-3'),
+        good[:-1],
+        b" " * (64 * 1024) + good,
+        *(
+            Thresholds(model_id=MODEL, greedy=FITTED, sampled=None)
+            .model_copy(update={"greedy": each})
+            .to_bytes()
+            for each in (*changed, alarms)
+        ),
+    ]
+
+
+@pytest.mark.parametrize("data", broken())
+def test_thresholds_cannot_be_read_when_they_are_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        Thresholds.from_bytes(data)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(0, 10), min_size=20, max_size=60), st.integers(1, 3))
+def test_fit_makes_readable_thresholds_of_any_values(values: list[float], groups: int) -> None:
+    found = fit(
+        {str(number): [Numbers(each, each, each, each) for each in values] for number in range(groups)},
+        longest=10,
+    )
+    thresholds = Thresholds(model_id=MODEL, greedy=None, sampled=found)
+    assert Thresholds.from_bytes(thresholds.to_bytes()) == thresholds
