@@ -54,12 +54,23 @@ def prompt_of(body: dict[str, Any]) -> list[int]:
     return [20 + byte for byte in str(text).encode()]
 
 
+def decoded(tokens: list[int]) -> str:
+    """Return tokens as text, special ones too."""
+    return "".join(
+        WORDS[token] if token < END else "<|end|>" if token == END else chr(token - 20) for token in tokens
+    )
+
+
 @dataclass
 class VllmDouble:
     """What the server is like, and the bodies it has seen."""
 
     sampler: bool = True
     evidence: bool = True
+    table: Callable[[list[int]], np.ndarray[Any, np.dtype[np.float64]]] = logprobs_after
+    """The model: log-probabilities of what may follow."""
+    down: bool = False
+    """Whether it answers nothing but 503."""
     spaced: bool = False
     hidden: Callable[[int], bool] = lambda place: False
     """Which of an answer's tokens come without any text, as control words of tools do."""
@@ -76,11 +87,13 @@ class VllmDouble:
 
     def generate(self, body: dict[str, Any]) -> tuple[list[int], list[int], list[int], str]:
         """Return prompt, tokens, the likeliest word at each place, and the finish reason."""
-        prompt, tokens, best = prompt_of(body), [], []
+        prompt = prompt_of(body)
+        tokens: list[int] = []
+        best: list[int] = []
         given = (body.get("vllm_xargs") or {}) if self.sampler else {}
         temperature = given.get("cocoon_temperature", 0) / 1_000_000
         for place in range(int(body.get("max_completion_tokens") or body["max_tokens"])):
-            scores = logprobs_after(prompt + tokens)
+            scores = self.table(prompt + tokens)
             if body.get("ignore_eos"):
                 scores[END] = -100.0
             best.append(int(scores.argmax()))
@@ -104,7 +117,7 @@ class VllmDouble:
             return None
         content, top = [], []
         for place in range(first, len(tokens)):
-            table = logprobs_after(prompt + tokens[:place])
+            table = self.table(prompt + tokens[:place])
             if body.get("ignore_eos"):
                 table[END] = -100.0
             most = body.get("top_logprobs") or 0 if chat else asked
@@ -125,6 +138,25 @@ class VllmDouble:
     def _ids(self, body: dict[str, Any], tokens: list[int]) -> list[int] | None:
         return tokens if self.evidence and body.get("return_token_ids") else None
 
+    def scored(self, prompt: list[int], most: int) -> list[dict[str, Any] | None]:
+        """Return a prompt's own log-probabilities, with the likeliest words at each place."""
+        rows: list[dict[str, Any] | None] = [None]
+        for place in range(1, len(prompt)):
+            scores = self.table(prompt[:place])
+            order = [int(each) for each in np.argsort(-scores, kind="stable")]
+            listed = {*order[:most], prompt[place]}
+            rows.append(
+                {
+                    str(each): {
+                        "logprob": float(scores[each]) if each < len(scores) else -30.0,
+                        "rank": order.index(each) + 1 if each < len(scores) else len(scores) + 1,
+                        "decoded_token": decoded([each]),
+                    }
+                    for each in listed
+                }
+            )
+        return rows
+
     def whole(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return a body."""
         prompt, tokens, _, finish = self.generate(body)
@@ -137,6 +169,8 @@ class VllmDouble:
         beside = {"prompt_token_ids": self._ids(body, prompt)}
         details = {"prompt_tokens_details": {"cached_tokens": 0}}
         usage = {**self._usage(len(prompt), len(tokens)), **details}
+        if most := body.get("prompt_logprobs"):
+            choice["prompt_logprobs"] = self.scored(prompt, most)
         return {
             "id": "chatcmpl-0",
             "object": "chat.completion" if chat else "text_completion",
@@ -193,6 +227,11 @@ class VllmDouble:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.bodies.append(body)
+        if self.down:
+            return web.json_response({"error": {"message": "it is down"}}, status=503)
+        if body.get("stream") and body.get("prompt_logprobs"):
+            message = "`prompt_logprobs` are not available when `stream=True`."
+            return web.json_response({"error": {"message": message}}, status=400)
         if not body.get("stream"):
             return web.Response(body=self._json(self.whole(body)), content_type="application/json")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -211,7 +250,11 @@ class VllmDouble:
         return web.json_response({"object": "list", "data": [{"id": MODEL}]})
 
     async def _count(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"count": len(prompt_of(await request.json()))})
+        tokens = prompt_of(await request.json())
+        return web.json_response({"count": len(tokens), "tokens": tokens})
+
+    async def _detokenize(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"prompt": decoded((await request.json())["tokens"])})
 
 
 @asynccontextmanager
@@ -222,6 +265,7 @@ async def vllm_double(**options: Any) -> AsyncIterator[VllmDouble]:
     app.router.add_get("/version", double._tell)
     app.router.add_get("/v1/models", double._tell)
     app.router.add_post("/tokenize", double._count)
+    app.router.add_post("/detokenize", double._detokenize)
     app.router.add_post("/v1/{path:.*}", double._answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()

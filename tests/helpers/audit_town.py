@@ -1,0 +1,137 @@
+"""Audits with everything real but the models: contracts on a sandbox, workers with endpoints, sessions, checks.
+
+The engines are `vllm_double`s, and labelled so: the honest ones share one table of logits, a cheater's is
+another. Thresholds are those of exact machines. Every result is drawn unless a test says otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cocoon_sdk.client import AsyncCocoon
+from cocoon_sdk.client.auditing import AuditPolicy, OwnVerifier
+from cocoon_sdk.protocol.pricing import Tariff
+from cocoon_sdk.sandbox import Blockchain
+from cocoon_sdk.types import Nano
+from cocoon_sdk.verify.statistics import Numbers
+from cocoon_sdk.verify.thresholds import Thresholds, fit
+from cocoon_worker.main import make_engine
+from cocoon_worker.service import WorkerService
+from tests.helpers.gateway_rig import PRICES, GatewayTown
+from tests.helpers.sdk import MODEL_NAME, Town
+from tests.helpers.suite import hash_of
+from tests.helpers.vllm_double import END, MODEL, VllmDouble, logprobs_after, vllm_double
+
+HOT: dict[str, Any] = {"temperature": 1.0, "max_tokens": 24}
+DEPOSIT = Nano.ton("0.01")
+
+
+def thresholds() -> Thresholds:
+    """Return the limits of machines that differ by what rounding does."""
+    honest = [Numbers(0.001, 0.002, 0.0, 0.0)] * 200
+    limits = fit({"table": honest}, longest=64)
+    return Thresholds(model_id=hash_of("manifest"), greedy=limits, sampled=limits)
+
+
+def cheap_table(tokens: list[int]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return what another, cheaper model makes of it."""
+    seed = hashlib.sha256(b"cheap" + ",".join(map(str, tokens[-1:])).encode()).digest()
+    logits = np.array([each / 64 for each in seed[: END + 1]])
+    found: np.ndarray[Any, np.dtype[np.float64]] = logits - np.log(np.exp(logits).sum())
+    return found
+
+
+def free_port() -> int:
+    """Return a port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class AuditTown:
+    """A town whose workers are verifiable; `verifier` is the client's own endpoint."""
+
+    place: GatewayTown
+    verifier: VllmDouble
+    folder: Path
+    doubles: dict[str, VllmDouble] = field(default_factory=dict)
+    services: dict[str, WorkerService] = field(default_factory=dict)
+
+    @property
+    def town(self) -> Town:
+        return self.place.town
+
+    async def worker(self, name: str, *, lies: bool = False, **offer: Any) -> WorkerService:
+        """Return a running worker; one that `lies` serves the cheap table."""
+        options = {"table": cheap_table} if lies else {}
+        stack, rig = self.place.stack, self.place.rig
+        double = await stack.enter_async_context(vllm_double(**options))
+        sold = {**PRICES, "model": MODEL_NAME, "engine_model": MODEL, "sampling": "replayable", **offer}
+        engine = {"kind": "openai", "url": double.url, "platform": "cpu", "dtype": "float32"}
+        config = rig.config(name, endpoint=True, offer=sold, engine=engine)
+        port = free_port()
+        endpoint = {"port": port, "public_url": f"http://127.0.0.1:{port}"}
+        assert config.endpoint is not None
+        config = config.model_copy(update={"endpoint": config.endpoint.model_copy(update=endpoint)})
+        service = WorkerService(
+            config, rig.chain, make_engine(config), rig.clock, operator=rig.account(name).key
+        )
+        await stack.enter_async_context(service)
+        await service.settle()
+        self.doubles[name], self.services[name] = double, service
+        return service
+
+    def policy(self, **changes: Any) -> AuditPolicy:
+        """Return a policy by which everything is checked with the client's own endpoint."""
+        own = OwnVerifier(self.verifier.url.removesuffix("/v1"), models={MODEL_NAME: MODEL})
+        fields: dict[str, Any] = {
+            "share": 1.0,
+            "verifier": own,
+            "thresholds": (thresholds(),),
+            "draw": lambda: 0.0,
+            "every_s": 3600.0,
+            **changes,
+        }
+        return AuditPolicy(**fields)
+
+    async def client(self, name: str = "client", **options: Any) -> AsyncCocoon:
+        """Return a client with an open escrow, whose audits go by `policy` unless it says otherwise."""
+        fields = {
+            "audit": self.policy(),
+            "database": self.folder / f"{name}.sqlite",
+            "clock": self.place.rig.clock,
+            **options,
+        }
+        return await self.town.client(name, **fields)
+
+    def price(self, name: str, prompt: int, output: int) -> int:
+        """Return what tokens of a worker cost in a session, in nanoTON."""
+        offer = self.services[name].info().offers[0]
+        return Tariff(offer.terms).price(prompt, 0, output)
+
+    async def settle(self) -> None:
+        """Let every worker see to what is on chain."""
+        for service in self.services.values():
+            await service.settle()
+
+
+@asynccontextmanager
+async def audit_town(blockchain: Blockchain, folder: Path) -> AsyncIterator[AuditTown]:
+    """Make a town; everything is closed at the end, the clients first."""
+    town = Town(blockchain, calibration=bytes(thresholds().digest()))
+    place = GatewayTown(town, folder)
+    async with place.stack, vllm_double() as verifier:
+        yield AuditTown(place, verifier, folder)
+        await town.close()
+
+
+__all__ = ["HOT", "PRICES", "AuditTown", "audit_town", "cheap_table", "logprobs_after", "thresholds"]
