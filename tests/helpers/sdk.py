@@ -165,6 +165,7 @@ class Town:
 
     chain: Blockchain
     adapter: Chain = field(default=None)  # type: ignore[assignment]  # made below
+    calibration: bytes = hash_of("calibration")
     suite: Suite = field(init=False)
     model: RegisteredModel = field(init=False)
     _made: list[AsyncCocoon] = field(default_factory=list, repr=False)
@@ -173,7 +174,7 @@ class Town:
         self.suite = Suite(self.chain)
         self.adapter = self.adapter or SandboxChain(self.chain)
         model_id = hash_of("manifest")
-        entry = model_entry(MODEL_NAME, hash_of("calibration"), Nano.ton("0.15"))
+        entry = model_entry(MODEL_NAME, self.calibration, Nano.ton("0.15"))
         governor, registry = self.suite.governor, self.suite.network.registry
         proposal = m.Propose(query_id=0, kind=PROPOSE_MODEL, model_id=as_int(model_id), content=entry)
         governor.send(registry, Nano.ton(1), proposal.to_cell())
