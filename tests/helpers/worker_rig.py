@@ -108,8 +108,9 @@ class Rig:
         offer: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
         sessions: dict[str, Any] | None = None,
+        engine_settings: dict[str, Any] | None = None,
     ) -> WorkerConfig:
-        """Return settings of a worker that sells the echo."""
+        """Return settings of a worker that sells the echo, unless they say otherwise."""
         folder = self.root / name
         folder.mkdir(exist_ok=True)
         offers: dict[str, Any] = {
@@ -128,7 +129,7 @@ class Rig:
             operator_key_file=folder / "unused.json",
             prekey_dir=folder / "prekeys",
             data_dir=folder / "data",
-            engine=EngineConfig(kind="echo"),
+            engine=EngineConfig(**(engine_settings or {"kind": "echo"})),
             offers=(OfferConfig(**{**offers, **(offer or {})}),),
             endpoint=public if endpoint else None,
             policy=Policy(**(policy or {})),
