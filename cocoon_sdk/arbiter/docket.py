@@ -41,7 +41,7 @@ class Docket:
     async def reopen(self) -> None:
         """Go on with what was followed before a restart. Raises `ChainError`."""
         for followed in await self._store.disputes(ended=False):
-            if followed.digest not in self.hearings:
+            if followed.digest not in self.hearings and len(self.hearings) < self._most:
                 try:
                     await self.follow(followed.escrow, followed.number)
                 except NoDisputeError:
@@ -68,12 +68,7 @@ class Docket:
             raise NoDisputeError(
                 f"the dispute about job {number} is not ours", why="its parameters name other arbiters"
             )
-        if len(self.hearings) >= self._most:
-            raise TooManyDisputesError(
-                "cannot follow another dispute",
-                why=f"{self._most} are followed already",
-                hint="Try again when some have ended",
-            )
+        await self._make_room()
         hearing = Hearing(dispute, await read_on_chain(self._chain, dispute), self._key, self._store)
         await self._store.follow(
             Followed(
@@ -82,6 +77,25 @@ class Docket:
         )
         await hearing.prepare()
         return self.hearings.setdefault(dispute.digest, hearing)
+
+    async def _make_room(self) -> None:
+        """Let go of the oldest dispute that nobody brought evidence for, if there are too many.
+
+        Nothing is lost with it: it is looked at again when somebody asks, and if nobody does, it ends as it
+        would have, in the worker's favour. So disputes that cost their clients nothing but a bond keep no
+        other out. Raises `TooManyDisputesError` when all have evidence.
+        """
+        if len(self.hearings) < self._most:
+            return
+        for hearing in sorted(self.hearings.values(), key=lambda each: each.dispute.disputed_at):
+            if not hearing.held and await hearing.own() is None:
+                self.hearings.pop(hearing.dispute.digest, None)
+                return
+        raise TooManyDisputesError(
+            "cannot follow another dispute",
+            why=f"{self._most} are followed already",
+            hint="Try again when some have ended",
+        )
 
     async def is_over(self, hearing: Hearing) -> bool:
         """Tell whether the chain shows the dispute no more. Raises `ChainError`."""
