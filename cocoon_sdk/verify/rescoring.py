@@ -15,12 +15,12 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Annotated, Any, Final, Protocol, Self, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from cocoon_sdk.clock import Clock
 from cocoon_sdk.errors import MalformedError
@@ -53,15 +53,16 @@ Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 _Form = TypeVar("_Form")
 _Raw = TypeVar("_Raw")
+_TokenId: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 31)]
 
 
 class _Entry(Struct, gc=False):
     logprob: float
-    rank: int | None = None
+    rank: Annotated[int, Meta(ge=1, lt=1 << 31)] | None = None
 
 
 class _Tokenized(Struct, gc=False):
-    tokens: list[int]
+    tokens: list[_TokenId]
 
 
 class _Detokenized(Struct, gc=False):
@@ -80,7 +81,7 @@ class _Answer(Struct, gc=False):
 _read_tokenized: Final = msgspec.json.Decoder(_Tokenized).decode
 _read_detokenized: Final = msgspec.json.Decoder(_Detokenized).decode
 _read_answer: Final = msgspec.json.Decoder(_Answer).decode
-_read_entries: Final = msgspec.json.Decoder(dict[int, _Entry]).decode
+_read_entries: Final = msgspec.json.Decoder(dict[_TokenId, _Entry]).decode
 
 
 class UnknownTokenError(VerifierError):
@@ -218,8 +219,8 @@ class Verifier:
             "tokenize", {"model": self._model, **question}, max_bytes=_MAX_TOKENIZED_BYTES
         )
         tokens = _decoded(_read_tokenized, raw, "its tokens").tokens
-        if not 1 <= len(tokens) <= MAX_TOKENS or min(tokens) < 0:
-            raise _unusable("its token ids are out of bounds")
+        if not 1 <= len(tokens) <= MAX_TOKENS:
+            raise _unusable("its prompt has no tokens, or too many")
         return tuple(tokens)
 
     async def rescore(self, prompt: Sequence[int], output: Sequence[int]) -> Rescored:
