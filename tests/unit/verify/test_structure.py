@@ -1,0 +1,212 @@
+"""Structure of an answer: each fault has its case, and the odd but honest endings have theirs."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cocoon_sdk.protocol.terms import SamplingClass
+from cocoon_sdk.types import Hash
+from cocoon_sdk.verify.commitment import CANCELLED, Choice, Commitment, prompt_hash
+from cocoon_sdk.verify.rescoring import Rescored, Rescoring
+from cocoon_sdk.verify.sampling import Sampling
+from cocoon_sdk.verify.structure import DEFAULT_MAX_TOKENS, Fault, FaultKind, Level, Question, faults
+from tests.helpers.table_model import ids
+
+END, EXTRA = 2, 9
+MODEL = Hash(b"\x55" * 32)
+WORDS = {10: "Hello", 11: " world", 12: "!", 13: "\n\n", 14: " STOP here", END: "<|im_end|>", EXTRA: "<tool>"}
+PROMPT = (1, 2, 3)
+
+
+def text(tokens: list[int] | tuple[int, ...]) -> str:
+    return "".join(WORDS[token] for token in tokens)
+
+
+@dataclasses.dataclass
+class Case:
+    """An answer that can be bent in one place."""
+
+    tokens: list[int]
+    finish: str
+    content: str | None
+    body: dict[str, Any] = dataclasses.field(default_factory=lambda: {"max_tokens": 16})
+    chat: bool = True
+    message: dict[str, Any] = dataclasses.field(default_factory=dict)
+    told: str | None = None
+    question: dict[str, Any] = dataclasses.field(default_factory=dict)
+    commitment: dict[str, Any] = dataclasses.field(default_factory=dict)
+    usage: dict[str, Any] = dataclasses.field(default_factory=dict)
+    end_tokens: frozenset[int] | None = frozenset({END})
+    texts: bool = True
+
+    def found(self, bend: Callable[[dict[str, Any]], None] = lambda response: None) -> list[Fault]:
+        body: dict[str, Any] = {"messages": [], **self.body}
+        question = Question(
+            **{
+                "kind": "chat.completion" if self.chat else "completion",
+                "body": body,
+                "seed": b"s" * 16,
+                "sampling": SamplingClass.REPLAYABLE,
+                "model_id": MODEL,
+                "output_limit": 100,
+                "context": 1000,
+                **self.question,
+            }
+        )
+        commitment = Commitment(
+            **{
+                "manifest": MODEL,
+                "engine": "vllm",
+                "platform": "cpu",
+                "dtype": "float32",
+                "prompt_tokens": len(PROMPT),
+                "prompt_hash": prompt_hash(PROMPT),
+                "max_tokens": body.get("max_tokens", DEFAULT_MAX_TOKENS),
+                "sampling": Sampling.of_request(body).to_json(),
+                "seed": b"s" * 16,
+                "choices": (Choice.of(self.tokens, [-1.0] * len(self.tokens), self.finish),),
+                **self.commitment,
+            }
+        )
+        shown = {"content": self.content, **self.message}
+        choice = {"message": shown} if self.chat else {"text": self.content}
+        response = {
+            "choices": [{**choice, "finish_reason": self.finish if self.told is None else self.told}],
+            "usage": {"prompt_tokens": 3, "completion_tokens": len(self.tokens), **self.usage},
+        }
+        bend(response)
+        nothing = Rescored(*(ids([]) for _ in range(5)))  # type: ignore[arg-type]
+        whole, start = (text(self.tokens), text(self.tokens[:-1])) if self.texts else (None, None)
+        rescoring = Rescoring(PROMPT, (nothing,), (whole,), (start,), self.end_tokens)
+        return faults(question, response, commitment, rescoring)
+
+
+def honest() -> Case:
+    return Case([10, 11, END], "stop", "Hello world")
+
+
+def kinds(found: list[Fault]) -> set[FaultKind]:
+    return {fault.kind for fault in found}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        honest(),
+        Case([10, 11], "length", "Hello world", {"max_tokens": 2}),
+        Case([10, 11, END], "stop", "Hello world", chat=False),
+        # An end token of the request's own, shown or not.
+        Case([10, 12], "stop", "Hello", {"max_tokens": 9, "stop_token_ids": [12]}),
+        # A stop sequence: cut off, in the middle of a token, or kept.
+        Case([10, 13], "stop", "Hello", {"max_tokens": 9, "stop": ["\n\n"]}),
+        Case([10, 14], "stop", "Hello ", {"max_tokens": 9, "stop": "STOP"}),
+        Case([10, 14], "stop", "Hello STOP",
+             {"max_tokens": 9, "stop": "STOP", "include_stop_str_in_output": True}),
+        # The end token is known by its look where nobody names it.
+        dataclasses.replace(honest(), end_tokens=None),
+        dataclasses.replace(honest(), end_tokens=None, texts=False),
+        # Special tokens in the middle are shown or not, as the engine likes.
+        Case([10, EXTRA, 11, END], "stop", "Hello world"),
+        Case([10, EXTRA, 11, END], "stop", "Hello<tool> world"),
+        # An answer past its end token, on request.
+        Case([10, END, 11], "length", "Hello world", {"max_tokens": 3, "ignore_eos": True}),
+        # The context was full, or the worker offers less than was asked for.
+        Case([10, 11], "length", "Hello world", {"max_tokens": 50}, question={"context": 5}),
+        Case([10, 11], "length", "Hello world", {"max_tokens": 50}, question={"output_limit": 2},
+             commitment={"max_tokens": 2}),
+        # Parsers take reasoning and calls out of the text.
+        Case([10, EXTRA, 11, END], "stop", "world", message={"reasoning_content": "Hello"}),
+        Case([10, EXTRA, 11, END], "tool_calls", "", {"max_tokens": 9, "tools": [{"type": "function"}]}),
+        # The client stopped it: the last piece may be missing on either side.
+        Case([10, 11], CANCELLED, "Hello", told="", question={"cancelled": True}),
+        Case([10], CANCELLED, "Hello world", told="", question={"cancelled": True}),
+        Case([10], CANCELLED, "Hello", told="", question={"cancelled": True}, usage={"prompt_tokens": 3}),
+        # Nothing is known about the model: nothing is looked for.
+        Case([10, 11, END], "stop", "Hello world", question={"model_id": None}),
+        Case([10, 11, END], "stop", "Hello world", {}),
+        Case([10, 11, END], "stop", " Hello world\n"),
+    ],
+)  # fmt: skip
+def test_honest_answer_has_no_fault(case: Case) -> None:
+    assert case.found() == []
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "level"),
+    [
+        (dataclasses.replace(honest(), commitment={"manifest": None}), FaultKind.MANIFEST, Level.REFUND),
+        (dataclasses.replace(honest(), commitment={"prompt_hash": prompt_hash([1, 2])}), FaultKind.PROMPT,
+         Level.REFUND),
+        (dataclasses.replace(honest(), commitment={"seed": bytes(16)}), FaultKind.SEED, Level.REFUND),
+        (dataclasses.replace(honest(), commitment={"sampling": {}}), FaultKind.SAMPLING, Level.REFUND),
+        (dataclasses.replace(honest(), body={"max_tokens": 16, "n": 2}), FaultKind.CHOICES, Level.REFUND),
+        (dataclasses.replace(honest(), usage={"completion_tokens": 4}), FaultKind.USAGE, Level.REFUND),
+        (dataclasses.replace(honest(), usage={"prompt_tokens": None}), FaultKind.USAGE, Level.REFUND),
+        (dataclasses.replace(honest(), commitment={"max_tokens": 15}), FaultKind.LIMIT, Level.REFUND),
+        (dataclasses.replace(honest(), commitment={"max_tokens": 15}, question={"output_limit": None}),
+         FaultKind.LIMIT, Level.SUSPECT),
+        (dataclasses.replace(honest(), body={}, commitment={"max_tokens": 99}), FaultKind.LIMIT,
+         Level.SUSPECT),
+        # Truncated: without an end, with one more token than is shown, as if it were long enough.
+        (Case([10, 11], "stop", "Hello world"), FaultKind.FINISH, Level.REFUND),
+        (Case([10, 11], "stop", "Hello"), FaultKind.FINISH, Level.REFUND),
+        (Case([10, 11], "stop", "Hello", end_tokens=None), FaultKind.FINISH, Level.REFUND),
+        (Case([], "stop", ""), FaultKind.FINISH, Level.REFUND),
+        (Case([10, 11], "length", "Hello world"), FaultKind.FINISH, Level.REFUND),
+        (Case([10, 11], "length", "Hello world", question={"context": None}), FaultKind.FINISH,
+         Level.SUSPECT),
+        (Case([10, 11], "stop", "Hello world", {"max_tokens": 9, "stop": "STOP"}), FaultKind.FINISH,
+         Level.REFUND),
+        (Case([10, 11], "eaten", "Hello world"), FaultKind.FINISH, Level.REFUND),
+        (Case([10, 11], CANCELLED, "Hello world"), FaultKind.FINISH, Level.REFUND),
+        (dataclasses.replace(honest(), told="length"), FaultKind.FINISH, Level.REFUND),
+        # Goes on after its end, to charge for more.
+        (Case([10, END, 11, END], "stop", "Hello world"), FaultKind.FINISH, Level.REFUND),
+        # Another text than the tokens'.
+        (dataclasses.replace(honest(), content="Hello moon"), FaultKind.TEXT, Level.REFUND),
+        (dataclasses.replace(honest(), content="Hello"), FaultKind.TEXT, Level.REFUND),
+        (dataclasses.replace(honest(), content=None), FaultKind.TEXT, Level.REFUND),
+        (dataclasses.replace(honest(), message={"reasoning_content": "Moon"}), FaultKind.TEXT, Level.REFUND),
+        (Case([10, *([11] * 20), END], "stop", "Hello", {"max_tokens": 99}, message={"reasoning": "world"}),
+         FaultKind.TEXT, Level.REFUND),
+        (Case([10, 11, END], "stop", "Hello moon", chat=False), FaultKind.TEXT, Level.REFUND),
+        (Case([10, 11, END], "stop", "moon", {"max_tokens": 9, "tools": [{"type": "function"}]}),
+         FaultKind.TEXT, Level.REFUND),
+    ],
+)  # fmt: skip
+def test_fault_is_found_when_the_answer_has_it(case: Case, kind: FaultKind, level: Level) -> None:
+    found = case.found()
+    assert (kind, level) in {(fault.kind, fault.level) for fault in found}, found
+
+
+@pytest.mark.parametrize(
+    "bend",
+    [
+        lambda response: response.clear(),
+        lambda response: response.update(choices=None),
+        lambda response: response.update(choices=[]),
+        lambda response: response.update(choices=["x"]),
+        lambda response: response.update(choices=[{"message": "x"}]),
+        lambda response: response.update(choices=[{"message": {"content": 5}}]),
+        lambda response: response.update(usage=[1]),
+        lambda response: response.update(usage={"prompt_tokens": "3", "completion_tokens": 3}),
+    ],
+)
+def test_response_in_any_form_is_judged_not_stumbled_over(bend: Callable[[dict[str, Any]], None]) -> None:
+    found = honest().found(bend)
+    assert kinds(found) & {FaultKind.CHOICES, FaultKind.TEXT, FaultKind.USAGE}
+
+
+def test_fault_tells_no_content() -> None:
+    case = dataclasses.replace(copy.deepcopy(honest()), content="a private answer")
+    assert all("private" not in str(fault) for fault in case.found())
+
+
+def test_levels_are_ordered_and_have_words() -> None:
+    assert Level.HONEST < Level.SUSPECT < Level.REFUND < Level.SLASH
+    assert [level.word for level in Level] == ["honest", "suspect", "refund", "slash"]
