@@ -19,7 +19,7 @@ from cocoon_sdk.contracts.sender import OwnerMessage, OwnerWallet
 from cocoon_sdk.errors import AccountNotFoundError, ForgedAccountError, GetterError, MalformedError
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.exit_codes import PendingError
-from cocoon_sdk.protocol.session_states import SessionStatus
+from cocoon_sdk.protocol.session_states import SessionStatus, close_delay_of, settles_at, turns_at
 from cocoon_sdk.protocol.signing import account_id
 from cocoon_sdk.protocol.voucher_file import SavedVoucher
 from cocoon_sdk.types import Nano
@@ -35,7 +35,7 @@ class Outlook(StrEnum):
 
     NOTHING_DUE = "nothing due"
     OPEN = "open"
-    """The session is open: whatever happens, the worker has its whole delay."""
+    """The session is open or disputed: whatever happens, the worker has its whole delay."""
     WORKER_FIRST = "worker first"
     """The session is over, and the worker still has plenty of time."""
     DUE = "due"
@@ -94,14 +94,14 @@ class Watchtower:
         return self._judge(saved, view, (await self._chain.head()).now)
 
     def _judge(self, saved: SavedVoucher, view: m.Session, now: int) -> Watched:
-        rules = m.ParamsRules.from_cell(m.Params.from_cell(view.params).rules)
-        delay = rules.session_close_delay
-        closing = view.status == SessionStatus.CLOSING
-        settle_at = view.deadline if closing else view.deadline + delay
+        delay, settle_at = close_delay_of(view), settles_at(view)
+        # A verdict can come at any moment; it leaves the whole delay, as a close does.
+        is_running = view.status == SessionStatus.DISPUTED and now < turns_at(view)
+        waits = is_running or (view.status == SessionStatus.OPEN and now < view.deadline)
         due = Nano(max(0, min(saved.voucher.amount, view.deposit) - view.redeemed))
         if due < self._least:
             return Watched(saved, Outlook.NOTHING_DUE, due, settle_at)
-        if not closing and now < view.deadline:
+        if waits:
             return Watched(saved, Outlook.OPEN, due, settle_at)
         early = now < settle_at - min(self._before_s, delay // 2)
         return Watched(saved, Outlook.WORKER_FIRST if early else Outlook.DUE, due, settle_at)

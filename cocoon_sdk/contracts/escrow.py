@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from pytoniq_core import Address, Cell, begin_cell
+from pytoniq_core import Address, Cell
 
 from cocoon_sdk.contracts.accounts import OwnedContract
 from cocoon_sdk.contracts.network import Deployment, Network
@@ -86,6 +86,11 @@ class Escrow(OwnedContract[m.EscrowView]):
         """Return the gas that one more session sets aside besides its deposit: as much as a job's."""
         return await self.job_gas()
 
+    async def dispute_cost(self, session: m.Session) -> Nano:
+        """Return what disputing a session takes out of free funds: bond, announcement and gas."""
+        params = m.Params.from_cell(session.params)
+        return Nano(params.dispute_bond + params.announce_fee + await self.external_cost(3))
+
     async def external_cost(self, actions: int = 1) -> Nano:
         """Return what an external with this many actions must have covered."""
         amount = await self.get(EscrowGetters.external_cost(actions))
@@ -129,6 +134,16 @@ class Escrow(OwnedContract[m.EscrowView]):
         """End a session without the hot key; the worker then has the close delay to redeem."""
         return self._message(m.CloseSession(query_id=0, id=session_id))
 
+    def dispute_session(self, session_id: int, evidence_hash: bytes, model_id: bytes) -> OwnerMessage:
+        """Dispute a guarded session without the hot key, and without its daily limit.
+
+        `evidence_hash` and `model_id` (32 bytes each) as in `signing.dispute_session`.
+        """
+        evidence, model = int.from_bytes(evidence_hash, "big"), int.from_bytes(model_id, "big")
+        return self._message(
+            m.DisputeSession(query_id=0, id=session_id, evidence_hash=evidence, model_id=model)
+        )
+
     def _message(self, body: Message) -> OwnerMessage:
         return OwnerMessage(self.address, OWNER_GAS, body.to_cell())
 
@@ -143,13 +158,20 @@ class Escrow(OwnedContract[m.EscrowView]):
         return self._message(m.ReclaimLate(id=job_id))
 
     def redeem(
-        self, session_id: int, amount: Nano, signature: bytes, *, value: Nano = REDEEM_GAS
+        self,
+        session_id: int,
+        amount: Nano,
+        signature: bytes,
+        *,
+        forgo: Nano = signing.NOTHING,
+        value: Nano = REDEEM_GAS,
     ) -> OwnerMessage:
         """Redeem a voucher for a session's worker; what is left of `value` goes to the worker too.
 
-        Anyone may; only the worker's own stake can also close the session (`signing.redeem`).
+        The voucher states `amount` and `forgo` together (`signing.redeem`). Anyone may; only the worker's own
+        stake can also end the session.
         """
-        cell = begin_cell().store_bytes(signature).end_cell()
+        cell = signing.voucher_cell(signature, forgo)
         body = m.Redeem(id=session_id, amount=amount, close=False, signature=cell)
         return OwnerMessage(self.address, value, body.to_cell())
 

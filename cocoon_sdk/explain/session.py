@@ -19,7 +19,10 @@ from cocoon_sdk.explain.facts import Fact, Party, Role, TxRef
 from cocoon_sdk.explain.job_facts import CanDo
 from cocoon_sdk.explain.session_facts import (
     SessionClosed,
+    SessionDisputed,
     SessionGuarded,
+    SessionJudged,
+    SessionLeft,
     SessionOpened,
     SessionPaymentReturned,
     SessionRedeemed,
@@ -29,9 +32,9 @@ from cocoon_sdk.explain.session_facts import (
 )
 from cocoon_sdk.history import SessionEvent, SessionEventKind, session_events
 from cocoon_sdk.protocol import messages as m
-from cocoon_sdk.protocol.session_states import settles_at, state_of
+from cocoon_sdk.protocol.session_states import SessionState, settles_at, state_of, turns_at
 from cocoon_sdk.protocol.signing import account_address
-from cocoon_sdk.types import Nano
+from cocoon_sdk.types import Hash, Nano
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,13 @@ def _told(event: SessionEvent, worker: Address) -> Fact:
             )
         case SessionEventKind.CLOSING:
             return SessionClosed(at=at, tx=tx, by_owner=event.by is not None)
+        case SessionEventKind.WORKER_CLOSING:
+            return SessionLeft(at=at, tx=tx, amount=event.amount, fee=event.fee)
+        case SessionEventKind.DISPUTED:
+            evidence = event.evidence or Hash(bytes(32))
+            return SessionDisputed(at=at, tx=tx, by_owner=event.by is not None, evidence=evidence)
+        case SessionEventKind.JUDGED:
+            return SessionJudged(at=at, tx=tx, slashed=event.amount)
         case SessionEventKind.SETTLED:
             return SessionSettled(at=at, tx=tx, by=event.by)
     delivered = event.kind is SessionEventKind.DELIVERED
@@ -113,8 +123,12 @@ def _standing(entry: m.Session | None) -> SessionStands:
 
 
 def _next(entry: m.Session, now: int) -> Iterator[CanDo]:
-    settles = settles_at(entry)
-    if state_of(entry).is_open and now < entry.deadline:
+    settles, state = settles_at(entry), state_of(entry)
+    if state is SessionState.DISPUTED and now < turns_at(entry):
+        yield CanDo(who="anyone", what="hand in the arbiters' verdict", until=turns_at(entry) - 1)
+    elif state.is_guarded and state is not SessionState.DISPUTED and now < settles:
+        yield CanDo(who="the client", what="dispute what was done", until=settles - 1)
+    if state.is_open and now < entry.deadline:
         yield CanDo(who="the client", what="add to the deposit", until=entry.deadline - 1)
         yield CanDo(who="the client", what="close it, which gives the worker time to redeem")
     yield CanDo(
@@ -122,5 +136,10 @@ def _next(entry: m.Session, now: int) -> Iterator[CanDo]:
         what="redeem a voucher for the worker; only as long as nobody has settled",
         until=settles - 1 if now < settles else None,
     )
-    yield CanDo(who="the worker", what="end it at once, with its last voucher")
+    held = state.is_guarded and now < settles
+    yield CanDo(
+        who="the worker",
+        what="end it, which frees its collateral" if held else "end it at once, with its last voucher",
+        since=settles if held else None,
+    )
     yield CanDo(who="anyone", what="settle it: the rest is the client's again", since=settles)

@@ -12,7 +12,7 @@ from pytoniq_core import Address
 from cocoon_sdk.explain.facts import Fact
 from cocoon_sdk.explain.times import when
 from cocoon_sdk.explain.words import Sentence, Speaker, Tone, register
-from cocoon_sdk.types import Nano
+from cocoon_sdk.types import Hash, Nano
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,29 @@ class SessionClosed(Fact):
     """The client asked for the end; the worker has time to redeem."""
 
     by_owner: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLeft(Fact):
+    """The worker asked for the end of a guarded session; the client has time to dispute."""
+
+    amount: Nano
+    fee: Nano
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDisputed(Fact):
+    """The client disputes what was done; arbiters judge the collateral."""
+
+    by_owner: bool
+    evidence: Hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionJudged(Fact):
+    """The arbiters' verdict."""
+
+    slashed: Nano
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +139,27 @@ def _(fact: SessionRedeemed, s: Speaker) -> Sentence:
 def _(fact: SessionClosed, s: Speaker) -> Sentence:
     who = "The owner" if fact.by_owner else "The client"
     return Sentence(f"{who} is closing the session; the worker has time to redeem its last voucher.")
+
+
+@register
+def _(fact: SessionLeft, s: Speaker) -> Sentence:
+    paid = f"Paid {fact.amount}, of which {fact.fee} protocol fee. " if fact.amount else ""
+    text = "The worker is ending the session; its collateral stays until the client had time to dispute."
+    return Sentence(paid + text)
+
+
+@register
+def _(fact: SessionDisputed, s: Speaker) -> Sentence:
+    who = "The owner" if fact.by_owner else "The client"
+    text = f"{who} disputes what was done in the session, by receipts with hash {fact.evidence.hex()}."
+    return Sentence(text, Tone.BAD)
+
+
+@register
+def _(fact: SessionJudged, s: Speaker) -> Sentence:
+    if fact.slashed:
+        return Sentence(f"The arbiters took {fact.slashed} of the worker's stake.", Tone.BAD)
+    return Sentence("The arbiters found for the worker: its collateral is free.", Tone.GOOD)
 
 
 @register

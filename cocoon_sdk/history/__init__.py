@@ -38,6 +38,7 @@ from cocoon_sdk.history.lookup import (
 from cocoon_sdk.history.session_actions import (
     AcceptSessionAction,
     CloseSessionAction,
+    DisputeSessionAction,
     OpenSessionAction,
     RedeemAction,
     SettleSessionAction,
@@ -69,6 +70,7 @@ __all__ = [
     "ClaimAction",
     "DecodedTransaction",
     "DisputeResultAction",
+    "DisputeSessionAction",
     "EscrowAction",
     "FinalizeAction",
     "HistoryNotFoundError",

@@ -25,6 +25,7 @@ from cocoon_sdk.history.session_actions import (
     StakeSessionAction,
     TopUpSessionAction,
     read_accept_session,
+    read_dispute_session,
     read_open_session,
     read_redeem,
     read_top_up,
@@ -325,6 +326,7 @@ _ESCROW: Final[dict[int, Callable[[Reader], EscrowAction]]] = {
     c.ACTION_TOP_UP_SESSION: read_top_up,
     c.ACTION_CLOSE_SESSION: lambda source: CloseSessionAction(source.uint(32)),
     c.ACTION_SETTLE_SESSION: lambda source: SettleSessionAction(source.uint(32)),
+    c.ACTION_DISPUTE_SESSION: read_dispute_session,
 }
 _STAKE: Final[dict[int, Callable[[Reader], StakeAction]]] = {
     c.ACTION_CLAIM: _claim,

@@ -6,14 +6,16 @@ Owns their layout in externals. Pure; raises `MalformedError` only.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from pytoniq_core import Address
 
 from cocoon_sdk.protocol.abi_cells import Reader
-from cocoon_sdk.protocol.messages import Redemption, SessionParties, SessionTarget
+from cocoon_sdk.protocol.messages import Redemption, SessionEvidence, SessionParties, SessionTarget
 from cocoon_sdk.protocol.signing import account_address
 from cocoon_sdk.types import Hash, Nano
+
+_SIGNATURE_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,27 @@ class SettleSessionAction:
 
 
 @dataclass(frozen=True, slots=True)
+class DisputeSessionAction:
+    """Client: dispute a guarded session by the receipts of that hash, on the market of that model."""
+
+    session_id: int
+    evidence_hash: Hash
+    model_id: Hash
+
+
+@dataclass(frozen=True, slots=True)
 class RedeemAction:
-    """Worker: redeem the cumulative amount of a voucher (nanoTON), or end the session with it."""
+    """Worker: redeem a voucher, or end the session with it.
+
+    The voucher states `amount` and `forgo` (nanoTON, cumulative) together; the worker gives `forgo` up.
+    """
 
     session_id: int
     escrow: Address
     amount: Nano
     close: bool
     signature: bytes = field(repr=False)
+    forgo: Nano = field(default_factory=lambda: Nano(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +84,7 @@ class AcceptSessionAction:
 
 
 EscrowSessionAction: TypeAlias = (
-    OpenSessionAction | TopUpSessionAction | CloseSessionAction | SettleSessionAction
+    OpenSessionAction | TopUpSessionAction | CloseSessionAction | SettleSessionAction | DisputeSessionAction
 )
 StakeSessionAction: TypeAlias = RedeemAction | AcceptSessionAction
 
@@ -92,16 +107,24 @@ def read_top_up(source: Reader) -> TopUpSessionAction:
     return TopUpSessionAction(source.uint(32), Nano(source.uint(64)))
 
 
+def read_dispute_session(source: Reader) -> DisputeSessionAction:
+    """Read a dispute. Raises `MalformedError`."""
+    session_id = source.uint(32)
+    evidence = SessionEvidence.from_cell(source.ref())
+    hashes = (Hash(number.to_bytes(32, "big")) for number in (evidence.evidence_hash, evidence.model_id))
+    return DisputeSessionAction(session_id, *hashes)
+
+
 def read_redeem(source: Reader) -> RedeemAction:
     """Read a redemption. Raises `MalformedError`."""
     session_id = source.uint(32)
     found = Redemption.from_cell(source.ref())
     signature = Reader.of_cell(found.signature)
-    raw = signature.uint(signature.bits_left // 8 * 8)
-    size = len(found.signature.bits) // 8
-    return RedeemAction(
-        session_id, account_address(found.escrow), Nano(found.amount), found.close, raw.to_bytes(size, "big")
-    )
+    size = min(_SIGNATURE_BYTES, signature.bits_left // 8)
+    raw = signature.uint(8 * size).to_bytes(size, "big")
+    forgo = signature.uint(signature.bits_left) if size == _SIGNATURE_BYTES else 0
+    escrow = account_address(found.escrow)
+    return RedeemAction(session_id, escrow, Nano(found.amount), found.close, raw, Nano(forgo))
 
 
 def read_accept_session(source: Reader) -> AcceptSessionAction:

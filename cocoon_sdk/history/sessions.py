@@ -6,7 +6,7 @@ Owns what a transaction did to a session. Must not know keys, vouchers off chain
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -17,6 +17,7 @@ from cocoon_sdk.history.actions import AccountKind, OpenJobAction
 from cocoon_sdk.history.lookup import actions_of, walk
 from cocoon_sdk.history.session_actions import (
     CloseSessionAction,
+    DisputeSessionAction,
     OpenSessionAction,
     SettleSessionAction,
     TopUpSessionAction,
@@ -24,7 +25,7 @@ from cocoon_sdk.history.session_actions import (
 from cocoon_sdk.history.transactions import ChainMessage, DecodedTransaction, MessageKind
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.abi_cells import Reader
-from cocoon_sdk.types import Nano
+from cocoon_sdk.types import Hash, Nano
 
 
 class SessionEventKind(StrEnum):
@@ -37,6 +38,11 @@ class SessionEventKind(StrEnum):
     """The worker's collateral did not fit: it was answered with `Gone`."""
     REDEEMED = "redeemed"
     CLOSING = "closing"
+    WORKER_CLOSING = "closing by the worker"
+    """The worker ends a guarded session: its client first has time to dispute."""
+    DISPUTED = "disputed"
+    JUDGED = "judged"
+    """Arbiters decided about the collateral, which is free but for what was slashed."""
     CLOSED = "closed by the worker"
     SETTLED = "settled"
     RETURNED = "payment returned"
@@ -48,8 +54,9 @@ class SessionEventKind(StrEnum):
 class SessionEvent:
     """One step of a session (amounts in nanoTON).
 
-    `amount` is what was deposited, added, locked, paid or came back; `fee` the protocol's part of a payment;
-    `by` who sent an internal message, None for the client's own externals.
+    `amount` is what was deposited, added, locked, paid, slashed or came back; `fee` the protocol's part of a
+    payment; `evidence` what a dispute stands on; `by` who sent an internal message, None for the client's
+    own externals.
     """
 
     kind: SessionEventKind
@@ -58,6 +65,7 @@ class SessionEvent:
     fee: Nano = field(default_factory=lambda: Nano(0))
     by: Address | None = None
     opening: OpenSessionAction | None = None
+    evidence: Hash | None = None
 
 
 _KINDS: Final[dict[type, SessionEventKind]] = {
@@ -67,6 +75,16 @@ _KINDS: Final[dict[type, SessionEventKind]] = {
     m.SettleSession: SessionEventKind.SETTLED,
     m.Deliver: SessionEventKind.DELIVERED,
 }
+
+
+_ENDING: Final = frozenset(
+    {
+        SessionEventKind.CLOSING,
+        SessionEventKind.WORKER_CLOSING,
+        SessionEventKind.DISPUTED,
+        SessionEventKind.JUDGED,
+    }
+)
 
 
 async def session_events(chain: Chain, escrow: Address, session_id: int) -> tuple[SessionEvent, ...]:
@@ -79,10 +97,28 @@ async def session_events(chain: Chain, escrow: Address, session_id: int) -> tupl
         steps = session_steps_of(transaction, session_id)
         found += reversed(steps)
         if any(step.kind is SessionEventKind.OPENED for step in steps):
-            return tuple(found[::-1])
+            break
         if _opens_job(transaction, session_id):
             return ()
-    return tuple(found[::-1])
+    return tuple(_in_the_end(found[::-1]))
+
+
+def _in_the_end(events: list[SessionEvent]) -> Iterator[SessionEvent]:
+    """Tell what `close` by the worker was: with collateral in the session it only begins the end."""
+    guarded = ending = False
+    for event in events:
+        kind = event.kind
+        if kind is SessionEventKind.CLOSED and guarded and not _frees(event.transaction):
+            kind = SessionEventKind.REDEEMED if ending else SessionEventKind.WORKER_CLOSING
+        guarded = (guarded or kind is SessionEventKind.GUARDED) and kind is not SessionEventKind.JUDGED
+        ending = ending or kind in _ENDING
+        yield event if kind is event.kind else replace(event, kind=kind)
+
+
+def _frees(transaction: DecodedTransaction) -> bool:
+    """Tell whether a transaction freed a worker's collateral."""
+    sent = [message.content for message in transaction.out_messages]
+    return any(isinstance(each, m.Release) or (isinstance(each, m.Reward) and each.lock) for each in sent)
 
 
 def session_steps_of(transaction: DecodedTransaction, session_id: int) -> tuple[SessionEvent, ...]:
@@ -116,6 +152,8 @@ def _external_steps(transaction: DecodedTransaction, session_id: int) -> Iterato
                 yield SessionEvent(SessionEventKind.TOPPED_UP, transaction, amount=action.amount)
             case CloseSessionAction() | SettleSessionAction():
                 yield SessionEvent(_KINDS[type(action)], transaction)
+            case DisputeSessionAction(evidence_hash=evidence):
+                yield SessionEvent(SessionEventKind.DISPUTED, transaction, evidence=evidence)
 
 
 def _internal_steps(
@@ -138,6 +176,13 @@ def _internal_steps(
             refused = any(isinstance(answer, m.Gone) for answer in answers)
             kind = SessionEventKind.ACCEPTANCE_REFUSED if refused else SessionEventKind.GUARDED
             yield SessionEvent(kind, transaction, Nano(collateral), by=incoming.src)
+        case m.DisputeSession(evidence_hash=evidence):
+            stands_on = Hash(evidence.to_bytes(32, "big"))
+            kind = SessionEventKind.DISPUTED
+            yield SessionEvent(kind, transaction, by=incoming.src, evidence=stands_on)
+        case m.Resolve():
+            slashed = Nano(sum(each.amount for each in answers if isinstance(each, m.Slash)))
+            yield SessionEvent(SessionEventKind.JUDGED, transaction, slashed, by=incoming.src)
         case m.CloseSession() | m.SettleSession() | m.Deliver():
             yield SessionEvent(_KINDS[type(incoming.content)], transaction, paid, fee, incoming.src)
 

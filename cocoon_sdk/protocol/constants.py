@@ -38,7 +38,7 @@ PURPOSE_STAKE_EXTERNAL: Final = 0x53544B58
 PURPOSE_RESULT: Final = 0x52534C54
 PURPOSE_VERDICT: Final = 0x56524443
 PURPOSE_VOUCHER: Final = 0x56434852
-ESCROW_RENT: Final = 100000000
+ESCROW_RENT: Final = 110000000
 STAKE_RENT: Final = 80000000
 REGISTRY_RESERVE: Final = 200000000
 MARKET_RENT: Final = 20000000
@@ -102,6 +102,8 @@ ACTION_CLOSE_SESSION: Final = 11
 """Client: end a session; the worker has time to redeem."""
 ACTION_SETTLE_SESSION: Final = 12
 """Client: take back what is left of a session whose time is over."""
+ACTION_DISPUTE_SESSION: Final = 13
+"""Client: dispute what was done in a guarded session."""
 ACTION_CLAIM: Final = 1
 """Worker: claim a job with a bond."""
 ACTION_SUBMIT: Final = 2

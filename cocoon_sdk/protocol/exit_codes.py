@@ -100,6 +100,8 @@ class ExitCode(IntEnum):
     BAD_DEPOSIT = 1404
     NOTHING_DUE = 1405
     BAD_VOUCHER = 1406
+    NOT_GUARDED = 1407
+    SESSION_DISPUTED = 1408
 
 
 class StackUnderflowError(ContractError):
@@ -790,11 +792,11 @@ class NoSessionError(ContractError):
 
 
 class SessionClosingError(ContractError):
-    """Exit code 1401: The session is closing already."""
+    """Exit code 1401: The session is closing or disputed already."""
 
     CODE = ExitCode.SESSION_CLOSING
     NAME = "SESSION_CLOSING"
-    WHY = "The session is closing already"
+    WHY = "The session is closing or disputed already"
     HINT = "Redeem what is due, or settle when its time is over"
 
 
@@ -846,6 +848,24 @@ class BadVoucherError(ContractError):
         "worker, session and amount"
     )
     HINT = "Redeem the voucher as the client signed it"
+
+
+class NotGuardedError(ContractError):
+    """Exit code 1407: No collateral is locked for the session, or a verdict has freed it."""
+
+    CODE = ExitCode.NOT_GUARDED
+    NAME = "NOT_GUARDED"
+    WHY = "No collateral is locked for the session, or a verdict has freed it"
+    HINT = "Only a guarded session can be disputed, and once"
+
+
+class SessionDisputedError(ContractError):
+    """Exit code 1408: The session is disputed already."""
+
+    CODE = ExitCode.SESSION_DISPUTED
+    NAME = "SESSION_DISPUTED"
+    WHY = "The session is disputed already"
+    HINT = "Wait for the arbiters' verdict, or settle when their time and the worker's are over"
 
 
 ERRORS: Final[dict[int, type[ContractError]]] = {
@@ -934,6 +954,8 @@ ERRORS: Final[dict[int, type[ContractError]]] = {
     ExitCode.BAD_DEPOSIT: BadDepositError,
     ExitCode.NOTHING_DUE: NothingDueError,
     ExitCode.BAD_VOUCHER: BadVoucherError,
+    ExitCode.NOT_GUARDED: NotGuardedError,
+    ExitCode.SESSION_DISPUTED: SessionDisputedError,
 }
 """The exception class of every named exit code."""
 

@@ -279,6 +279,28 @@ class CloseSession(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DisputeSession(Message):
+    """Message `DisputeSession`.
+
+    dispute_session#902d69e5 query_id:uint64 id:uint32 evidence_hash:uint256 model_id:uint256 = InMsg;
+    """
+
+    OPCODE: ClassVar[int] = 0x902D69E5
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("query_id", uint(64)),
+            ("id", uint(32)),
+            ("evidence_hash", uint(256)),
+            ("model_id", uint(256)),
+        ),
+    )
+    query_id: int
+    id: int
+    evidence_hash: int
+    model_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncParams(Message):
     """Message `SyncParams`.
 
@@ -395,11 +417,15 @@ class Redeem(Message):
     )
     id: int
     amount: int
-    """What the voucher states: all that was ever earned in this session."""
+    """What the voucher states, less what the worker gives up: all that was ever earned in this session."""
     close: bool
-    """End the session at once. Counts only from the session's worker."""
+    """End the session: at once, or, while collateral is locked for it, when the client had its time to
+    dispute. Counts only from the session's worker.
+    """
     signature: Cell
-    """512 bits by the session's voucher key; not looked at when nothing is paid."""
+    """512 bits by the session's voucher key; not looked at when nothing is paid. Behind them, at most 64
+    bits: how much the worker gives up, if the voucher states that much more than `amount`.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1065,6 +1091,25 @@ class SessionParties(Struct):
     """Signs vouchers, for the whole life of the session. The client checks that it is not weak; the zero
     key is refused.
     """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEvidence(Struct):
+    """What a dispute of a session stands on.
+
+    session_evidence$_ evidence_hash:uint256 model_id:uint256 = SessionEvidence;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("evidence_hash", uint(256)),
+            ("model_id", uint(256)),
+        ),
+    )
+    evidence_hash: int
+    """Of the session's receipts; means nothing to the chain, and the verdict names it."""
+    model_id: int
+    """On whose market the dispute is announced: of a session the chain knows no model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1796,7 +1841,7 @@ class Session(Struct):
 
     session$_ status:uint4 deadline:uint32 worker:uint256 voucher_key:uint256 fee_bps:uint16
     deposit:uint53 gas:uint64 redeemed:uint53 collateral:uint53 lock:uint32 back:uint64 spare:uint93
-    params:^Cell again:^Cell = Session;
+    params:^Cell evidence:^Cell = Session;
     """
 
     LAYOUT: ClassVar[Layout] = (
@@ -1814,18 +1859,20 @@ class Session(Struct):
             ("back", uint(64)),
             ("spare", uint(93)),
             ("params", CELL),
-            ("again", CELL),
+            ("evidence", CELL),
         ),
     )
     status: int
     deadline: int
-    """OPEN: expiry. CLOSING: from then on it can be settled."""
+    """OPEN: expiry. CLOSING: from then on it can be settled. DISPUTED: time of the dispute."""
     worker: int
     voucher_key: int
     fee_bps: int
     deposit: int
     gas: int
-    """Set aside for what the client still has to do."""
+    """Set aside for what the client still has to do; while it is disputed, with the bond and the gas of
+    the verdict.
+    """
     redeemed: int
     collateral: int
     """Of a guarded session: what the worker's stake locked for it, in its lock; else 0."""
@@ -1834,8 +1881,27 @@ class Session(Struct):
     """What is left of the gas that the worker attached when it accepted; goes back when the session ends."""
     spare: int
     params: Cell
-    again: Cell
-    """The parameters once more."""
+    evidence: Cell
+    """The parameters once more; of a disputed session a cell with the hash of what it stands on, 256 bits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionTimes(Struct):
+    """What the parameters say of a session's times, and nothing else of them: reading all takes 1,500.
+
+    session_times$_ dispute:int257 delay:int257 = SessionTimes;
+    """
+
+    LAYOUT: ClassVar[Layout] = (
+        (
+            ("dispute", sint(257)),
+            ("delay", sint(257)),
+        ),
+    )
+    dispute: int
+    """The whole time of the arbiters."""
+    delay: int
+    """The worker's, to redeem."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -2164,6 +2230,7 @@ MESSAGES: Final[dict[int, type[Message]]] = {
     CompleteUnbond.OPCODE: CompleteUnbond,
     CancelJob.OPCODE: CancelJob,
     CloseSession.OPCODE: CloseSession,
+    DisputeSession.OPCODE: DisputeSession,
     SyncParams.OPCODE: SyncParams,
     Finalize.OPCODE: Finalize,
     ReclaimLate.OPCODE: ReclaimLate,

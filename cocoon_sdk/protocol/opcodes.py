@@ -29,6 +29,7 @@ OP_NAMES: Final[dict[int, str]] = {
     0x82930ECC: "Submit",
     0x8299389A: "ConfigureStake",
     0x8801A01C: "ReleaseExpired",
+    0x902D69E5: "DisputeSession",
     0x9235B247: "CancelJob",
     0x94F1CF1B: "Withdraw",
     0xA7502199: "Slash",

@@ -20,6 +20,7 @@ from cocoon_sdk.protocol.messages import (
     JobTerms,
     Redemption,
     Session,
+    SessionEvidence,
     SessionParties,
     SessionTarget,
     SignedResult,
@@ -32,6 +33,7 @@ from cocoon_sdk.protocol.messages import (
 from cocoon_sdk.types import Hash, Nano
 
 NOTHING = Nano(0)
+_FORGO_BITS = 56
 
 MAX_VALIDITY_S = c.MAX_VALIDITY
 """Longest time ahead, in seconds, that an external may be valid."""
@@ -228,6 +230,21 @@ def settle_session(session_id: int) -> Action:
     return _action(c.ACTION_SETTLE_SESSION, begin_cell().store_uint(session_id, 32))
 
 
+def dispute_session(session_id: int, evidence_hash: bytes, model_id: bytes) -> Action:
+    """Client: dispute what was done in a guarded session.
+
+    `evidence_hash` (32 bytes) is of the receipts that arbiters shall judge and stands in their verdict;
+    `model_id` (32 bytes) names the market on which the dispute is announced. Takes bond, announcement and
+    three times `external_cost` out of free funds and the daily limit; all but the announcement and what
+    this external costs is set aside and comes back, less the arbiters' fee.
+    """
+    evidence = SessionEvidence(
+        evidence_hash=int.from_bytes(evidence_hash, "big"), model_id=int.from_bytes(model_id, "big")
+    )
+    fields = begin_cell().store_uint(session_id, 32)
+    return _action(c.ACTION_DISPUTE_SESSION, fields, evidence.to_cell())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTarget:
     """What an operator names of the job it works for; the stake derives the escrow from it."""
@@ -314,18 +331,32 @@ def finalize(job_id: int, escrow: Address) -> Action:
     return _action(c.ACTION_FINALIZE, begin_cell().store_uint(job_id, 32), target)
 
 
+def voucher_cell(signature: bytes, forgo: Nano = NOTHING) -> Cell:
+    """Return a voucher's signature as `Redeem` carries it, with what the worker gives up behind it.
+
+    An escrow of the code before takes only vouchers of which nothing is given up.
+    """
+    cell = begin_cell().store_bytes(signature)
+    return (cell.store_uint(forgo, _FORGO_BITS) if forgo else cell).end_cell()
+
+
 def redeem(
-    session_id: int, escrow: Address, amount: Nano, signature: bytes = b"", *, close: bool = False
+    session_id: int,
+    escrow: Address,
+    amount: Nano,
+    signature: bytes = b"",
+    *,
+    close: bool = False,
+    forgo: Nano = NOTHING,
 ) -> Action:
     """Worker: redeem a voucher: a cumulative amount, and the signature of its `voucher_digest`.
 
-    With `close` the session ends at once; the signature counts only if something is due.
+    The voucher states `amount` and `forgo` together: what was signed ahead and not earned is given up for
+    now. With `close` the session ends; at once, or, if collateral is locked for it, when its client had its
+    time to dispute. The signature counts only if something is due.
     """
     redemption = Redemption(
-        escrow=account_id(escrow),
-        amount=amount,
-        close=close,
-        signature=begin_cell().store_bytes(signature).end_cell(),
+        escrow=account_id(escrow), amount=amount, close=close, signature=voucher_cell(signature, forgo)
     )
     return _action(c.ACTION_REDEEM, begin_cell().store_uint(session_id, 32), redemption.to_cell())
 

@@ -17,6 +17,7 @@ from pytoniq_core import begin_cell
 
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.session_states import SessionStatus
 from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.types import Nano
 from tests.helpers.audit import free_slot, sessions
@@ -198,5 +199,7 @@ class SessionLives(RuleBasedStateMachine):
         for escrow in self.clients:
             for session in sessions(escrow).values():
                 assert session.voucher_key == escrow.voucher_key.verify_key.to_int()
-                assert session.params == session.again
+                disputed = session.status == SessionStatus.DISPUTED
+                assert disputed is (session.params.hash != session.evidence.hash)
+                assert not disputed or session.collateral
                 assert session.spare == 0

@@ -145,6 +145,9 @@ def test_several_payments_that_bounce_after_the_end_are_one_debt(
 ) -> None:
     """Two on their way, a guarded end behind them: sums add up, and the lock is named once."""
     worker.accept_session(client, number)
+    session = client.session(number)
+    assert session is not None
+    world.chain.set_now(settles_at(session))
     world.chain.hold()
     for amount in (Nano.ton("0.1"), Nano.ton("0.3")):
         stranger.send(client.address, GAS, redemption(client, worker, number, amount).to_cell())

@@ -81,9 +81,19 @@ def measured() -> Measured:
     seen.see(worker.redeem(client, number, HALF))
     seen.see(client.act(signing.close_session(number)))
     start = world.chain.snapshot()
+    seen.see(client.dispute_session(number))
+    disputed = world.chain.snapshot()
+    for slash in (0, Nano.ton(4)):
+        free = client.get_state().free
+        verdict = suite.session_verdict(client, worker, number, slash).to_cell()
+        seen.see(watchtower.send(client.address, Nano.ton("0.1"), verdict))
+        assert client.get_state().free > free, "what was set aside covers what a verdict sends"
+        world.chain.restore(disputed)
+    world.chain.restore(start)
     before = client.get_state().free
-    closed = worker.redeem(client, number, DEPOSIT, close=True)
-    seen.see(closed)
+    seen.see(worker.redeem(client, number, Nano.ton("0.7"), close=True))
+    assert client.get_state().free == before
+    seen.see(worker.end_session(client, number, DEPOSIT))
     assert client.get_state().free > before
     world.chain.restore(start)
     seen.see(settled(client, number))
@@ -98,6 +108,8 @@ def measured() -> Measured:
     [
         (c.GAS_EXTERNAL, ["external"]),
         (c.GAS_ESCROW_ANYONE, ["Redeem", "AcceptSession", "SettleSession"]),
+        (c.GAS_ESCROW_RESOLVE, ["Resolve"]),
+        (c.GAS_STAKE_SLASH, ["Slash"]),
         (c.GAS_STAKE_CREDIT, ["Reward", "Release", "Gone"]),
         (c.GAS_BOUNCED, ["bounced"]),
     ],
@@ -212,6 +224,7 @@ def test_everything_else_works_in_a_deep_table(world: World, client: Client, wor
     assert session.redeemed == HALF
     job, _ = client.open(world.suite.directed_terms(worker))
     worker.submit(client, job, Nano.ton(1), hash_of("result"))
+    client.dispute_session(number)
     worker.redeem(client, number, DEPOSIT, close=True)
     assert worker.get_state().earned + worker.get_state().fee_due == DEPOSIT
 

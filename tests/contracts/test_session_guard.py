@@ -71,7 +71,7 @@ def test_collateral_of_sessions_and_jobs_can_share_a_lock(
     assert sums(worker) == {FIRST: 2 * COLLATERAL}
     client.act(signing.accept_result(job))
     assert sums(worker) == {FIRST: COLLATERAL}
-    worker.redeem(client, number, HALF, close=True)
+    worker.end_session(client, number, HALF)
     assert sums(worker) == {}
 
 
@@ -176,7 +176,7 @@ def test_deposit_may_grow_beyond_what_the_collateral_was_for(
     worker.accept_session(client, number)
     client.act(signing.top_up_session(number, Nano.ton(9)))
     assert (session_of(client, number).collateral, sums(worker)) == (COLLATERAL, {FIRST: COLLATERAL})
-    worker.redeem(client, number, Nano.ton(10), close=True)
+    worker.end_session(client, number, Nano.ton(10))
     assert sums(worker) == {}
 
 
@@ -211,9 +211,9 @@ def test_collateral_is_free_when_the_session_ends(
             world.chain.set_now(settles_at(session_of(client, number)))
             stranger.send(client.address, GAS, m.SettleSession(id=number).to_cell())
         case "closed":
-            worker.redeem(client, number, HALF, close=True)
+            worker.end_session(client, number, HALF)
         case _:
-            worker.act(signing.redeem(number, client.address, Nano(0), close=True))
+            worker.end_session(client, number)
     assert (sums(worker), worker.get_state().locked, client.get_state().reserved) == ({}, 0, 0)
     earned = HALF if how == "closed" else Nano.ton("0.1")
     assert worker.get_state().earned + worker.get_state().fee_due == earned
@@ -227,6 +227,7 @@ def test_stakes_answers_come_once_for_each_lock(
     worker.accept_session(client, number)
     worker.accept_session(client, second)
     assert sums(worker) == {FIRST: 3 * COLLATERAL}
+    world.chain.set_now(settles_at(session_of(client, number)))
     world.chain.hold()
     worker.redeem(client, second, HALF, close=True)
     worker.redeem(client, number, HALF, close=True)

@@ -72,7 +72,7 @@ def test_client_sets_aside_the_deposit_and_the_gas_of_a_jobs_path(
         back=0,
         spare=0,
         params=world.suite.params_cell,
-        again=world.suite.params_cell,
+        evidence=world.suite.params_cell,
     )
     assert client.job(number) is None
     assert len(done) == 1, "nobody is told"
@@ -270,7 +270,7 @@ def test_worker_can_close_without_a_voucher_when_it_forgoes_the_rest(
     number, _ = client.open_session(worker, DEPOSIT)
     gas = worker.get_state().gas
     accepted = worker.accept_session(client, number) if guarded else []
-    done = worker.act(signing.redeem(number, client.address, Nano(0), close=True))
+    done = worker.end_session(client, number)
     assert client.session(number) is None
     assert client.get_state().reserved == 0
     state = worker.get_state()

@@ -206,7 +206,7 @@ def test_client_cannot_open_on_a_full_table_and_all_else_works_there(world: Worl
     worker.accept_session(client, number)
     worker.redeem(client, number, HALF)
     client.act(signing.close_session(number))
-    worker.redeem(client, number, DEPOSIT, close=True)
+    worker.end_session(client, number, DEPOSIT)
     state = worker.get_state()
     assert (state.earned + state.fee_due, state.locked) == (DEPOSIT, 0)
     assert client.get_state().jobs == c.MAX_JOBS - 1

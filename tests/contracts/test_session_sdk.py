@@ -13,6 +13,7 @@ from cocoon_sdk.explain import AccountTarget, Explanation, JobTarget, Transactio
 from cocoon_sdk.history import (
     AcceptSessionAction,
     AccountKind,
+    DisputeSessionAction,
     OpenSessionAction,
     RedeemAction,
     SessionEventKind,
@@ -25,10 +26,10 @@ from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.session_states import entries_of, settles_at, state_of
 from cocoon_sdk.sandbox import Actor, Blockchain, SandboxChain, Transaction
-from cocoon_sdk.types import Nano
+from cocoon_sdk.types import Hash, Nano
 from tests.contracts.test_session_move import list_new_codes
 from tests.helpers.audit import World, absent
-from tests.helpers.suite import Client, Suite, Worker
+from tests.helpers.suite import Client, Suite, Worker, hash_of
 
 DEPOSIT = Nano.ton(1)
 HALF = Nano.ton("0.5")
@@ -128,7 +129,7 @@ async def test_history_and_explanation_tell_a_sessions_life(
     open_still = str(await told(world, client, number))
     assert "closing, guarded: 0.5 TON of 1.5 TON are redeemed" in open_still
     assert "settle it" in open_still
-    worker.redeem(client, number, DEPOSIT, close=True)
+    worker.end_session(client, number, DEPOSIT)
     events = await session_events(SandboxChain(world.chain), client.address, number)
     assert [(event.kind, int(event.amount)) for event in events] == [
         (SessionEventKind.OPENED, DEPOSIT),
@@ -138,7 +139,8 @@ async def test_history_and_explanation_tell_a_sessions_life(
         (SessionEventKind.REDEEMED, HALF),
         (SessionEventKind.RETURNED, HALF),
         (SessionEventKind.CLOSING, 0),
-        (SessionEventKind.CLOSED, HALF),
+        (SessionEventKind.REDEEMED, HALF),
+        (SessionEventKind.CLOSED, 0),
     ]
     story = await told(world, client, number)
     assert story.kind == "Session"
@@ -155,6 +157,40 @@ async def test_history_and_explanation_tell_a_sessions_life(
     ):
         assert words in text, text
     assert story.to_json()["kind"] == "Session"
+
+
+@pytest.mark.parametrize("slash", [0, Nano.ton(2)])
+async def test_history_and_explanation_tell_a_dispute(
+    world: World, client: Client, worker: Worker, stranger: Actor, slash: int
+) -> None:
+    number, _ = client.open_session(worker, DEPOSIT)
+    worker.accept_session(client, number)
+    worker.redeem(client, number, HALF, close=True)
+    left = str(await told(world, client, number))
+    assert "The worker is ending the session" in left
+    assert "dispute what was done" in left
+    if slash:
+        client.dispute_session(number)
+    else:
+        send(client.owner, escrow_of(world, client).dispute_session(number, hash_of("receipts"), bytes(32)))
+    waiting = str(await told(world, client, number))
+    assert "hand in the arbiters' verdict" in waiting
+    verdict = world.suite.session_verdict(client, worker, number, slash)
+    send(stranger, escrow_of(world, client).resolve(verdict))
+    worker.redeem(client, number, DEPOSIT, close=True)
+    events = await session_events(SandboxChain(world.chain), client.address, number)
+    assert [(event.kind, int(event.amount)) for event in events] == [
+        (SessionEventKind.OPENED, DEPOSIT),
+        (SessionEventKind.GUARDED, Nano.ton(4)),
+        (SessionEventKind.WORKER_CLOSING, HALF),
+        (SessionEventKind.DISPUTED, 0),
+        (SessionEventKind.JUDGED, slash),
+        (SessionEventKind.CLOSED, HALF),
+    ]
+    text = str(await told(world, client, number))
+    assert f"{'The client' if slash else 'The owner'} disputes what was done" in text
+    assert hash_of("receipts").hex() in text
+    assert ("The arbiters took 2 TON" if slash else "The arbiters found for the worker") in text
 
 
 async def test_explanation_tells_refused_acceptance_and_settlement(
@@ -227,6 +263,14 @@ def test_signed_actions_can_be_read_back(world: World, client: Client, worker: W
     assert read(topped[0], AccountKind.ESCROW)[0] == TopUpSessionAction(number, HALF)
     redeem, accept = read(operated[0], AccountKind.STAKE)
     assert redeem == RedeemAction(number, client.address, HALF, True, signature)
+    second, _ = client.open_session(worker, DEPOSIT)
+    worker.accept_session(client, second)
+    assert read(client.dispute_session(second)[0], AccountKind.ESCROW) == [
+        DisputeSessionAction(second, Hash(hash_of("receipts")), Hash(world.suite.model_id))
+    ]
+    (given_up,) = read(worker.redeem(client, second, HALF, forgo=7)[0], AccountKind.STAKE)
+    assert isinstance(given_up, RedeemAction)
+    assert (given_up.amount, given_up.forgo, len(given_up.signature)) == (HALF, 7, 64)
     assert accept == AcceptSessionAction(number, target)
 
 
@@ -238,7 +282,7 @@ def read(transaction: Transaction, kind: AccountKind) -> list[object]:
 
 
 async def test_owner_can_empty_an_escrow_of_the_previous_code_with_the_sdk() -> None:
-    world = World(Suite(Blockchain(), born_before=True))
+    world = World(Suite(Blockchain(), born_before=frozenset({"escrow", "stake"})))
     client, worker = world.client("client"), world.worker("worker")
     client.open(world.suite.open_terms())
     list_new_codes(world)

@@ -33,15 +33,18 @@ from cocoon_sdk.protocol.session_states import (
     state_of,
     timing_of,
     transition,
+    turns_at,
 )
 from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.types import Nano
-from tests.helpers.suite import GAS, Client, Suite, Worker
+from tests.helpers.suite import GAS, Client, Suite, Worker, as_int, hash_of
 
 ID = 1
 DEPOSIT = Nano.ton(1)
 PAID = Nano.ton("0.2")
 MORE = Nano.ton("0.5")
+SLASH = Nano.ton(1)
+EVIDENCE = hash_of("receipts")
 _LOCK = 77
 
 
@@ -72,7 +75,7 @@ def scene_in(suite: Suite, state: SessionState) -> Scene:
         return scene
     client.open_session(worker, DEPOSIT)
     worker.redeem(client, ID, PAID)
-    if state in (SessionState.GUARDED, SessionState.CLOSING_GUARDED):
+    if state.is_guarded:
         worker.accept_session(client, ID)
     if state in (SessionState.CLOSING, SessionState.CLOSING_GUARDED, SessionState.SETTLED):
         client.act(signing.close_session(ID))
@@ -81,6 +84,8 @@ def scene_in(suite: Suite, state: SessionState) -> Scene:
         assert session is not None
         suite.chain.set_now(settles_at(session))
         client.act(signing.settle_session(ID))
+    if state is SessionState.DISPUTED:
+        client.dispute_session(ID)
     if state is SessionState.CLOSED:
         worker.redeem(client, ID, MORE, close=True)
     assert scene.session is None if state.has_ended else state_of(found(scene)) is state
@@ -101,10 +106,14 @@ def moments(scene: Scene, state: SessionState, timing: SessionTiming) -> list[in
         return [now]
     over = settles_at(session)
     borders = {SessionTiming.IN_TIME: (now, over - 1), SessionTiming.OVER: (over, over + 10**6)}
-    if state.is_open:
-        borders[SessionTiming.IN_TIME] = (now, session.deadline - 1)
-        borders[SessionTiming.EXPIRED] = (session.deadline, over - 1)
-    assert over - session.deadline == (close_delay_of(session) if state.is_open else 0)
+    if can_time(state, SessionTiming.EXPIRED):
+        turns = turns_at(session)
+        borders[SessionTiming.IN_TIME] = (now, turns - 1)
+        borders[SessionTiming.EXPIRED] = (turns, over - 1)
+        assert over - turns == close_delay_of(session)
+        assert (turns == session.deadline) is state.is_open
+    else:
+        assert over == session.deadline
     for when in borders[timing]:
         assert timing_of(session, when) is timing
     return list(borders[timing])
@@ -122,6 +131,7 @@ def external_action(scene: Scene, action: SessionAction) -> signing.Action | Non
         SessionAction.TOP_UP: signing.top_up_session(ID, PAID),
         SessionAction.CLOSE: signing.close_session(ID),
         SessionAction.SETTLE: signing.settle_session(ID),
+        SessionAction.DISPUTE: signing.dispute_session(ID, EVIDENCE, suite.model_id),
     }
     return wanted.get(action)
 
@@ -142,6 +152,14 @@ def acceptance(scene: Scene) -> m.AcceptSession:
     return m.AcceptSession(id=ID, collateral=int(target.collateral), lock=_LOCK, binding=binding)
 
 
+def verdict(scene: Scene, slash: int) -> m.Resolve:
+    session = scene.session
+    if session is None:
+        nothing = m.Verdict(id=ID, disputed_at=0, result_hash=0, pay=0, slash=slash)
+        return scene.suite.signed_verdict(scene.client, scene.worker, nothing)
+    return scene.suite.session_verdict(scene.client, scene.worker, ID, slash)
+
+
 def perform(scene: Scene, action: SessionAction) -> Transaction:
     """Do it; return the escrow's transaction. Raises `ExternalRejectedError` for what is refused."""
     wanted = external_action(scene, action)
@@ -155,13 +173,18 @@ def perform(scene: Scene, action: SessionAction) -> Transaction:
         SessionAction.FOREIGN_CLOSE: (MORE, True),
         SessionAction.FOREIGN_CLOSE_NOTHING: (PAID, True),
     }
-    body: m.Redeem | m.AcceptSession | m.SettleSession | m.CloseSession
+    body: m.Redeem | m.AcceptSession | m.SettleSession | m.CloseSession | m.DisputeSession | m.Resolve
     if action in redemptions:
         body = redemption(scene, *redemptions[action])
     elif action in (SessionAction.ACCEPT, SessionAction.ACCEPT_FOREIGN):
         body = acceptance(scene)
     elif action is SessionAction.ANYONE_SETTLE:
         body = m.SettleSession(id=ID)
+    elif action in (SessionAction.RESOLVE, SessionAction.RESOLVE_SLASH):
+        body = verdict(scene, SLASH if action is SessionAction.RESOLVE_SLASH else 0)
+    elif action is SessionAction.OWNER_DISPUTE:
+        model, evidence = as_int(scene.suite.model_id), as_int(EVIDENCE)
+        body = m.DisputeSession(query_id=0, id=ID, evidence_hash=evidence, model_id=model)
     else:
         body = m.CloseSession(query_id=0, id=ID)
     sources = {
@@ -179,7 +202,8 @@ def perform(scene: Scene, action: SessionAction) -> Transaction:
 
 def sent(transaction: Transaction) -> tuple[str, ...]:
     internal = [message for message in transaction.out_msgs if message.is_internal]
-    return tuple(OP_NAMES[message.op or 0] for message in internal)
+    # What has no operation is an arbiter's fee.
+    return tuple(OP_NAMES[message.op] for message in internal if message.op is not None)
 
 
 def check_refused(scene: Scene, action: SessionAction, expected: Refusal) -> None:

@@ -24,6 +24,7 @@ from cocoon_sdk.protocol.abi_dict import parse as parse_dict
 from cocoon_sdk.protocol.abi_runtime import GetterCall, Message
 from cocoon_sdk.protocol.claims import claim_bond
 from cocoon_sdk.protocol.getters import EscrowGetters, RegistryGetters, WorkerStakeGetters
+from cocoon_sdk.protocol.session_states import settles_at
 from cocoon_sdk.sandbox import Actor, Blockchain, Transaction
 from cocoon_sdk.sandbox.cells import address_key
 from cocoon_sdk.types import Nano
@@ -133,6 +134,13 @@ class Client(Account):
         action = signing.open_session(number, worker.address, voucher_key, Nano(deposit), expiry)
         return number, self.act(action, **options)
 
+    def dispute_session(
+        self, session_id: int, evidence: str = "receipts", **options: Any
+    ) -> list[Transaction]:
+        """Dispute a guarded session."""
+        action = signing.dispute_session(session_id, hash_of(evidence), self.suite.model_id)
+        return self.act(action, **options)
+
     @property
     def voucher_key(self) -> SigningKey:
         """The key of every session of this client, unless a test takes another."""
@@ -241,12 +249,30 @@ class Worker(Account):
         return self.act(action, max_spend=self.work_spend(), **options)
 
     def redeem(
-        self, client: Client, session_id: int, amount: int, *, close: bool = False, **options: Any
+        self,
+        client: Client,
+        session_id: int,
+        amount: int,
+        *,
+        close: bool = False,
+        forgo: int = 0,
+        **options: Any,
     ) -> list[Transaction]:
-        """Redeem a good voucher."""
-        signature = client.voucher(self, session_id, amount)
-        action = signing.redeem(session_id, client.address, Nano(amount), signature, close=close)
+        """Redeem a good voucher, of which `forgo` is given up."""
+        signature = client.voucher(self, session_id, amount + forgo)
+        action = signing.redeem(
+            session_id, client.address, Nano(amount), signature, close=close, forgo=Nano(forgo)
+        )
         return self.act(action, **options)
+
+    def end_session(self, client: Client, session_id: int, amount: int = 0) -> list[Transaction]:
+        """Redeem, and end the session: collateral in it waits for the time that the client has to dispute."""
+        done = self.redeem(client, session_id, amount, close=True)
+        session = client.session(session_id)
+        if session is not None:
+            self.suite.chain.set_now(settles_at(session))
+            done += self.act(signing.redeem(session_id, client.address, Nano(0), close=True))
+        return done
 
     def session_target(self, client: Client, session_id: int) -> m.SessionTarget:
         session = client.session(session_id)
@@ -283,8 +309,8 @@ class Suite:
     """Registry, markets, accounts and arbiters of one network on one sandbox."""
 
     chain: Blockchain
-    born_before: bool = False
-    """Whether everything begins under the code that was current before."""
+    born_before: frozenset[str] = frozenset()
+    """Which accounts ("escrow", "stake") begin under the code that was current before."""
     parameters: NetworkParameters = field(init=False)
     network: Network = field(init=False)
     answers: dict[object, Any] = field(default_factory=dict, repr=False)
@@ -312,7 +338,7 @@ class Suite:
     def code(self, kind: str) -> Cell:
         """Return the code that a new escrow or stake begins with."""
         name = {"escrow": "Escrow", "stake": "WorkerStake"}[kind]
-        return previous_code_cell(name) if self.born_before else code_cell(name)
+        return previous_code_cell(name) if kind in self.born_before else code_cell(name)
 
     @staticmethod
     def codes(new: Cell, old: Cell | None = None) -> m.Codes:
@@ -419,6 +445,27 @@ class Suite:
         verdict = m.Verdict(
             id=job_id, disputed_at=job.deadline, result_hash=job.key_or_result, pay=pay, slash=slash
         )
+        return self.signed_verdict(client, worker, verdict, signers)
+
+    def session_verdict(
+        self, client: Client, worker: Worker, session_id: int, slash: int, **changes: Any
+    ) -> m.Resolve:
+        """Build a Resolve for a disputed session, signed by three arbiters; `changes` as `m.Verdict`."""
+        session = client.session(session_id)
+        assert session is not None
+        fields: dict[str, Any] = {
+            "id": session_id,
+            "disputed_at": session.deadline,
+            "result_hash": as_int(session.evidence.begin_parse().load_bytes(32)),
+            "pay": 0,
+            "slash": slash,
+        }
+        return self.signed_verdict(client, worker, m.Verdict(**{**fields, **changes}))
+
+    def signed_verdict(
+        self, client: Client, worker: Worker, verdict: m.Verdict, signers: Sequence[int] = (0, 1, 2)
+    ) -> m.Resolve:
+        """Sign a verdict as the named arbiters."""
         digest = signing.verdict_digest(client.domain(), worker.address, verdict)
         link: Cell | None = None
         for index in reversed(signers):
@@ -426,4 +473,4 @@ class Suite:
                 index=index, signature=self.arbiters[index].sign(digest), next=link
             ).to_cell()
         assert link is not None
-        return m.Resolve(id=job_id, verdict=verdict.to_cell(), signatures=link)
+        return m.Resolve(id=verdict.id, verdict=verdict.to_cell(), signatures=link)

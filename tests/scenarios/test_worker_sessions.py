@@ -338,6 +338,11 @@ async def test_worker_can_guard_a_session_and_has_its_collateral_back_at_the_end
         session.close()
         await service.settle()
         found = entry(service, session)
+        assert (found.state, found.paid) == (SessionState.CLOSING, Nano.ton("0.1"))
+        assert rig.account("bob").get_state().locked == found.collateral, "the client may still dispute"
+        rig.warp(DAY_S + 601)
+        await service.settle()
+        found = entry(service, session)
         assert (found.state, found.lock, found.paid) == (SessionState.ENDED, 0, Nano.ton("0.1"))
         assert rig.account("bob").get_state().locked == 0
     Ledger.of(rig.blockchain).assert_balanced()

@@ -20,7 +20,7 @@ from cocoon_sdk.client.sessions.errors import SessionRefusedError
 from cocoon_sdk.client.sessions.funds.holding import HeldSession
 from cocoon_sdk.client.sessions.funds.keeper import KeeperReport
 from cocoon_sdk.client.sessions.funds.manager import SessionManager
-from cocoon_sdk.client.sessions.funds.onchain import EscrowSight, is_open, settle_from
+from cocoon_sdk.client.sessions.funds.onchain import EscrowSight, is_open
 from cocoon_sdk.client.sessions.funds.records import (
     UNENDED_STATES,
     SessionPolicy,
@@ -31,6 +31,7 @@ from cocoon_sdk.client.sessions.funds.records import (
 from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
 from cocoon_sdk.errors import ConfigError, NoWorkerError
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.session_states import settles_at
 from cocoon_sdk.protocol.signing import account_address
 from cocoon_sdk.storage import Database, open_database
 from cocoon_sdk.types import Nano
@@ -342,7 +343,7 @@ def _info(record: SessionRecord, entry: m.Session | None) -> SessionInfo:
         accounted=record.accounted,
         redeemed=record.redeemed if entry is None else Nano(entry.redeemed),
         expires=record.expires,
-        settle_at=0 if entry is None else settle_from(entry),
+        settle_at=0 if entry is None else settles_at(entry),
         guarded=entry is not None and entry.collateral > 0,
         holder=record.holder,
         lease_until=record.lease_until,
@@ -362,7 +363,7 @@ def _unknown(session_id: int, entry: m.Session) -> SessionInfo:
         accounted=_NOTHING,
         redeemed=Nano(entry.redeemed),
         expires=entry.deadline if is_open(entry) else 0,
-        settle_at=settle_from(entry),
+        settle_at=settles_at(entry),
         guarded=entry.collateral > 0,
         holder=None,
         lease_until=0,

@@ -38,7 +38,7 @@ def view(**changes: Any) -> m.Session:
         "back": 0,
         "spare": 0,
         "params": PARAMS,
-        "again": PARAMS,
+        "evidence": PARAMS,
         **changes,
     }
     return m.Session(**fields)
@@ -79,6 +79,16 @@ def test_missing_session_with_money_in_it_cannot_be_given_up_at_once() -> None:
     assert watch.on_view(session(), None, NOW, PATIENCE_S).state is SessionState.ENDED
 
 
+def test_worker_can_redeem_in_a_disputed_session_until_its_longest_end() -> None:
+    held = session(guard=GuardState.GUARDED, lock=257, collateral=Nano(5), signed=Nano(9))
+    disputed = watch.on_view(held, view(status=SessionStatus.DISPUTED, deadline=NOW), NOW, PATIENCE_S)
+    rules = m.ParamsRules.from_cell(m.Params.from_cell(PARAMS).rules)
+    longest = rules.evidence_deadline + rules.arbitration_timeout + rules.session_close_delay
+    assert (disputed.state, disputed.settle_at) == (SessionState.CLOSING, NOW + longest)
+    judged = watch.on_view(disputed, view(status=SessionStatus.CLOSING, deadline=NOW + 9), NOW, PATIENCE_S)
+    assert (judged.settle_at, judged.unredeemed) == (NOW + 9, 9)
+
+
 def test_payment_that_came_back_is_due_again() -> None:
     paid = session(signed=Nano(9), redeemed=Nano(9))
     assert watch.on_view(paid, view(redeemed=0), NOW, PATIENCE_S).unredeemed == 9
@@ -89,7 +99,11 @@ def test_worker_can_note_every_end_of_its_collateral() -> None:
     rewarded = watch.on_outcome(held, outcome(OutcomeKind.REWARD, 9, lock=257, fee=1), NOW)
     assert (rewarded.state, rewarded.lock, rewarded.paid, rewarded.fee) == (SessionState.ENDED, 0, 9, 1)
     released = watch.on_outcome(held, outcome(OutcomeKind.RELEASE, lock=257), NOW)
-    assert (released.state, released.lock, released.lost) == (SessionState.ENDED, 0, 9)
+    # Perhaps only a verdict fell: what is signed can be redeemed until the escrow shows no session any more.
+    assert (released.state, released.lock, released.unredeemed) == (SessionState.CLOSING, 0, 9)
+    assert released.looked_at == 0
+    slashed = watch.on_outcome(held, outcome(OutcomeKind.SLASH, lock=257), NOW)
+    assert (slashed.state, slashed.lock, slashed.unredeemed) == (SessionState.CLOSING, 0, 9)
     other = watch.on_outcome(held, outcome(OutcomeKind.REWARD, 4, lock=0), NOW)
     assert (other.state, other.lock, other.paid) == (SessionState.OPEN, 257, 4)
     refused = watch.on_outcome(session(guard=GuardState.ASKED), outcome(OutcomeKind.GONE, lock=257), NOW)

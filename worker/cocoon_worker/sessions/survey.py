@@ -18,7 +18,7 @@ from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.crypto.keys import VerifyKey
 from cocoon_sdk.errors import AccountNotFoundError, GetterError, KeyMaterialError, MalformedError
 from cocoon_sdk.protocol import messages as m
-from cocoon_sdk.protocol.session_states import SessionStatus
+from cocoon_sdk.protocol.session_states import SessionStatus, close_delay_of, settles_at
 from cocoon_sdk.protocol.signing import Domain, account_id
 from cocoon_sdk.protocol.vouchers import SessionRef
 from cocoon_sdk.types import Nano
@@ -175,8 +175,8 @@ class SessionSurvey:
             voucher_key=voucher_key,
             deposit=Nano(view.deposit),
             expires=view.deadline,
-            settle_at=settle_time(view),
-            close_delay=close_delay(view),
+            settle_at=settles_at(view),
+            close_delay=close_delay_of(view),
             fee_bps=view.fee_bps,
             redeemed=Nano(view.redeemed),
             collateral=Nano(view.collateral),
@@ -192,18 +192,8 @@ class SessionSurvey:
 
 
 def state_of(view: m.Session) -> SessionState:
-    """Return where an entry stands."""
-    return SessionState.CLOSING if view.status == SessionStatus.CLOSING else SessionState.OPEN
-
-
-def settle_time(view: m.Session) -> int:
-    """Return from when on anybody can settle a session as it stands. Raises `MalformedError`."""
-    return view.deadline + (0 if view.status == SessionStatus.CLOSING else close_delay(view))
-
-
-def close_delay(view: m.Session) -> int:
-    """Return how long a worker has to redeem, by the session's own parameters. Raises `MalformedError`."""
-    return m.ParamsRules.from_cell(m.Params.from_cell(view.params).rules).session_close_delay
+    """Return where an entry stands; disputed is closing: nothing new is served, all can be redeemed."""
+    return SessionState.OPEN if view.status == SessionStatus.OPEN else SessionState.CLOSING
 
 
 def check_serveable(facts: SessionFacts, now: int, least_left_s: int) -> None:

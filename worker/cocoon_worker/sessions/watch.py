@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.session_states import settles_at
 from cocoon_sdk.types import Nano
 from cocoon_worker.errors import JournalError
 from cocoon_worker.events import JobOutcome, OutcomeKind
 from cocoon_worker.sessions.book import SessionBook
 from cocoon_worker.sessions.records import GuardState, SessionEntry, SessionState
-from cocoon_worker.sessions.survey import SessionFacts, settle_time, state_of
+from cocoon_worker.sessions.survey import SessionFacts, state_of
 
 
 def note_facts(book: SessionBook, facts: SessionFacts, now: int, *, guard: bool = False) -> SessionEntry:
@@ -51,7 +52,7 @@ def on_view(entry: SessionEntry, view: m.Session | None, now: int, patience_s: i
             return replace(entry, missing_since=since, looked_at=now)
         return ended(replace(entry, looked_at=now), now, "the escrow has no such session any more")
     seen = _seen(
-        entry, state_of(view), view.deadline, settle_time(view), Nano(view.deposit), Nano(view.redeemed), now
+        entry, state_of(view), view.deadline, settles_at(view), Nano(view.deposit), Nano(view.redeemed), now
     )
     if view.collateral and seen.guard is not GuardState.GUARDED:
         seen = replace(
@@ -89,7 +90,7 @@ def _seen(
 
 
 def closing(entry: SessionEntry, now: int) -> SessionEntry:
-    """Return the entry after its client was seen to close it, at `now`."""
+    """Return the entry after it was seen to close, at `now`."""
     if entry.state is not SessionState.OPEN:
         return entry
     settle_at = min(now, entry.expires) + entry.close_delay
@@ -126,9 +127,13 @@ def on_outcome(entry: SessionEntry, outcome: JobOutcome, now: int) -> SessionEnt
                 entry = replace(entry, guard=GuardState.REFUSED, updated_at=now)
         case OutcomeKind.RELEASE | OutcomeKind.SLASH | OutcomeKind.NOT_FINALIZED:
             pass
-    if freed:
-        entry = replace(entry, lock=0, updated_at=now)
-        if outcome.kind in (OutcomeKind.REWARD, OutcomeKind.RELEASE):
-            # A session's collateral is freed with its end, and never before.
-            entry = ended(entry, now, "it was settled")
+    if not freed:
+        return entry
+    entry = replace(entry, lock=0, updated_at=now)
+    if outcome.kind is OutcomeKind.REWARD:
+        # Only the last payment frees collateral.
+        return ended(entry, now, "it was settled")
+    if outcome.kind in (OutcomeKind.RELEASE, OutcomeKind.SLASH):
+        # The end, or a verdict after which vouchers can still be redeemed: the next look tells.
+        return replace(closing(entry, now), looked_at=0)
     return entry

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from cocoon_sdk.client.sessions.errors import StaleSessionError
 from cocoon_sdk.client.sessions.funds.desk import SessionDesk, log
-from cocoon_sdk.client.sessions.funds.onchain import is_open, settle_from
+from cocoon_sdk.client.sessions.funds.onchain import is_open
 from cocoon_sdk.client.sessions.funds.records import SessionRecord, SessionState
 from cocoon_sdk.protocol.exit_codes import NoSessionError, SessionClosingError
+from cocoon_sdk.protocol.session_states import settles_at
 from cocoon_sdk.types import Nano
 
 ENDED_ELSEWHERE = "it had ended on chain"
@@ -40,7 +41,7 @@ class SessionEnding:
             entry = await self._chain.session(leased.session_id)
         if entry is None:
             return await self._missing(leased)
-        settle_at = settle_from(entry)
+        settle_at = settles_at(entry)
         await self._store.closing(leased.uid, self._desk.holder, settle_at, why)
         log.info("session %d closed: %s", leased.session_id, why)
         return replace(leased, state=SessionState.CLOSING, settle_at=settle_at, why=leased.why or why)

@@ -13,10 +13,11 @@ from cocoon_sdk.client.sessions.funds.desk import SessionDesk, log
 from cocoon_sdk.client.sessions.funds.ending import SessionEnding
 from cocoon_sdk.client.sessions.funds.funding import SessionFunding
 from cocoon_sdk.client.sessions.funds.holding import HeldSession
-from cocoon_sdk.client.sessions.funds.onchain import EscrowSight, is_open, settle_from
+from cocoon_sdk.client.sessions.funds.onchain import EscrowSight, is_open
 from cocoon_sdk.client.sessions.funds.records import UNENDED_STATES, SessionRecord, SessionState
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.session_states import settles_at
 from cocoon_sdk.types import Nano
 
 _ROUND_S = 60
@@ -141,7 +142,7 @@ class SessionKeeper:
         held, policy = self._held(record.uid), self._desk.policy
         if not is_open(entry) or sight.now >= entry.deadline:
             self._let_go(record.uid, "it is over on chain")
-            report.closed.append(await self._ending.expire(record, settle_from(entry)))
+            report.closed.append(await self._ending.expire(record, settles_at(entry)))
             return
         if any(each.record.uid == record.uid for each in report.overdrawn):
             self._let_go(record.uid, "more was redeemed than signed here")
@@ -167,7 +168,7 @@ class SessionKeeper:
     async def _see_to_closing(
         self, sight: EscrowSight, record: SessionRecord, entry: m.Session, report: KeeperReport
     ) -> None:
-        at = settle_from(entry)
+        at = settles_at(entry)
         if is_open(entry) and sight.now < entry.deadline:
             # We died, or the external got lost, between noting it and telling the chain.
             report.closed.append(await self._ending.close(record, record.why))

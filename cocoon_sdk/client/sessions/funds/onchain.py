@@ -61,16 +61,6 @@ def is_open(entry: m.Session) -> bool:
     return entry.status == SessionStatus.OPEN
 
 
-def close_delay(entry: m.Session) -> int:
-    """Return how many seconds the worker has after a close, by the session's own parameters."""
-    return m.ParamsRules.from_cell(m.Params.from_cell(entry.params).rules).session_close_delay
-
-
-def settle_from(entry: m.Session) -> int:
-    """Return from when on a session can be settled if nobody does anything more."""
-    return entry.deadline + (close_delay(entry) if is_open(entry) else 0)
-
-
 def new_key(context: ClientContext, record: SessionRecord) -> SigningKey:
     """Return the voucher key that a session is opened with: it follows from hot key and place."""
     return voucher_key(context.hot_key, record.escrow, record.session_id)
