@@ -83,7 +83,7 @@ def check(
     Raises `NotCheckableError` where the terms promise no commitment and there is none, `MalformedError` for a
     request that no engine would have taken.
     """
-    expected = Sampling.of_request(question.body)
+    expected = question.how
     kind = SamplingKind.GREEDY if expected.greedy else SamplingKind.SAMPLED
     limits = None if thresholds is None else thresholds.kind(kind)
     if commitment is None:

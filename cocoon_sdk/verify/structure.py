@@ -92,6 +92,17 @@ class Question:
     cancelled: bool = False
 
     @property
+    def how(self) -> Sampling:
+        """How its tokens are to be chosen: greedy terms take a temperature that is left out for 0.
+
+        Raises `MalformedError` for a request that no engine would take.
+        """
+        body = self.body
+        if self.sampling is SamplingClass.GREEDY and body.get("temperature") is None:
+            body = {**body, "temperature": 0}
+        return Sampling.of_request(body)
+
+    @property
     def max_tokens(self) -> int | None:
         """The output limit that the request names, None for none."""
         given = [self.body[name] for name in ("max_tokens", "max_completion_tokens") if self.body.get(name)]
@@ -125,7 +136,7 @@ def _statements(question: Question, commitment: Commitment, rescoring: Rescoring
         yield Fault(FaultKind.PROMPT, Level.REFUND, why)
     if commitment.seed != question.seed:
         yield Fault(FaultKind.SEED, Level.REFUND, "it was not drawn from job or request")
-    if commitment.sampling != Sampling.of_request(question.body).to_json():
+    if commitment.sampling != question.how.to_json():
         yield Fault(FaultKind.SAMPLING, Level.REFUND, "its parameters are not those of the request")
     wanted = question.body.get("n") or 1
     if len(commitment.choices) != wanted:

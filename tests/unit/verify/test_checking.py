@@ -182,6 +182,18 @@ def test_choice_is_not_replayed_when_the_request_or_the_terms_do_not_allow_it(li
         assert found.level is Level.HONEST
 
 
+def test_honest_worker_is_not_accused_when_a_greedy_request_names_no_temperature(limits: Thresholds) -> None:
+    answer = ask(1, GREEDY)
+    body = {name: value for name, value in answer.question.body.items() if name != "temperature"}
+    question = dataclasses.replace(answer.question, sampling=SamplingClass.GREEDY, body=body)
+    found = judge(dataclasses.replace(answer, question=question), 1, limits)
+    assert (found.level, found.unreplayable) == (Level.HONEST, "")
+    assert found.numbers is not None
+    assert found.numbers.tok_mean is not None
+    sampled = dataclasses.replace(question, sampling=SamplingClass.REPLAYABLE)
+    assert judge(dataclasses.replace(answer, question=sampled), 1, limits).level is not Level.HONEST
+
+
 def test_missing_commitment_weighs_what_the_terms_promise() -> None:
     answer = ask(1, GREEDY)
     found = check(answer.question, answer.response, None, [], None)
