@@ -19,6 +19,7 @@ from cocoon_sdk.client.auditing.auditor import Surroundings
 from cocoon_sdk.client.auditing.examining import Lookers, OwnLookers, PaidLookers, ResultExaminer
 from cocoon_sdk.client.connect import connect_chain
 from cocoon_sdk.client.context import ClientContext
+from cocoon_sdk.client.cross_checks import CrossChecks
 from cocoon_sdk.client.discovery import AsyncWorkers
 from cocoon_sdk.client.escrow import AsyncEscrow
 from cocoon_sdk.client.handover import HandoverClient
@@ -114,8 +115,12 @@ class AsyncCocoon:
         self.workers = AsyncWorkers(self._context, self.models)
         self.audits = self._make_audits(AuditPolicy.of(audit), database, spend_limits)
         watch = self.audits.policy is not None
-        audits = JobAudits(self.audits, self._context, self.workers, self.models) if watch else None
-        self.jobs = AsyncJobs(self._context, self.models, self.workers, self._handover, audits)
+        audits = JobAudits(self.audits, self._context, self.workers, self.models)
+        known = audit.thresholds if isinstance(audit, AuditPolicy) else ()
+        crossing = CrossChecks(audits, self._ask, known)
+        self.jobs = AsyncJobs(
+            self._context, self.models, self.workers, self._handover, crossing, audits if watch else None
+        )
         self.sessions = AsyncSessions(
             self._context, self.workers, database=database, policy=session_policy, limits=spend_limits
         )
@@ -157,11 +162,7 @@ class AsyncCocoon:
             if policy.verifier is not None:
                 lookers = OwnLookers(policy.verifier)
             else:
-
-                async def ask(request: InferenceRequest, **options: Any) -> tuple[bytes, Bill]:
-                    return await self.inference.answer(request, **options)
-
-                lookers = PaidLookers(self.workers.list, ask, policy)
+                lookers = PaidLookers(self.workers.list, self._ask, policy)
             examiner = ResultExaminer(policy, lookers)
         around = Surroundings(
             domain=self._context.escrow.domain,
@@ -172,6 +173,9 @@ class AsyncCocoon:
             with_evidence=self._context.arbiters is not None,
         )
         return AsyncAudits(policy, database, examiner, around, self._context.clock)
+
+    async def _ask(self, request: InferenceRequest, **options: Any) -> tuple[bytes, Bill]:
+        return await self.inference.answer(request, **options)
 
     def _leave(self, worker: Address, why: str) -> None:
         self.workers.leave(worker, why)
@@ -195,7 +199,8 @@ class AsyncCocoon:
         return self._context.network
 
     async def __aenter__(self) -> Self:
-        self.audits.start()
+        if self.audits.policy is not None:
+            self.audits.start()
         return self
 
     async def __aexit__(

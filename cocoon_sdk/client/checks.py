@@ -5,6 +5,8 @@ Owns what the contract will check anyway, said earlier, in words and numbers. Mu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cocoon_sdk.client.discovery import WorkerOffer
 from cocoon_sdk.client.planning import JobCost
 from cocoon_sdk.errors import InsufficientEscrowError, NoWorkerError
@@ -44,6 +46,28 @@ def check_funds(view: m.EscrowView, cost: JobCost) -> None:
         raise DailyLimitError(
             "the hot key's daily limit does not cover the job",
             why=f"it may spend {bucket} now; needed are {cost.spend}",
+            hint="Wait until the limit refills, or let the owner call escrow.set_limits",
+        )
+
+
+def check_all(costs: Sequence[JobCost], view: m.EscrowView) -> None:
+    """Check beforehand that several jobs fit; raises what `check_funds` raises."""
+    if view.jobs + len(costs) > c.MAX_JOBS:
+        why = f"{view.jobs} are open, at most {c.MAX_JOBS}"
+        raise TooManyJobsError(f"cannot open {len(costs)} more jobs", why=why)
+    total = Nano(sum(int(cost.total) for cost in costs))
+    spend = Nano(sum(int(cost.spend) for cost in costs))
+    free, bucket = Nano(view.free), Nano(view.bucket)
+    if free < total:
+        raise InsufficientEscrowError(
+            f"the escrow cannot cover {len(costs)} jobs",
+            why=f"{free} are free; needed are {total}",
+            hint=f"Deposit {total - free} more, ask fewer workers, or lower max_output_tokens",
+        )
+    if bucket < spend:
+        raise DailyLimitError(
+            f"the hot key's daily limit does not cover {len(costs)} jobs",
+            why=f"it may spend {bucket} now; needed are {spend}",
             hint="Wait until the limit refills, or let the owner call escrow.set_limits",
         )
 

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pytoniq_core import Address
 
 from cocoon_sdk.client.auditing.auditor import AsyncAudits
 from cocoon_sdk.client.auditing.case import AuditCase, usage_with_counts
 from cocoon_sdk.client.auditing.errors import AuditFailedError, UncheckableError
-from cocoon_sdk.client.auditing.records import Audited, AuditOutcome, AuditSubject
+from cocoon_sdk.client.auditing.examining import judgement, told
+from cocoon_sdk.client.auditing.records import Audited, AuditOutcome, AuditSubject, DisputeStep
+from cocoon_sdk.client.auditing.store import Judgement
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import AsyncWorkers
-from cocoon_sdk.client.job_status import JobStatus
 from cocoon_sdk.client.models import AsyncModels
 from cocoon_sdk.client.results import JobResult
-from cocoon_sdk.errors import CocoonError
+from cocoon_sdk.errors import CocoonError, MalformedError
 from cocoon_sdk.protocol.signing import Domain
 from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.types import Hash
+from cocoon_sdk.verify.checking import Findings
 from cocoon_sdk.verify.commitment import Commitment
 from cocoon_sdk.verify.seeds import job_seed
 
@@ -89,10 +91,39 @@ class JobAudits:
             self._domain = await self._context.escrow.domain()
         return self._domain
 
+    async def case(self, job: AsyncJob, result: JobResult) -> AuditCase:
+        """Return what a job's result is checked against.
+
+        Raises `UncheckableError`, what `AsyncJob.payload` and `AsyncJob.terms` raise, and `ChainError`.
+        """
+        subject, terms = await self._subject(job, result)
+        return await self._case(job, result, subject, terms)
+
+    async def accuse(self, case: AuditCase, findings: Findings, *, dispute: bool) -> DisputeStep:
+        """Keep a finding that others came to; leave its worker, and dispute the job if that is wanted."""
+        examined = told(findings)
+
+        def judge(state: dict[str, Any]) -> Judgement:
+            return judgement(state, case.subject, examined, dispute=dispute)
+
+        return await self._audits.accuse(case.subject, examined, judge)
+
     async def _begin(self, job: AsyncJob, result: JobResult) -> None:
+        subject, terms = await self._subject(job, result)
+
+        async def claim() -> AuditCase:
+            return await self._case(job, result, subject, terms)
+
+        async def then(outcome: AuditOutcome) -> None:
+            if outcome is not AuditOutcome.FAILED and job.accept_mode == "auto":
+                await self._accept(job)
+
+        self._audits.begin(subject, claim, then)
+
+    async def _subject(self, job: AsyncJob, result: JobResult) -> tuple[AuditSubject, Terms]:
         status, terms = await job.status(), await job.terms()
         if status.worker is None:
-            return
+            raise UncheckableError("the result cannot be checked", why="nobody knows whose it is")
         subject = AuditSubject(
             what=Audited.JOB,
             domain=await self._home(),
@@ -103,19 +134,10 @@ class JobAudits:
             model=(await self._models.get(bytes(terms.model_id))).name,
             amount=result.amount,
         )
-
-        async def claim() -> AuditCase:
-            return await self._case(job, result, subject, terms)
-
-        async def then(outcome: AuditOutcome) -> None:
-            if outcome is not AuditOutcome.FAILED:
-                await self._accept(job, status)
-
-        self._audits.begin(subject, claim, then)
+        return subject, terms
 
     async def _case(self, job: AsyncJob, result: JobResult, subject: AuditSubject, terms: Terms) -> AuditCase:
         payload = await job.payload()
-        proof = result.plain.proof
         calibration, owner, limits = await self._offered(subject, terms)
         return AuditCase(
             subject=subject,
@@ -127,7 +149,7 @@ class JobAudits:
             calibration=calibration,
             owner=owner,
             seed=job_seed(subject.domain, job.id, payload.payload_hash),
-            commitment=None if proof is None else Commitment.from_json(proof),
+            commitment=_commitment(result),
             limits=limits,
         )
 
@@ -147,9 +169,7 @@ class JobAudits:
         limits = (offer.offer.max_output_tokens, offer.offer.max_context) if same else None
         return model.calibration_hash, offer.worker.owner, limits
 
-    async def _accept(self, job: AsyncJob, before: JobStatus) -> None:
-        if job.accept_mode != "auto":
-            return
+    async def _accept(self, job: AsyncJob) -> None:
         try:
             await job.accept(unaudited=True)
         except CocoonError as error:
@@ -159,3 +179,13 @@ class JobAudits:
 def _usage(result: JobResult) -> dict[str, object]:
     said = result.response.get("usage")
     return usage_with_counts(said if isinstance(said, dict) else {}, result.usage)
+
+
+def _commitment(result: JobResult) -> Commitment | None:
+    """Return what a result commits to; what is none is worth as much as nothing."""
+    if result.plain.proof is None:
+        return None
+    try:
+        return Commitment.from_json(result.plain.proof)
+    except MalformedError:
+        return None

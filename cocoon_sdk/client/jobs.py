@@ -6,6 +6,7 @@ happens to a job afterwards (`AsyncJob`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -20,6 +21,7 @@ from cocoon_sdk.client.checks import (
     same_params,
 )
 from cocoon_sdk.client.context import ClientContext, job_box_key
+from cocoon_sdk.client.cross_checks import CrossChecks
 from cocoon_sdk.client.discovery import AsyncWorkers, WorkerOffer
 from cocoon_sdk.client.errors import PayloadTooLargeError
 from cocoon_sdk.client.fetching import JobMemory
@@ -37,6 +39,7 @@ from cocoon_sdk.client.planning import (
     normalise,
     plan_periods,
 )
+from cocoon_sdk.client.redundant import AsyncRedundantJob
 from cocoon_sdk.contracts.accounts import Plan, derived_from, peer_codes
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.data import MAX_INLINE_BYTES, ForwardPrices, InlineData, encode_data, inline_cost
@@ -52,6 +55,7 @@ from cocoon_sdk.protocol.exit_codes import (
 )
 from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.types import Nano
+from cocoon_sdk.verify.thresholds import Thresholds
 
 WorkerChoice: TypeAlias = "WorkerOffer | Address | str | None"
 """None: the cheapest that fits; "open": any worker may claim; else one worker, as found or by address."""
@@ -80,10 +84,12 @@ class AsyncJobs:
         models: AsyncModels,
         workers: AsyncWorkers,
         handover: HandoverClient,
+        crossing: CrossChecks,
         audits: JobAudits | None = None,
     ) -> None:
         self._context, self._models = context, models
-        self._workers, self._handover, self._audits = workers, handover, audits
+        self._workers, self._handover = workers, handover
+        self._crossing, self._audits = crossing, audits
 
     async def create(
         self,
@@ -183,6 +189,56 @@ class AsyncJobs:
         cost = await self._cost(plan, params_of(view), size)
         check_funds(view, cost)
         return cost
+
+    async def create_redundant(
+        self,
+        *,
+        model: str | bytes,
+        messages: list[dict[str, Any]] | None = None,
+        request: dict[str, Any] | None = None,
+        kind: JobKind | str | None = None,
+        workers: int = 3,
+        max_price: Nano | None = None,
+        max_output_tokens: int | None = None,
+        max_input_tokens: int | None = None,
+        window_s: int | None = None,
+        thresholds: Thresholds | None = None,
+        dispute: bool = True,
+    ) -> AsyncRedundantJob:
+        """Open the same job at several workers of different owners, who will check each other's answers.
+
+        `max_price` (nanoTON) bounds each of them. `thresholds` are the model's; those of the audit policy are
+        known. Checks are paid requests of sessions, within the client's spend limits. `dispute` disputes an
+        answer that most of those who agree refuse. Raises what `create` raises, and `NoWorkerError` when not
+        so many verifiable workers can take it. When opening fails in the middle, what was opened goes on if
+        that is at least two.
+        """
+        listed = await self._workers.list((await self._models.get(model)).model_id)
+        return await self._crossing.open(
+            self,
+            listed,
+            await self._context.escrow.state(),
+            workers,
+            thresholds=thresholds,
+            dispute=dispute,
+            max_price=max_price,
+            messages=messages,
+            request=request,
+            kind=kind,
+            max_output_tokens=max_output_tokens,
+            max_input_tokens=max_input_tokens,
+            window_s=window_s,
+        )
+
+    async def get_redundant(
+        self, job_ids: Sequence[int], *, thresholds: Thresholds | None = None, dispute: bool = True
+    ) -> AsyncRedundantJob:
+        """Return the handle of a redundant job by the numbers of its jobs, after a restart for example.
+
+        Raises `NoWorkerError` when one of its workers offers the model no more.
+        """
+        jobs = [self.get(job_id, accept="manual") for job_id in job_ids]
+        return await self._crossing.find(jobs, self._workers.list, thresholds=thresholds, dispute=dispute)
 
     def get(self, job_id: int, *, accept: AcceptMode = "auto", terms: Terms | None = None) -> AsyncJob:
         """Return the handle of a job by its id, after a restart for example; see `AsyncJob.status`.

@@ -193,6 +193,15 @@ def choose(
     return min(found, key=lambda item: item[0])[1]
 
 
+def can_do(offer: WorkerOffer, request: JobRequest, max_price: Nano | None, params: m.Params) -> bool:
+    """Tell whether a worker can do it, with a window; `check_offer` says why not."""
+    try:
+        check_offer(offer, request.within(offer.offer.max_output_tokens), max_price, params)
+    except JobError:
+        return False
+    return True
+
+
 def check_offer(
     offer: WorkerOffer,
     request: JobRequest,

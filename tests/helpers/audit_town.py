@@ -77,7 +77,7 @@ class AuditTown:
         double = await stack.enter_async_context(vllm_double(**options))
         sold = {**PRICES, "model": MODEL_NAME, "engine_model": MODEL, "sampling": "replayable", **offer}
         engine = {"kind": "openai", "url": double.url, "platform": "cpu", "dtype": "float32"}
-        config = rig.config(name, endpoint=True, offer=sold, engine=engine)
+        config = rig.config(name, endpoint=True, offer=sold, engine_settings=engine)
         port = free_port()
         endpoint = {"port": port, "public_url": f"http://127.0.0.1:{port}"}
         assert config.endpoint is not None

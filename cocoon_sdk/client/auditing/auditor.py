@@ -30,7 +30,14 @@ from cocoon_sdk.client.auditing.records import (
     DisputeStep,
     WorkerScore,
 )
-from cocoon_sdk.client.auditing.store import AUDITS_SCHEMA, SECONDS_A_DAY, AuditStore, Conclusion, Judgement
+from cocoon_sdk.client.auditing.store import (
+    AUDITS_SCHEMA,
+    SECONDS_A_DAY,
+    AuditStore,
+    Conclusion,
+    Judge,
+    Judgement,
+)
 from cocoon_sdk.client.sessions.answers.finished import FinishedAnswer
 from cocoon_sdk.client.sessions.funds.holders import has_died, holder_ended, new_holder
 from cocoon_sdk.clock import Clock
@@ -127,9 +134,10 @@ class AsyncAudits:
         clock: Clock,
     ) -> None:
         self.policy = policy
+        self._rules = policy or AuditPolicy(share=0.0)
         self._place, self._examiner, self._around, self._clock = place, examiner, around, clock
         self._holder = new_holder()
-        self._line = AuditLine(policy.waiting, policy.at_once) if policy is not None else AuditLine(1, 1)
+        self._line = AuditLine(self._rules.waiting, self._rules.at_once)
         self._ends: dict[str, asyncio.Future[None]] = {}
         self._numbers = AuditNumbers()
         self._opening = asyncio.Lock()
@@ -182,11 +190,10 @@ class AsyncAudits:
                 await store.conclude(record.subject, holder, made, lambda state: Judgement(state, ""))
         for score in await store.scores(domain.global_id, left_only=True):
             self._leave(score)
-        if self.policy is not None:
-            desk = self._desk(store, self.policy)
-            for record in await store.wanted(domain):
-                await self._dispute(desk, record)
-            await store.prune(now - self.policy.keep_days * SECONDS_A_DAY)
+        desk = self._desk(store)
+        for record in await store.wanted(domain):
+            await self._dispute(desk, record)
+        await store.prune(now - self._rules.keep_days * SECONDS_A_DAY)
 
     # -- opening and closing --------------------------------------------------------------------------------
 
@@ -205,9 +212,9 @@ class AsyncAudits:
             return self._store
 
     def start(self) -> None:
-        """Look after what was left undone in the background, until `close`; nothing without a policy."""
-        if self.policy is not None and self._keeping is None and not self._closed:
-            self._keeping = asyncio.create_task(self._keep_on(self.policy.every_s), name="cocoon audits")
+        """Look after what was left undone, in the background, until `close`."""
+        if self._keeping is None and not self._closed:
+            self._keeping = asyncio.create_task(self._keep_on(self._rules.every_s), name="cocoon audits")
 
     async def _keep_on(self, every_s: float) -> None:
         while True:
@@ -219,8 +226,8 @@ class AsyncAudits:
 
     async def close(self) -> None:
         """Wait for the checks under way as long as the policy says, and close the database."""
-        if self.policy is not None and self._line.length:
-            await self._line.drain(self.policy.drain_s)
+        if self._line.length:
+            await self._line.drain(self._rules.drain_s)
         self._closed = True
         await self._line.close()
         if self._keeping is not None:
@@ -312,27 +319,38 @@ class AsyncAudits:
         if examined is None:
             made = Conclusion(AuditOutcome.UNCHECKED, why, now, cost=check.cost)
         else:
-            made = Conclusion(
-                outcome=examined.outcome,
-                why=examined.why,
-                ended_at=now,
-                level=examined.level,
-                numbers=examined.numbers,
-                verifier=examined.verifier,
-                cost=examined.cost,
-            )
-        score = await check.store.conclude(
-            check.subject, self._holder, made, lambda state: self._judged(state, check, examined)
+            made = _conclusion(examined, now)
+        outcome = await self._concluded(
+            check.store, check.subject, made, lambda state: self._judged(state, check, examined)
         )
+        return outcome or AuditOutcome.UNCHECKED
+
+    async def _concluded(
+        self, store: AuditStore, subject: AuditSubject, made: Conclusion, judge: Judge
+    ) -> AuditOutcome | None:
+        """Keep what a check came to, and act on it. None when it took so long that it was given up."""
+        score = await store.conclude(subject, self._holder, made, judge)
         if score is None:
-            return AuditOutcome.UNCHECKED  # it took so long that it was given up elsewhere
+            return None
         self._tally(made)
         if score.left_at:
             self._leave(score)
-        record = await check.store.get(check.subject.uid)
+        record = await store.get(subject.uid)
         if record is not None and record.dispute is DisputeStep.WANTED:
-            await self._dispute(self._desk(check.store, check.policy), record)
+            await self._dispute(self._desk(store), record)
         return made.outcome
+
+    async def accuse(self, subject: AuditSubject, examined: Examined, judge: Judge) -> DisputeStep:
+        """Keep a finding that somebody else came to, and act on it; return how its dispute stands.
+
+        A result that was checked already keeps its first finding.
+        """
+        self.start()
+        store, now = await self.store(), self._clock.now()
+        if await store.begin(subject, self._holder, now, now + _GRACE_S):
+            await self._concluded(store, subject, _conclusion(examined, now), judge)
+        record = await store.get(subject.uid)
+        return DisputeStep.NONE if record is None else record.dispute
 
     async def _examined(self, check: _Check) -> Examined:
         examiner, policy = self._examiner, check.policy
@@ -367,11 +385,11 @@ class AsyncAudits:
             log.warning("worker %s is left: %s", score.worker.to_str(), score.left_why)
             self._around.leave(score.worker, score.left_why)
 
-    def _desk(self, store: AuditStore, policy: AuditPolicy) -> DisputeDesk:
+    def _desk(self, store: AuditStore) -> DisputeDesk:
         around = self._around
         return DisputeDesk(
             store,
-            policy,
+            self._rules,
             around.job,
             self._holder,
             self._clock,
@@ -397,3 +415,15 @@ class AsyncAudits:
         self._numbers = replace(
             self._numbers, **{name: getattr(self._numbers, name) + by for name, by in more.items()}
         )
+
+
+def _conclusion(examined: Examined, now: int) -> Conclusion:
+    return Conclusion(
+        outcome=examined.outcome,
+        why=examined.why,
+        ended_at=now,
+        level=examined.level,
+        numbers=examined.numbers,
+        verifier=examined.verifier,
+        cost=examined.cost,
+    )

@@ -18,7 +18,7 @@ from cocoon_sdk.client.auditing.case import AuditCase
 from cocoon_sdk.client.auditing.errors import UncheckableError
 from cocoon_sdk.client.auditing.paid import Asker, WorkerEndpoint, top_that_fits
 from cocoon_sdk.client.auditing.policy import AuditPolicy, OwnVerifier
-from cocoon_sdk.client.auditing.records import Audited, AuditOutcome, DisputeStep
+from cocoon_sdk.client.auditing.records import Audited, AuditOutcome, AuditSubject, DisputeStep
 from cocoon_sdk.client.auditing.store import Judgement
 from cocoon_sdk.client.discovery import WorkerList, WorkerOffer
 from cocoon_sdk.errors import CocoonError
@@ -245,7 +245,7 @@ class ResultExaminer:
         thresholds = self._limits(case)
         if case.commitment is None:
             found = judged(case, Look("", (), _NOTHING), thresholds)
-            return _told(found, [], _NOTHING)
+            return told(found)
         looks: list[Look] = []
         best: Findings | None = None
         while len(looks) < LOOKS and (best is None or best.level > Level.HONEST):
@@ -268,31 +268,37 @@ class ResultExaminer:
         if best.limits is None and best.level < Level.REFUND:
             why = f"there are no thresholds for {best.kind} answers of {case.subject.model}"
             raise UncheckableError("the result cannot be checked", why=why, cost=cost)
-        return _told(best, looks, cost)
+        return told(best, looks, cost)
 
     def judge(self, state: dict[str, Any], case: AuditCase, examined: Examined) -> Judgement:
         """See `Examiner.judge`: a failed result alone is over the line, and so is too much in too many."""
-        findings, score = examined.evidence, Score.from_json(state)
-        assert isinstance(findings, Findings)
-        if findings.numbers is not None and findings.limits is not None:
-            score = observe(score, findings.numbers, findings.limits)
-        failed = examined.outcome is AuditOutcome.FAILED
-        leave = ""
-        if failed:
-            leave = f"{case.subject}: {examined.why}"
-        elif score.accused():
-            leave = f"{score.audits} checks together: its answers deviate more than honest ones would"
-        dispute = DisputeStep.NONE
-        if failed and self._policy.dispute and case.subject.what is Audited.JOB:
-            dispute = DisputeStep.WANTED
-        return Judgement(score.to_json(), leave, dispute)
+        return judgement(state, case.subject, examined, dispute=self._policy.dispute)
 
     async def close(self) -> None:
         """See `Examiner.close`."""
         await self._lookers.close()
 
 
-def _told(found: Findings, looks: Sequence[Look], cost: Nano) -> Examined:
+def judgement(
+    state: dict[str, Any], subject: AuditSubject, examined: Examined, *, dispute: bool
+) -> Judgement:
+    """Return what a finding makes of its worker's score, whether it is left, and disputed."""
+    findings, score = examined.evidence, Score.from_json(state)
+    assert isinstance(findings, Findings)
+    if findings.numbers is not None and findings.limits is not None:
+        score = observe(score, findings.numbers, findings.limits)
+    failed = examined.outcome is AuditOutcome.FAILED
+    leave = ""
+    if failed:
+        leave = f"{subject}: {examined.why}"
+    elif score.accused():
+        leave = f"{score.audits} checks together: its answers deviate more than honest ones would"
+    wanted = failed and dispute and subject.what is Audited.JOB
+    return Judgement(score.to_json(), leave, DisputeStep.WANTED if wanted else DisputeStep.NONE)
+
+
+def told(found: Findings, looks: Sequence[Look] = (), cost: Nano = _NOTHING) -> Examined:
+    """Return findings in the form that is remembered."""
     return Examined(
         outcome=_OUTCOMES[found.level],
         level=found.level.word,
