@@ -54,6 +54,10 @@ class Records:
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
 
+    def get(self, name: str) -> Any:
+        """Return a value, None where there is none."""
+        return self._values.get(name)
+
     def put(self, name: str, value: Any) -> None:
         """Record a value; it is in the file when this returns, though a power cut may still take it."""
         if self._file is None:

@@ -1,0 +1,266 @@
+"""Figures and report out of the records of `tests.bench.verify`: the judge's side.
+
+Owns applying limits to recorded numbers, the counts, `build/bench-verify.json` and the report in words.
+Must not know engines. An answer is *caught* when its findings reach the level at which an arbiter takes the
+reward away: by a limit of a statistic, or by a fault of its structure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from cocoon_sdk.verify.calibration import EngineSetting
+from cocoon_sdk.verify.records import Records
+from cocoon_sdk.verify.sampling import Sampling
+from cocoon_sdk.verify.score import Score, observe
+from cocoon_sdk.verify.statistics import NAMES, Numbers
+from cocoon_sdk.verify.structure import Level
+from cocoon_sdk.verify.thresholds import MILLION, KindThresholds, SamplingKind, Thresholds, binomial_bound
+from tests.bench.verify_attacks import CASES, UNDECLARED_TOP_K
+
+POOLED: Final = "int8"
+AUDITS: Final = 16
+ORDERS: Final = 200
+COMMITTED: Final = "as committed"
+TRUE_LOGPROBS: Final = "re-scored"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One re-scored answer: its statistics (None: its tokens do not exist), faults, and its limits."""
+
+    numbers: Numbers | None
+    faults: tuple[tuple[str, int], ...]
+    limits: KindThresholds
+    temperature: int
+
+    def statistics(self, level: str) -> tuple[str, ...]:
+        """Return the statistics beyond a limit."""
+        return () if self.numbers is None else self.limits.exceeded(self.numbers, level)
+
+    def reaches(self, level: Level) -> bool:
+        """Tell whether the findings reach a level."""
+        if self.numbers is None or any(weight >= level for _, weight in self.faults):
+            return True
+        return bool(self.statistics(level.word))
+
+    @property
+    def caught_by_tokens(self) -> bool:
+        """Whether TOK or the structure alone catch it."""
+        return (
+            self.numbers is None
+            or any(weight >= Level.REFUND for _, weight in self.faults)
+            or any(name.startswith("tok") for name in self.statistics("refund"))
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of one case."""
+
+    as_committed: list[Judged] = field(default_factory=list)
+    re_scored: list[Judged] = field(default_factory=list)
+    idle: int = 0
+    """Answers on which the cheat did nothing, or could not be done."""
+
+
+def judge(records: Records, key: str, limits: Thresholds, form: str = COMMITTED) -> Judged | None:
+    """Return one answer under the limits; None when it was not re-scored."""
+    if f"judged/{key}" not in records:
+        return None
+    found, body = records[f"judged/{key}"], records[key]["sample"]["body"]
+    sampling = Sampling.of_request(body)
+    kind = limits.kind(SamplingKind.GREEDY if sampling.greedy else SamplingKind.SAMPLED)
+    assert kind is not None
+    if "foreign" in found:
+        return Judged(None, (), kind, sampling.temperature)
+    if form not in found:
+        return None
+    faults = tuple((name, weight) for name, weight in found[form]["faults"])
+    return Judged(Numbers(*found[form]["numbers"]), faults, kind, sampling.temperature)
+
+
+def rate(judged: Iterable[bool]) -> float:
+    """Return the share of what is so; 0 of nothing."""
+    seen = list(judged)
+    return sum(seen) / len(seen) if seen else 0.0
+
+
+def pooled(judged: Sequence[Judged]) -> float:
+    """Return how often a worker whose audits are these is accused within `AUDITS`, over many orders."""
+    if len(judged) < AUDITS:
+        return 0.0
+    caught = 0
+    for order in range(ORDERS):
+        ranks = [hashlib.sha256(b"%d/%d" % (order, place)).digest() for place in range(len(judged))]
+        score = Score()
+        for place in sorted(range(len(judged)), key=ranks.__getitem__)[:AUDITS]:
+            each = judged[place]
+            if each.reaches(Level.REFUND):
+                caught += 1
+                break
+            assert each.numbers is not None
+            score = observe(score, each.numbers, each.limits)
+            if score.accused():
+                caught += 1
+                break
+    return caught / ORDERS
+
+
+def write(
+    records: Records,
+    indices: Sequence[int],
+    groups: Sequence[tuple[EngineSetting, int, str]],
+    limits: Thresholds,
+    output: Path,
+    report: Path | None,
+) -> None:
+    """Judge all records, write the figures and, if wanted, the report; print the table."""
+    honest = {
+        f"{setting.name} x{concurrency} {variant}": [
+            found
+            for index in indices
+            if (found := judge(records, f"honest/{setting.name} x{concurrency} {variant}/{index}", limits))
+        ]
+        for setting, concurrency, variant in groups
+    }
+    tallies: dict[str, Tally] = {}
+    for case in CASES:
+        tally = tallies[case.name] = Tally()
+        for index in indices:
+            key = f"cheat/{case.name}/{index}"
+            if key not in records:
+                continue
+            committed = judge(records, key, limits) if records[key] is not None else None
+            if committed is None:
+                tally.idle += 1
+                continue
+            tally.as_committed.append(committed)
+            again = judge(records, key, limits, TRUE_LOGPROBS)
+            if again is not None:
+                tally.re_scored.append(again)
+    figures = _figures(honest, tallies, records.get("measured"))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(figures, indent=2) + "\n")
+    text = _words(figures, limits, honest, tallies)
+    print(text)
+    if report is not None:
+        report.write_text(text)
+
+
+def _figures(
+    honest: dict[str, list[Judged]], tallies: dict[str, Tally], measured: dict[str, Any] | None
+) -> dict[str, Any]:
+    every = [each for group in honest.values() for each in group]
+    figures: dict[str, Any] = {
+        "honest_checks": len(every),
+        "false_alarms": sum(each.reaches(Level.REFUND) for each in every),
+        "detection": {
+            name: round(rate(each.reaches(Level.REFUND) for each in tally.as_committed), 4)
+            for name, tally in tallies.items()
+        },
+        "details": {
+            "honest_suspects": sum(each.reaches(Level.SUSPECT) for each in every),
+            "false_alarms_bound_95": binomial_bound(
+                sum(each.reaches(Level.REFUND) for each in every), max(1, len(every)), 0.05
+            ),
+            "detection_by_tokens_when_re_scored": {
+                name: round(rate(each.caught_by_tokens for each in tally.re_scored), 4)
+                for name, tally in tallies.items()
+            },
+            "slashed": {
+                name: round(rate(each.reaches(Level.SLASH) for each in tally.as_committed), 4)
+                for name, tally in tallies.items()
+            },
+            "cheats_judged": {name: len(tally.as_committed) for name, tally in tallies.items()},
+            "cheats_that_did_nothing": {name: tally.idle for name, tally in tallies.items()},
+            "undeclared_top_k": UNDECLARED_TOP_K,
+        },
+    }
+    figures["detection"][f"{POOLED} over {AUDITS} audits"] = pooled(tallies[POOLED].as_committed)
+    if measured is not None:
+        figures["verify_cost_ratio_256"] = round(measured["rescoring_s"] / measured["generating_s"], 3)
+        figures["sampler_ratio"] = round(median(measured["native_s"]) / median(measured["ours_s"]), 3)
+    return figures
+
+
+def _words(
+    figures: dict[str, Any], limits: Thresholds, honest: dict[str, list[Judged]], tallies: dict[str, Tally]
+) -> str:
+    details = figures["details"]
+    lines = [
+        "# What verification catches, and what it does not",
+        "",
+        "Written by `make bench-verify` with real vLLM and the packaged model. Limits were set on",
+        "calibration prompts; every answer below was made from evaluation prompts, which share no subject,",
+        "name or phrase with them. *Caught* means: by one answer alone, at the level where an arbiter takes",
+        "the reward away.",
+        "",
+        "## Honest workers",
+        "",
+        f"{figures['honest_checks']} checks, {figures['false_alarms']} false alarms "
+        f"(rate at most {details['false_alarms_bound_95']:.3%} with 95 % confidence), "
+        f"{details['honest_suspects']} suspects.",
+        "",
+        "| made in | checks | false alarms | LP mean | LP max | TOK mean | TOK max |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, group in honest.items():
+        largest = [_largest(group, statistic) for statistic in NAMES]
+        lines.append(
+            f"| {name} | {len(group)} | {sum(each.reaches(Level.REFUND) for each in group)} | "
+            + " | ".join(f"{value:.4f}" for value in largest)
+            + " |"
+        )
+    lines += ["", "The four columns are the largest of the setting, in nat.", "", "## Limits", ""]
+    lines += ["| sampling | statistic | honest | suspect | refund | slash |", "|---|---|---|---|---|---|"]
+    for kind in SamplingKind:
+        known = limits.kind(kind)
+        for statistic in NAMES if known is not None else ():
+            assert known is not None
+            each = known.limits(statistic)
+            values = (each.honest, each.suspect, each.refund, each.slash)
+            told = " | ".join(f"{value / MILLION:.4f}" for value in values)
+            lines.append(f"| {kind.value} | {statistic} | {told} |")
+    lines += [
+        *("", "## Cheaters", ""),
+        "*By tokens when re-scored* is the cheater who lets the true model score its answer and commits to",
+        "that: LP sees nothing then, TOK and the structure are all there is.",
+        "",
+        "| cheater | answers | did nothing | caught | slashed | by tokens when re-scored |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, tally in tallies.items():
+        lines.append(
+            f"| {name} | {len(tally.as_committed)} | {tally.idle} | {figures['detection'][name]:.3f} | "
+            f"{details['slashed'][name]:.3f} | {details['detection_by_tokens_when_re_scored'][name]:.3f} |"
+        )
+    pooled_rate = figures["detection"][f"{POOLED} over {AUDITS} audits"]
+    lines += [
+        "",
+        f"{POOLED} over {AUDITS} audits, with the running score: {pooled_rate:.3f} ({ORDERS} orders).",
+        f"Undeclared top-k keeps {UNDECLARED_TOP_K} tokens. *Another model* is every second layer of the",
+        "same one, because no package brings a second small language model. *Did nothing*: the answer came",
+        "out as the honest one, or the cheat does not apply (a system prompt in a plain completion).",
+        "",
+    ]
+    if "verify_cost_ratio_256" in figures:
+        lines += [
+            "## Costs",
+            "",
+            f"Re-scoring 256 tokens takes {figures['verify_cost_ratio_256']:.2f} of generating them in",
+            f"batches. With our sampler vLLM keeps {figures['sampler_ratio']:.2f} of its own throughput.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _largest(group: Sequence[Judged], statistic: str) -> float:
+    values = [getattr(each.numbers, statistic) for each in group if each.numbers is not None]
+    return max((value for value in values if value is not None), default=0.0)
