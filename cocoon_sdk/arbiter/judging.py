@@ -15,7 +15,7 @@ class Judge(Protocol):
     """Scores one case; every honest arbiter's must come to the same ground."""
 
     async def judge(self, case: Case) -> Ground:
-        """Return `HONEST`, `SUSPECT`, `REFUND` or `SLASH`.
+        """Return `HONEST`, `SUSPECT`, `REFUND` or `SLASH`; `NOT_CHECKABLE` for what nobody could judge.
 
         Raises `JudgingError` when that cannot be told here and now: the arbiter tries again, or is silent.
         """

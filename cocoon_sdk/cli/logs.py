@@ -1,4 +1,4 @@
-"""Where a worker's log goes when a command runs one beside other things.
+"""Where the log of a service goes when a command runs it.
 
 Owns nothing but the redirection: standard output is the command's result, standard error its progress.
 """
@@ -22,4 +22,26 @@ def log_to_file(path: Path) -> None:
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.WriteLoggerFactory(path.open("w", encoding="utf-8")),
+    )
+
+
+def log_to_stderr(*, as_json: bool) -> None:
+    """Send structured logs to standard error: as JSON, or for people."""
+    import logging
+    import sys
+
+    import structlog
+
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cocoon_sdk.cli import (
+    arbiter,
     demo,
     escrow,
     explain,
@@ -48,6 +49,7 @@ app.add_typer(model.app, name="model")
 app.add_typer(verify.app, name="verify")
 app.add_typer(keys.app, name="key")
 app.add_typer(gateway.app, name="gateway")
+app.add_typer(arbiter.app, name="arbiter")
 app.add_typer(sandbox.app, name="sandbox")
 app.command()(demo.demo)
 

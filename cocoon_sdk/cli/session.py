@@ -190,6 +190,7 @@ class Session:
             "index": self.settings.index,
             "private_networks": self.settings.private_networks,
             "database": self.settings.database or DEFAULT_DATABASE,
+            "arbiters": self.settings.arbiters,
         }
         client = AsyncCocoon(self.chain, self.network, key, owner=owner, **{**fields, **more})
         return await self.closing.enter_async_context(client)

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """Which of the owner's escrows or stakes."""
     private_networks: tuple[str, ...] = ()
     """Networks (CIDR) that are not public and may be fetched from all the same, such as 127.0.0.0/8."""
+    arbiters: Annotated[dict[str, str], Field(max_length=64)] = {}
+    """Where arbiters can be reached, by their verdict keys: they get the evidence of disputes."""
     poll_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     """Pause between looks for a new block, in seconds."""
     max_lag_s: Annotated[int, Field(ge=5, le=86_400)] | None = 60

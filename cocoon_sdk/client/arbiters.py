@@ -8,9 +8,10 @@ caller's configuration.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 
@@ -35,6 +36,7 @@ from cocoon_sdk.protocol.offers import check_endpoint
 TIMEOUT_S: Final = 60.0
 _MAX_ANSWER: Final = 256 * 1024
 _MAX_WHY: Final = 200
+_DIGEST: Final = re.compile(r"\A[0-9a-f]{64}\Z")
 
 
 class ArbiterUnreachableError(CocoonError):
@@ -89,8 +91,8 @@ class ArbiterEndpoints:
     async def deliver(self, url: str, digest: bytes, sealed: bytes) -> tuple[frozenset[ItemKind], str]:
         """Deliver sealed evidence; return the kinds that the arbiter holds now, and why it refused others."""
         answer = await self._ask("POST", url, f"/v1/disputes/{digest.hex()}/evidence", sealed)
-        value = parse_json(answer, max_bytes=_MAX_ANSWER)
-        held = value.get("held") if isinstance(value, dict) else None
+        value = _object(answer)
+        held = value.get("held")
         names = ItemKind.__members__
         if not isinstance(held, list) or not all(isinstance(name, str) and name in names for name in held):
             raise MalformedError("an arbiter's answer is not in form")
@@ -102,6 +104,20 @@ class ArbiterEndpoints:
         body = None if opinions is None else opinions.to_bytes()
         answer = await self._ask("GET" if body is None else "POST", url, path, body, limit=MAX_OPINIONS_BYTES)
         return Opinions.from_bytes(answer)
+
+    async def disputes(self, url: str) -> list[dict[str, Any]]:
+        """Return where each dispute stands that an arbiter follows, as it says itself."""
+        listed = _object(await self._ask("GET", url, "/v1/disputes")).get("disputes")
+        if not isinstance(listed, list):
+            raise MalformedError("an arbiter's answer is not in form")
+        found: list[dict[str, Any]] = []
+        for each in listed:
+            digest = each.get("digest") if isinstance(each, dict) else None
+            if not isinstance(digest, str) or not _DIGEST.match(digest):
+                raise MalformedError("an arbiter's answer is not in form")
+            status = _object(await self._ask("GET", url, f"/v1/disputes/{digest}"))
+            found.append({**status, "digest": digest})
+        return found
 
     async def _ask(
         self, method: str, url: str, path: str, body: bytes | None = None, *, limit: int = _MAX_ANSWER
@@ -134,6 +150,13 @@ class ArbiterEndpoints:
         if response.status != 200:
             raise ArbiterUnreachableError(what, why=f"{response.status}: {_why(bytes(answer))}")
         return bytes(answer)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    value = parse_json(body, max_bytes=_MAX_ANSWER)
+    if not isinstance(value, dict):
+        raise MalformedError("an arbiter's answer is not in form", why="it is no object")
+    return value
 
 
 def _why(body: bytes) -> str:

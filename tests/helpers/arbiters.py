@@ -16,6 +16,7 @@ from cocoon_sdk.arbiter.evidence import Case
 from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.arbiter.service import ArbiterService
 from cocoon_sdk.arbiter.store import ArbiterStore
+from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.app import AsyncCocoon
 from cocoon_sdk.client.arbiters import Arbiters
 from cocoon_sdk.client.wallets import SignerWallet
@@ -38,13 +39,14 @@ from cocoon_sdk.protocol.envelope import (
 )
 from cocoon_sdk.protocol.pricing import Usage
 from cocoon_sdk.protocol.terms import SamplingClass
+from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.sandbox.ledger import Ledger
 from cocoon_sdk.storage import SqliteDatabase
 from cocoon_sdk.types import Nano
 from cocoon_sdk.verify.commitment import Choice, Commitment
 from tests.helpers.audit import BURN
 from tests.helpers.sdk import USAGE, ScriptedWorker, Town, completion
-from tests.helpers.suite import hash_of
+from tests.helpers.suite import Suite, hash_of
 
 FORWARD_FEE = 400_000
 """Of an empty message, at the sandbox's prices, in nanoTON."""
@@ -69,9 +71,11 @@ class ScriptedJudge:
 
 @dataclass
 class Court:
-    """The arbiters of a town by index; those that were not started are offline."""
+    """The arbiters of a network by index; those that were not started are offline."""
 
-    town: Town
+    blockchain: Blockchain
+    adapter: Chain
+    suite: Suite
     root: Path
     running: dict[int, ArbiterService] = field(default_factory=dict)
     judges: dict[int, ScriptedJudge] = field(default_factory=dict)
@@ -82,10 +86,10 @@ class Court:
 
     @property
     def clock(self) -> ManualClock:
-        return ManualClock(self.town.chain.now)
+        return ManualClock(self.blockchain.now)
 
     def wallet(self, index: int) -> SignerWallet:
-        return SignerWallet(self.town.adapter, self.town.chain.actor(f"courier {index}", Nano.ton(10)))
+        return SignerWallet(self.adapter, self.blockchain.actor(f"courier {index}", Nano.ton(10)))
 
     def arbiters(self) -> Arbiters:
         """Return what a party or an arbiter knows: the keys and URLs of those that run, now and later."""
@@ -107,9 +111,9 @@ class Court:
         peers = self.arbiters()
         service = ArbiterService(
             ArbiterConfig(**{**fields, **config}),
-            self.town.adapter,
-            self.town.suite.network,
-            self.town.suite.arbiters[index],
+            self.adapter,
+            self.suite.network,
+            self.suite.arbiters[index],
             BoxKey(hash_of(f"evidence key of arbiter {index}")),
             ArbiterStore(SqliteDatabase(self.root / f"arbiter-{index}.sqlite")),
             judge,
@@ -121,7 +125,7 @@ class Court:
         await life.enter_async_context(service)
         self.ports[index] = service.port
         self._lives[index], self.running[index], self.judges[index] = life, service, judge
-        key = self.town.suite.arbiters[index].verify_key
+        key = self.suite.arbiters[index].verify_key
         self.urls[key.hex] = f"http://127.0.0.1:{service.port}"
         for each in self._peers:
             each.urls[key] = self.urls[key.hex]
@@ -148,10 +152,6 @@ class Court:
         found = self.running[index].hearing(dispute.digest)
         assert found is not None, "the dispute is not followed"
         return found
-
-    def balances(self) -> list[int]:
-        """Return what each arbiter's payout account holds, in nanoTON."""
-        return [int(actor.balance) for actor in self.town.suite.payouts]
 
 
 async def dispute_of(client: AsyncCocoon, job_id: int) -> Dispute:

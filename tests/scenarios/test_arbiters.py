@@ -42,6 +42,7 @@ from tests.helpers.arbiters import (
     submit,
     verifiable,
 )
+from tests.helpers.audit import at
 from tests.helpers.sdk import MODEL_NAME, ScriptedWorker, Town, chat
 
 EVIDENCE_S = 12 * 3600
@@ -59,7 +60,7 @@ async def town(blockchain: Blockchain) -> AsyncIterator[Town]:
 
 @pytest.fixture
 async def court(town: Town, tmp_path: Path) -> AsyncIterator[Court]:
-    made = Court(town, tmp_path)
+    made = Court(town.chain, town.adapter, town.suite, tmp_path)
     yield made
     await made.close()
 
@@ -395,7 +396,7 @@ async def test_verdict_cannot_be_played_back_in_another_dispute(
         (dataclasses.replace(old.resolve(pay, slash, signatures), id=second.id), ExitCode.BAD_VERDICT),
     ):
         done = caller.send(client.escrow.address, Nano.ton("0.1"), resolve.to_cell())
-        assert [each.exit_code for each in done if each.account == client.escrow.address] == [code]
+        assert [each.exit_code for each in at(done, client.escrow.address)] == [code]
     assert (await second.status()).state is JobState.DISPUTED
 
 

@@ -308,6 +308,8 @@ class WorkerConfig(BaseSettings):
     data: DataConfig = DataConfig()
     policy: Policy = Policy()
     sessions: SessionsConfig = SessionsConfig()
+    arbiters: Annotated[dict[HexHash, str], Field(max_length=64)] = {}
+    """Where arbiters can be reached, by their verdict keys: they get this worker's evidence in disputes."""
     rehash: bool = False
     """Read all files of the models at the start, also those that did not change since the last one."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -17,6 +17,7 @@ import structlog
 
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.chain.watcher import ChainResetError, HistoryGapError
+from cocoon_sdk.client.arbiters import Arbiters
 from cocoon_sdk.clock import Clock, SystemClock
 from cocoon_sdk.contracts.market import Market
 from cocoon_sdk.contracts.network import Network
@@ -34,6 +35,7 @@ from cocoon_worker.context import Context
 from cocoon_worker.delivery import Delivery
 from cocoon_worker.engine.base import Engine
 from cocoon_worker.errors import JournalError, JournalFullError
+from cocoon_worker.evidence import EvidenceSender
 from cocoon_worker.journal import Journal
 from cocoon_worker.lifecycle import give_up, retry_later
 from cocoon_worker.metrics import Metrics
@@ -183,6 +185,8 @@ class WorkerService:
         self._agenda = Agenda(context, books, delivery, self._redemption)
         self._settlement = Settlement(context, books, self._agenda)
         self._processor = Processor(context, books, delivery)
+        self._evidence = EvidenceSender(context, Arbiters(config.arbiters))
+        self._closing.push_async_callback(self._evidence.close)
         markets = {
             Market.of(chain, network, params, offer.model_id).address for offer in offers if offer.open_jobs
         }
@@ -301,6 +305,7 @@ class WorkerService:
         await self._watchers.pump()
         await self._agenda.look()
         await self._redemption.look()
+        self._evidence.step()
         if not context.draining:
             self._start_intakes()
             self._start_work()

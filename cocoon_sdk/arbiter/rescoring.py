@@ -1,0 +1,136 @@
+"""`RescoringJudge`: judges content by asking the named model itself, one prefill at a time.
+
+Owns which endpoint re-scores which model, in which company, and what an arbiter makes of the findings. Must
+not know the statistics (`cocoon_sdk.verify`), amounts, or other arbiters.
+
+Each answer is re-scored alone and beside copies of itself: another batch gives slightly other numbers, and of
+each token the mildest counts. So what lies within the honest spread on this very prompt is held against
+nobody, and two arbiters with different machines find the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import structlog
+
+from cocoon_sdk.arbiter.errors import JudgingError
+from cocoon_sdk.arbiter.evidence import Case
+from cocoon_sdk.errors import CocoonError, MalformedError
+from cocoon_sdk.protocol.disputes import Ground
+from cocoon_sdk.protocol.hashing import same_hash
+from cocoon_sdk.protocol.terms import SamplingClass
+from cocoon_sdk.types import Hash
+from cocoon_sdk.verify.checking import Findings, NotCheckableError, check
+from cocoon_sdk.verify.rescoring import Rescoring, UnknownTokenError, Verifier
+from cocoon_sdk.verify.seeds import job_seed
+from cocoon_sdk.verify.structure import Level, Question
+from cocoon_sdk.verify.thresholds import Thresholds
+
+BATCHES: Final = (1, 2, 4)
+"""How many copies of an answer are re-scored at a time, one batch after the other."""
+_GROUNDS: Final = {
+    Level.HONEST: Ground.HONEST,
+    Level.SUSPECT: Ground.SUSPECT,
+    Level.REFUND: Ground.REFUND,
+    Level.SLASH: Ground.SLASH,
+}
+log = structlog.get_logger("cocoon.arbiter")
+
+Calibration: TypeAlias = Callable[[Hash], Awaitable[Hash | None]]
+"""Returns the hash of a model's thresholds as the registry names it; None for a model it does not list."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedModel:
+    """A model that this arbiter can judge: who re-scores it, and its thresholds."""
+
+    verifier: Verifier
+    thresholds: Thresholds
+
+
+class RescoringJudge:
+    """Judges cases of the models that it is given, by their ids; closes their verifiers."""
+
+    def __init__(
+        self,
+        models: Mapping[Hash, JudgedModel],
+        calibration: Calibration,
+        *,
+        batches: Sequence[int] = BATCHES,
+    ) -> None:
+        self._models, self._calibration, self._batches = dict(models), calibration, tuple(batches)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(model.verifier.close() for model in self._models.values()))
+
+    async def judge(self, case: Case) -> Ground:
+        """See `Judge.judge`. Content that no engine could have taken, or that cannot be replayed at all, is
+        not held against the worker.
+        """
+        model = await self._model(case)
+        try:
+            rescorings = await self._rescored(case, model.verifier)
+            findings = self._checked(case, rescorings, model.thresholds)
+        except (NotCheckableError, MalformedError) as error:
+            log.info("not_checkable", dispute=case.dispute.digest.hex()[:16], why=error.why)
+            return Ground.NOT_CHECKABLE
+        log.info(
+            "judged",
+            dispute=case.dispute.digest.hex()[:16],
+            level=findings.level.word,
+            numbers=None if findings.numbers is None else dict(findings.numbers.items()),
+        )
+        if findings.limits is None and findings.level < Level.REFUND:
+            return Ground.NOT_CHECKABLE  # calibrated for other kinds of sampling only
+        return _GROUNDS[findings.level]
+
+    async def _model(self, case: Case) -> JudgedModel:
+        model_id = case.dispute.model_id
+        what = f"cannot judge answers of model {model_id.hex()[:16]}"
+        model = self._models.get(model_id)
+        if model is None:
+            raise JudgingError(what, why="no endpoint is named for it", hint="Name one in the settings")
+        named = await self._calibration(model_id)
+        if named is None or not same_hash(named, model.thresholds.digest()):
+            # Other thresholds than everybody's could lead to another verdict than everybody's.
+            raise JudgingError(
+                what,
+                why="its thresholds are not those that the registry names",
+                hint="Use the file whose hash stands in the model's registry entry",
+            )
+        return model
+
+    async def _rescored(self, case: Case, verifier: Verifier) -> list[Rescoring]:
+        """Return what the model says, batch by batch; nothing when it does not have the answer's tokens."""
+        kind, body = case.payload.kind.value, case.payload.request
+        found: list[Rescoring] = []
+        try:
+            for size in self._batches:
+                copies = (verifier.examine(kind, body, case.commitment) for _ in range(size))
+                found += await asyncio.gather(*copies)
+        except UnknownTokenError:
+            return []
+        except MalformedError:
+            raise
+        except CocoonError as error:
+            raise JudgingError("the answer cannot be re-scored now", why=str(error)) from None
+        return found
+
+    def _checked(self, case: Case, rescorings: Sequence[Rescoring], thresholds: Thresholds) -> Findings:
+        dispute = case.dispute
+        question = Question(
+            kind=case.payload.kind.value,
+            body=case.payload.request,
+            seed=job_seed(dispute.domain, dispute.number, dispute.payload_hash),
+            sampling=SamplingClass.UNVERIFIED if case.terms is None else case.terms.sampling,
+            # Who states no manifest has not said anything false; the numbers speak for or against it.
+            model_id=None if case.commitment.manifest is None else dispute.model_id,
+            output_limit=None,
+            context=None,
+        )
+        return check(question, case.result.response, case.commitment, rescorings, thresholds)

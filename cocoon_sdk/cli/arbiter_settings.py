@@ -1,0 +1,132 @@
+"""Settings of `cocoon arbiter`: a TOML file, overridden by environment variables `COCOON_ARBITER_...`.
+
+Owns names, bounds and defaults; what they mean is `ArbiterConfig`'s. Secrets are paths to key files.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from cocoon_sdk.arbiter.config import ArbiterConfig
+from cocoon_sdk.cli.settings import config_file
+from cocoon_sdk.errors import ConfigError
+
+ENV_PREFIX: Final = "COCOON_ARBITER_"
+CONFIG_VARIABLE: Final = "COCOON_ARBITER_CONFIG"
+DEFAULT_CONFIG: Final = "arbiter.toml"
+Hex: Final = r"\A[0-9a-f]{64}\z"
+
+
+class ModelSettings(BaseModel):
+    """What re-scores one model: a vLLM endpoint, and the thresholds that the registry's entry names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+
+    url: Annotated[str, StringConstraints(pattern=r"\Ahttps?://[!-~]{1,500}\z")]
+    engine_model: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"\A[!-~]+\z")]
+    """The model's name at the endpoint."""
+    thresholds: Path
+    api_key: SecretStr | None = None
+    top: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Tokens per position that the endpoint is asked for (vLLM's --max-logprobs)."""
+    end_tokens: Annotated[tuple[int, ...], Field(max_length=64)] = ()
+    """Tokens that end an answer, from the model's generation configuration; empty: not checked."""
+
+
+class ArbiterSettings(ArbiterConfig, BaseSettings):
+    """How an arbiter works (`ArbiterConfig`), and with what."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    key_file: Path
+    """Key file of the verdict key, which signs and holds no money."""
+    data_dir: Path
+    """State and the evidence key."""
+    wallet_key_file: Path | None = None
+    """Key file of a small wallet that hands verdicts in; without one, others do."""
+    wallet_version: Annotated[str, StringConstraints(pattern=r"\Av[34]r2\z")] = "v4r2"
+    peers: Annotated[dict[Annotated[str, StringConstraints(pattern=Hex)], str], Field(max_length=256)] = {}
+    """Other arbiters: verdict key -> URL."""
+    models: Annotated[
+        dict[Annotated[str, StringConstraints(pattern=Hex)], ModelSettings], Field(max_length=256)
+    ] = {}
+    """Models that can be judged, by their ids."""
+    log_json: bool = True
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Built in a program, settings are what they are given: only `load_arbiter_settings` reads files."""
+        return (init_settings,)
+
+    def config(self) -> ArbiterConfig:
+        """Return how to work."""
+        return ArbiterConfig(**{name: getattr(self, name) for name in ArbiterConfig.model_fields})
+
+
+def load_arbiter_settings(path: Path | None) -> ArbiterSettings:
+    """Read the TOML file (argument, else `COCOON_ARBITER_CONFIG`, else ./arbiter.toml) and the environment.
+
+    Raises `ConfigError` naming each wrong setting, never its value.
+    """
+    named = path or os.environ.get(CONFIG_VARIABLE)
+    file = Path(named if named is not None else DEFAULT_CONFIG)
+    if not file.is_file():
+        raise ConfigError(
+            f"cannot read the arbiter's settings from {file}",
+            why="there is no such file",
+            hint=f"Pass --config or set {CONFIG_VARIABLE}; the network's are in {config_file()}",
+        )
+
+    class FromFile(ArbiterSettings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+    made: Any = FromFile
+    try:
+        settings: ArbiterSettings = made()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in each['loc']) or 'settings'}: {each['msg']}"
+            for each in error.errors(include_input=False)
+        )
+        raise ConfigError(
+            "the arbiter's settings cannot be used",
+            why=problems,
+            hint=f"Correct {file} or the {ENV_PREFIX}... variables",
+        ) from None
+    except (ValueError, OSError) as error:  # not TOML, or not readable
+        what = f"cannot read the arbiter's settings from {file}"
+        raise ConfigError(what, why=type(error).__name__) from None
+    return settings
