@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_worker.engine.base import (
     EngineChunk,
     EngineHealth,
@@ -109,7 +110,10 @@ def packaged_model() -> Path:
 def vllm_engine(packaged_model: Path) -> Iterator[SharedEngine]:
     """A ready vLLM serving `PACKAGED_MODEL`. Mark the test `vllm`; after killing it, wait with `start()`."""
     settings = VllmSettings(
-        model=str(packaged_model), served_name=PACKAGED_MODEL, log_path=_BUILD / "logs" / "vllm-tests.log"
+        model=str(packaged_model),
+        served_name=PACKAGED_MODEL,
+        log_path=_BUILD / "logs" / "vllm-tests.log",
+        sampling=SamplingClass.REPLAYABLE,
     )
     shared = SharedEngine(VllmEngine(settings, on_progress=_tell))
     try:
