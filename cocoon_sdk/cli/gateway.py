@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -57,6 +58,18 @@ def gateway(
     max_price: Annotated[
         str | None, typer.Option("--max-price", metavar="TON", help="The most one request may cost.")
     ] = None,
+    audit: Annotated[
+        float | None,
+        typer.Option("--audit", metavar="SHARE", min=0, max=1, help="Share of the answers to check."),
+    ] = None,
+    verifier: Annotated[
+        str | None,
+        typer.Option("--verifier", metavar="URL", help="vLLM that checks; default: other workers, paid."),
+    ] = None,
+    thresholds: Annotated[
+        list[Path] | None,
+        typer.Option("--thresholds", metavar="FILE", help="Limits of a model that is checked."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be served and paid for, and stop.")
     ] = False,
@@ -76,6 +89,9 @@ def gateway(
         "session_deposit": deposit,
         "max_price": max_price,
         "log_json": as_json or None,
+        "audit": audit,
+        "verifier": verifier,
+        "thresholds": tuple(thresholds) if thresholds else None,
     }
 
     async def work(session: Session) -> None:

@@ -43,11 +43,18 @@ async def serve(session: Session, settings: GatewaySettings, *, dry_run: bool) -
         database=database,
         session_policy=settings.policy(),
         spend_limits=settings.limits(),
+        audit=settings.audits(),
     )
     manager = await client.sessions.manager()
     treasury = Treasury(manager, asyncio.get_running_loop().time)
     config = settings.config()
-    server = GatewayServer(client.inference, KeyStore(database), config, treasury=treasury)
+    server = GatewayServer(
+        client.inference,
+        KeyStore(database),
+        config,
+        treasury=treasury,
+        audits=lambda: client.audits.numbers,
+    )
     await server.keys.refresh()
     if config.needs_keys and not len(server.keys) and not config.is_local:
         raise ConfigError(

@@ -5,9 +5,10 @@ Owns where they come from; what they mean is `GatewayConfig`'s, `SpendLimits`' a
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,9 +17,11 @@ from pydantic_settings import (
 )
 
 from cocoon_sdk.cli.settings import config_file
+from cocoon_sdk.client.auditing import AuditPolicy, OwnVerifier
 from cocoon_sdk.client.sessions.funds.records import SECONDS_A_DAY, SessionPolicy, SpendLimits
-from cocoon_sdk.errors import ConfigError
+from cocoon_sdk.errors import ConfigError, MalformedError
 from cocoon_sdk.gateway.config import GatewayConfig, TonAmount
+from cocoon_sdk.verify.thresholds import MAX_THRESHOLDS_BYTES, Thresholds
 
 ENV_PREFIX: Final = "COCOON_GATEWAY_"
 TABLE: Final = "gateway"
@@ -42,6 +45,18 @@ class GatewaySettings(GatewayConfig, BaseSettings):
     session_lifetime_s: Annotated[int, Field(ge=3600, le=365 * SECONDS_A_DAY)] | None = None
     session_idle_s: Annotated[int, Field(ge=0, le=365 * SECONDS_A_DAY)] | None = None
     """Sessions unused for so long are closed, so that their deposits are free again."""
+
+    audit: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the answers that is checked."""
+    verifier: str | None = None
+    """URL of a vLLM that checks them; without one, other workers are paid for it."""
+    verifier_key: SecretStr | None = None
+    verifier_models: dict[str, str] = {}
+    """Names under which the verifier serves models, where they are not the workers' names."""
+    thresholds: tuple[Path, ...] = ()
+    """Files with the thresholds of the models that are checked."""
+    audit_spend_per_day: TonAmount | None = None
+    """The most that checks by other workers may cost in a day of UTC."""
 
     @classmethod
     def settings_customise_sources(
@@ -70,6 +85,20 @@ class GatewaySettings(GatewayConfig, BaseSettings):
             per_session=self.spend_per_session, per_day=self.spend_per_day, total=self.spend_total
         )
 
+    def audits(self) -> AuditPolicy | None:
+        """Return how answers are checked, None for not at all. Raises `ConfigError`."""
+        if not self.audit:
+            return None
+        own = None
+        if self.verifier is not None:
+            key = None if self.verifier_key is None else self.verifier_key.get_secret_value()
+            own = OwnVerifier(self.verifier, key, self.verifier_models)
+        more: dict[str, Any] = {}
+        if self.audit_spend_per_day is not None:
+            more["spend_per_day"] = self.audit_spend_per_day
+        limits = tuple(_read_thresholds(path) for path in self.thresholds)
+        return AuditPolicy(share=self.audit, verifier=own, thresholds=limits, **more)
+
     def policy(self) -> SessionPolicy:
         """Return how sessions are run. Raises `ValueError` for what contradicts itself."""
         given = {
@@ -78,6 +107,17 @@ class GatewaySettings(GatewayConfig, BaseSettings):
             "idle_s": self.session_idle_s,
         }
         return SessionPolicy(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def _read_thresholds(path: Path) -> Thresholds:
+    what = f"the thresholds {path} cannot be used"
+    try:
+        with path.open("rb") as source:
+            return Thresholds.from_bytes(source.read(MAX_THRESHOLDS_BYTES + 1))
+    except OSError as error:
+        raise ConfigError(what, why=error.strerror or "") from None
+    except MalformedError as error:
+        raise ConfigError(what, why=str(error)) from None
 
 
 class _Table(TomlConfigSettingsSource):

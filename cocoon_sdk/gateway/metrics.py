@@ -10,6 +10,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from cocoon_sdk.client.auditing import AuditNumbers
 from cocoon_sdk.client.sessions import Bill
 from cocoon_sdk.gateway.treasury import TreasuryView
 
@@ -17,6 +18,10 @@ OTHER: Final = "other"
 MAX_MODELS: Final = 256
 """Models with labels of their own."""
 _TON: Final = 1e9
+_AUDITS: Final = (
+    *("seen", "chosen", "dropped", "waiting"),
+    *("passed", "suspect", "failed", "unchecked", "disputed"),
+)
 _FAST: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LONG: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -74,6 +79,12 @@ class Metrics:
             ["period"],
             registry=registry,
         )
+        self.audits = Gauge(
+            "cocoon_gateway_audits", "Answers by what their audit came to", ["outcome"], registry=registry
+        )
+        self.audit_cost = Gauge(
+            "cocoon_gateway_audit_cost_ton", "Paid to other workers for checks (TON)", registry=registry
+        )
         self._models: dict[str, _ModelCounters] = {}
 
     def served(self, model: str, bill: Bill, seconds: float) -> None:
@@ -103,6 +114,12 @@ class Metrics:
         self.spend.labels("ever").set(int(view.exposure.signed) / _TON)
         self.spend.labels("today").set(int(view.exposure.signed_today) / _TON)
         self.spend.labels("open").set(int(view.exposure.outstanding) / _TON)
+
+    def audited(self, numbers: AuditNumbers) -> None:
+        """Set the gauges of audits."""
+        for name in _AUDITS:
+            self.audits.labels(name).set(getattr(numbers, name))
+        self.audit_cost.set(int(numbers.cost) / _TON)
 
     def render(self) -> bytes:
         """Return the text exposition."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
+from cocoon_sdk.client.auditing import AuditNumbers
 from cocoon_sdk.clock import Clock, SystemClock
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.gateway import answers
@@ -78,11 +79,13 @@ class GatewayServer:
         config: GatewayConfig,
         *,
         treasury: Treasury | None = None,
+        audits: Callable[[], AuditNumbers] | None = None,
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
         now = asyncio.get_running_loop().time
         self._config, self._treasury, self._clock = config, treasury, clock
+        self._audits = audits
         self.metrics = Metrics()
         self.keys = KeyRing(store, now, required=config.needs_keys)
         self.catalogue = Catalogue(inference, now)
@@ -297,6 +300,8 @@ class GatewayServer:
             # They tell what was spent: nothing for web pages and whoever comes through a proxy.
             await self._incoming.key(request)
         self.metrics.keys.set(len(self.keys))
+        if self._audits is not None:
+            self.metrics.audited(self._audits())
         if self._treasury is not None:
             try:
                 self.metrics.show(await self._treasury.look())

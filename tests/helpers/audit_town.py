@@ -1,4 +1,4 @@
-"""Audits with everything real but the models: contracts on a sandbox, workers with endpoints, sessions, checks.
+"""Audits with all real but the models: contracts on a sandbox, workers with endpoints, sessions, checks.
 
 The engines are `vllm_double`s, and labelled so: the honest ones share one table of logits, a cheater's is
 another. Thresholds are those of exact machines. Every result is drawn unless a test says otherwise.
@@ -20,7 +20,7 @@ from cocoon_sdk.client import AsyncCocoon
 from cocoon_sdk.client.auditing import AuditPolicy, OwnVerifier
 from cocoon_sdk.protocol.pricing import Tariff
 from cocoon_sdk.sandbox import Blockchain
-from cocoon_sdk.types import Nano
+from cocoon_sdk.types import Hash, Nano
 from cocoon_sdk.verify.statistics import Numbers
 from cocoon_sdk.verify.thresholds import Thresholds, fit
 from cocoon_worker.main import make_engine
@@ -28,7 +28,7 @@ from cocoon_worker.service import WorkerService
 from tests.helpers.gateway_rig import PRICES, GatewayTown
 from tests.helpers.sdk import MODEL_NAME, Town
 from tests.helpers.suite import hash_of
-from tests.helpers.vllm_double import END, MODEL, VllmDouble, logprobs_after, vllm_double
+from tests.helpers.vllm_double import END, MODEL, VllmDouble, vllm_double
 
 HOT: dict[str, Any] = {"temperature": 1.0, "max_tokens": 24}
 DEPOSIT = Nano.ton("0.01")
@@ -38,7 +38,7 @@ def thresholds() -> Thresholds:
     """Return the limits of machines that differ by what rounding does."""
     honest = [Numbers(0.001, 0.002, 0.0, 0.0)] * 200
     limits = fit({"table": honest}, longest=64)
-    return Thresholds(model_id=hash_of("manifest"), greedy=limits, sampled=limits)
+    return Thresholds(model_id=Hash(hash_of("manifest")), greedy=limits, sampled=limits)
 
 
 def cheap_table(tokens: list[int]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -118,6 +118,10 @@ class AuditTown:
         offer = self.services[name].info().offers[0]
         return Tariff(offer.terms).price(prompt, 0, output)
 
+    def forget_offers(self, client: AsyncCocoon) -> None:
+        """Let a client look again who offers the model."""
+        client.inference._house.catalogue.outdated(MODEL_NAME)
+
     async def settle(self) -> None:
         """Let every worker see to what is on chain."""
         for service in self.services.values():
@@ -132,6 +136,3 @@ async def audit_town(blockchain: Blockchain, folder: Path) -> AsyncIterator[Audi
     async with place.stack, vllm_double() as verifier:
         yield AuditTown(place, verifier, folder)
         await town.close()
-
-
-__all__ = ["HOT", "PRICES", "AuditTown", "audit_town", "cheap_table", "logprobs_after", "thresholds"]

@@ -71,6 +71,8 @@ class VllmDouble:
     """The model: log-probabilities of what may follow."""
     down: bool = False
     """Whether it answers nothing but 503."""
+    pause: asyncio.Event | None = None
+    """What every request waits for."""
     spaced: bool = False
     hidden: Callable[[int], bool] = lambda place: False
     """Which of an answer's tokens come without any text, as control words of tools do."""
@@ -227,6 +229,8 @@ class VllmDouble:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.bodies.append(body)
+        if self.pause is not None:
+            await self.pause.wait()
         if self.down:
             return web.json_response({"error": {"message": "it is down"}}, status=503)
         if body.get("stream") and body.get("prompt_logprobs"):
@@ -250,6 +254,8 @@ class VllmDouble:
         return web.json_response({"object": "list", "data": [{"id": MODEL}]})
 
     async def _count(self, request: web.Request) -> web.StreamResponse:
+        if self.down:
+            return web.json_response({"error": {"message": "it is down"}}, status=503)
         tokens = prompt_of(await request.json())
         return web.json_response({"count": len(tokens), "tokens": tokens})
 
