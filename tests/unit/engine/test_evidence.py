@@ -9,9 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cocoon_sdk.errors import ConfigError, EngineError
 from cocoon_sdk.protocol.terms import SamplingClass
+from cocoon_worker.engine.answers import parse_version
 from cocoon_worker.engine.base import (
     EngineAnswerError,
     EngineChunk,
@@ -20,6 +23,7 @@ from cocoon_worker.engine.base import (
     EngineRequest,
     Evidence,
 )
+from cocoon_worker.engine.evidence import EvidenceTaker
 from cocoon_worker.engine.openai import OpenAIEngine
 from tests.helpers.vllm_double import END, MODEL, VllmDouble, logprobs_after, vllm_double
 
@@ -153,6 +157,59 @@ async def test_embeddings_cannot_have_evidence_since_they_have_no_tokens() -> No
         assert "return_token_ids" not in double.bodies[-1]
 
 
+_texts = st.text(max_size=30) | st.sampled_from(
+    [
+        '"token_ids":[1]',
+        '\\"token_ids\\":[1],',
+        '"logprobs":{},"finish_reason":',
+        ',"finish_reason":',
+        '"delta":{},',
+        "}]",
+    ]
+)
+_ids = st.lists(st.integers(0, (1 << 31) - 1), min_size=1, max_size=4)
+
+
+@given(text=_texts, tokens=_ids, prompt=st.none() | _ids, chat=st.booleans(), spaced=st.booleans())
+def test_no_text_can_change_what_is_left_of_an_event(
+    text: str, tokens: list[int], prompt: list[int] | None, chat: bool, spaced: bool
+) -> None:
+    entry = {
+        "token": text,
+        "logprob": -0.5,
+        "bytes": list(text.encode("utf-8", "replace")),
+        "top_logprobs": [],
+    }
+    told: dict[str, Any] = {"content": [entry] * len(tokens)}
+    if not chat:
+        told = {
+            "token_logprobs": [-0.5] * len(tokens),
+            "tokens": [text] * len(tokens),
+            "top_logprobs": [{text: -1}],
+        }
+
+    def event(logprobs: Any, ids: Any, prompt_ids: Any) -> bytes:
+        choice: dict[str, Any] = {"index": 0} | ({"delta": {"content": text}} if chat else {"text": text})
+        choice |= {"logprobs": logprobs, "finish_reason": None, "token_ids": ids}
+        beside = {"prompt_token_ids": prompt_ids}
+        value = {"model": text, "choices": [choice if chat else choice | beside], **(beside if chat else {})}
+        if spaced:
+            return json.dumps(value).encode()
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+    kind = EngineKind.CHAT if chat else EngineKind.COMPLETION
+    taker = EvidenceTaker(kind, {}, EngineIdentity())
+    chunk = taker.step(EngineChunk(event(told, tokens, prompt), 1, None, 1, False))
+    assert chunk is not None
+    plain = event(None, None, None)
+    assert json.loads(chunk.data) == json.loads(plain)
+    if not spaced:
+        assert chunk.data == plain
+    assert chunk.evidence is not None
+    assert (chunk.evidence.tokens, chunk.evidence.prompt) == (tokens, prompt or [])
+    assert chunk.evidence.logprobs == [-0.5] * len(tokens)
+
+
 # -- what an endpoint can promise ------------------------------------------------------------------------
 
 
@@ -165,6 +222,12 @@ async def test_endpoint_can_be_offered_when_it_keeps_the_promise(sampling: Sampl
         result = await engine.run(proving(CHAT), deadline_s=10)
         assert result.evidence is not None
         assert result.evidence.maker == EngineIdentity("vllm 0.32.0", "cpu", "bfloat16")
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"[]", b'{"version": 1}', '{"version": "é"}'.encode(), b"\xff"])
+def test_version_in_another_form_is_no_version(answer: bytes) -> None:
+    assert parse_version(answer) == ""
+    assert parse_version(b'{"version": "0.32.0"}') == "vllm 0.32.0"
 
 
 async def test_endpoint_is_not_probed_when_nothing_is_promised() -> None:

@@ -12,15 +12,23 @@ from pathlib import Path
 import pytest
 
 from cocoon_sdk.errors import ConfigError, EngineUnavailableError
+from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_worker.engine.base import (
     ENGINE_TRANSITIONS,
+    EngineIdentity,
     EngineKind,
     EngineProgress,
     EngineRequest,
     EngineState,
 )
 from cocoon_worker.engine.vllm import Device, EngineLoad, VllmEngine, VllmSettings
-from cocoon_worker.engine.vllm_command import cpu_dtype, vllm_command, vllm_environment
+from cocoon_worker.engine.vllm_command import (
+    SAMPLER,
+    cpu_dtype,
+    vllm_command,
+    vllm_environment,
+    vllm_identity,
+)
 from tests.unit.engine import stand_in
 
 PROMPT = EngineRequest(EngineKind.COMPLETION, {"prompt": "x"})
@@ -215,6 +223,39 @@ def test_operator_can_rely_on_the_command_when_there_is_a_gpu(settings: Settings
     assert "--enforce-eager" not in vllm_command(options, 1)
     assert not any(word.startswith("--dtype") for word in vllm_command(options, 1))
     assert {"HF_HUB_OFFLINE", "OMP_NUM_THREADS"}.isdisjoint(vllm_environment(options, {}, "sesame"))
+
+
+def test_vllm_loads_the_sampler_when_an_offer_is_replayable(settings: Settings) -> None:
+    asked = f"--logits-processors={SAMPLER}"
+    for sampling in SamplingClass:
+        wanted = sampling is SamplingClass.REPLAYABLE
+        assert (asked in vllm_command(settings(sampling=sampling), 1)) is wanted
+    assert asked not in vllm_command(settings(sampling=SamplingClass.REPLAYABLE, runner="pooling"), 1)
+
+
+def test_operator_can_rely_on_what_commitments_say_of_the_engine(settings: Settings, tmp_path: Path) -> None:
+    cpu = vllm_identity(settings(device=Device.CPU))
+    assert cpu == EngineIdentity(platform="cpu", dtype=cpu_dtype())
+    forced = settings(device=Device.CPU, dtype="float32", extra_args=("--dtype=float16",))
+    assert vllm_identity(forced).dtype == "float16"
+    gpus = tmp_path / "gpus"
+    gpu = settings(device=Device.GPU)
+    assert vllm_identity(gpu, gpus) == EngineIdentity(platform="gpu", dtype="")
+    for number, model in enumerate(("NVIDIA H100 80GB HBM3", "NVIDIA A10")):
+        (gpus / str(number)).mkdir(parents=True)
+        (gpus / str(number) / "information").write_text(f"Model: \t\t {model}\nIRQ: 1\n")
+    config = Path(gpu.model) / "config.json"
+    for text, dtype in (
+        ('{"torch_dtype": "bfloat16"}', "bfloat16"),
+        ('{"dtype": "float16", "torch_dtype": "float32"}', "float16"),
+        ('{"dtype": "float32"}', ""),
+        ('{"dtype": 7}', ""),
+        ("[]", ""),
+        ("{", ""),
+    ):
+        config.write_text(text)
+        assert vllm_identity(gpu, gpus) == EngineIdentity(platform="cuda NVIDIA H100 80GB HBM3", dtype=dtype)
+    assert vllm_identity(settings(device=Device.GPU, dtype="float16"), gpus).dtype == "float16"
 
 
 @pytest.mark.parametrize(

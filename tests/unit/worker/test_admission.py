@@ -193,6 +193,39 @@ def test_greedy_offer_can_serve_when_no_other_temperature_is_asked(temperature: 
     assert refused.reason is Refusal.REQUEST
 
 
+@pytest.mark.parametrize("sampling", ["greedy", "replayable"])
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"include_reasoning": False}, "include_reasoning"),
+        ({"vllm_xargs": {"cocoon_seed": "0" * 32}}, "vllm_xargs"),
+        ({"top_p": 0}, "top_p"),
+    ],
+)
+def test_worker_cannot_accept_what_its_commitment_would_not_show(
+    sampling: str, fields: dict[str, Any], named: str
+) -> None:
+    refused = build_request(offer(sampling=sampling), payload(**fields))
+    assert isinstance(refused, Refuse)
+    assert refused.reason is Refusal.REQUEST
+    assert named in refused.why
+
+
+def test_worker_can_serve_hidden_reasoning_when_nothing_is_promised() -> None:
+    assert not isinstance(build_request(offer(), payload(include_reasoning=False)), Refuse)
+    assert not isinstance(build_request(offer(), payload(vllm_xargs={"other": 1})), Refuse)
+    assert isinstance(build_request(offer(), payload(vllm_xargs={"cocoon_seed": "0" * 32})), Refuse)
+    assert isinstance(build_request(offer(sampling="replayable"), payload(vllm_xargs={"other": 1})), Refuse)
+
+
+def test_completion_cannot_echo_its_prompt_when_tokens_are_told() -> None:
+    plain = payload(JobKind.COMPLETION).plain
+    assert plain is not None
+    echoing = plain.model_copy(update={"request": {"prompt": "x", "echo": True, "max_tokens": 4}})
+    assert not isinstance(build_request(offer(), PayloadFacts(echoing)), Refuse)
+    assert isinstance(build_request(offer(sampling="greedy"), PayloadFacts(echoing)), Refuse)
+
+
 def test_token_bound_can_count_token_ids_and_embeddings() -> None:
     ids = build_request(offer(), PayloadFacts(payload(JobKind.COMPLETION, prompt=[1, 2, 3]).plain))
     assert isinstance(ids, Refuse)  # a completion has no `messages`

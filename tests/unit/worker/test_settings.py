@@ -16,6 +16,9 @@ from cocoon_sdk.types import Nano
 from cocoon_worker.catalogue import OwnOffer, own_offers
 from cocoon_worker.chaintime import ChainTime
 from cocoon_worker.config import OfferConfig, load_config
+from cocoon_worker.engine.openai import OpenAIEngine
+from cocoon_worker.engine.vllm import VllmEngine
+from cocoon_worker.main import make_engine
 from cocoon_worker.prekeys import GRACE_S, PrekeyRing
 from tests.unit.worker.samples import MODEL_ID, NOW, offer
 
@@ -101,6 +104,20 @@ def test_echo_cannot_be_offered_as_verifiable(file: Path, sampling: str) -> None
         load_config(file)
     file.write_text(TOML + f'sampling = "{sampling}"\n')
     assert load_config(file).offers[0].sampling == sampling
+
+
+def test_engine_has_to_keep_the_strongest_promise_of_several_offers(file: Path) -> None:
+    second = TOML[TOML.index("[[offers]]") :].replace('"model-x"', '"model-y"') + 'sampling = "greedy"\n'
+    file.write_text(TOML + second + second.replace('"model-y"', '"model-z"').replace("greedy", "replayable"))
+    engine = make_engine(load_config(file))
+    assert isinstance(engine, OpenAIEngine)
+    assert engine._sampling is SamplingClass.REPLAYABLE
+    folder = 'kind = "vllm"\nmodel_path = "/model"\ndtype = "float16"'
+    file.write_text(TOML.replace('kind = "openai"', folder) + 'sampling = "replayable"\n')
+    supervised = make_engine(load_config(file))
+    assert isinstance(supervised, VllmEngine)
+    assert supervised._settings.sampling is SamplingClass.REPLAYABLE
+    assert supervised._settings.dtype == "float16"
 
 
 def test_worker_cannot_start_when_the_named_file_is_missing(tmp_path: Path) -> None:
