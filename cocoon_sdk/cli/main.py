@@ -11,6 +11,7 @@ import typer
 
 from cocoon_sdk.cli import (
     arbiter,
+    audit,
     demo,
     escrow,
     explain,
@@ -42,6 +43,7 @@ sessions = typer.Typer(no_args_is_help=True, help="Prepaid inference: deposits, 
 session_commands.add_to(sessions)
 watchtower.add_to(sessions)
 app.add_typer(sessions, name="session")
+app.add_typer(audit.app, name="audit")
 app.add_typer(worker.app, name="worker")
 app.add_typer(models.workers, name="workers")
 app.add_typer(models.models, name="models")
