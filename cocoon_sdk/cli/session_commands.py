@@ -1,4 +1,4 @@
-"""`cocoon session list|show|open|topup|close|settle|tidy`: a client's deposits, and what was signed of them.
+"""`cocoon session list|show|open|topup|close|dispute|settle|tidy`: a client's deposits, and what is signed.
 
 Owns the options and what is shown. Must not know how sessions are kept or sent.
 """
@@ -15,9 +15,10 @@ from cocoon_sdk.cli.session import Session, run
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cocoon_sdk.client.sessions.account import AsyncSessions, SessionInfo
+    from cocoon_sdk.client.sessions.account import AsyncSessions
     from cocoon_sdk.client.sessions.funds.keeper import KeeperReport
     from cocoon_sdk.client.sessions.funds.records import SessionRecord
+    from cocoon_sdk.client.sessions.info import SessionInfo
 
 Database = Annotated[
     str | None,
@@ -34,7 +35,7 @@ _UNKNOWN: Final = "unknown here"
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `cocoon session`."""
     app.command("list")(list_)
-    for command in (show, open_, top_up, close, settle, tidy):
+    for command in (show, open_, top_up, close, dispute, settle, tidy):
         app.command(_NAMES.get(command.__name__, command.__name__))(command)
 
 
@@ -171,6 +172,44 @@ def close(
     run(work, as_json=as_json, index=index, database=database)
 
 
+def dispute(
+    number: Number,
+    evidence: Annotated[
+        str, typer.Argument(metavar="HASH", help="Hash of the receipts that it stands on: 64 digits.")
+    ],
+    model: Annotated[
+        str | None, typer.Option("--model", help="On whose market; default: the session's own model.")
+    ] = None,
+    force: Force = False,
+    database: Database = None,
+    index: Index = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Dispute what was done in a guarded session: arbiters judge its worker's collateral."""
+
+    async def work(session: Session) -> None:
+        from cocoon_sdk.cli.money import Move, agree
+
+        digest = _digest(evidence)
+        sessions = await _sessions(session, hot_key=True)
+        bond = await sessions.dispute_bond(number)
+        escrow = (await session.client(hot_key=True)).escrow.address
+        move = Move(escrow, escrow, bond, f"set aside for a dispute of session {number}, gas included")
+        note = (
+            "The announcement and the arbiters' fee come out of it; the rest comes back. If they slash the "
+            "worker, the fee comes back, too. The worker may still redeem what you signed, and nothing more "
+            "can be signed for the session. A session can be disputed once."
+        )
+        if agree(session.out, [move], note=note, yes=yes, dry_run=dry_run):
+            with session.out.step("Disputing the session"):
+                after = await sessions.dispute(number, digest, model=model, force=force)
+            await _show(session, after)
+
+    run(work, as_json=as_json, index=index, database=database)
+
+
 def settle(
     number: Number,
     force: Force = False,
@@ -229,6 +268,18 @@ def tidy(
 _NAMES: Final = {"open_": "open", "top_up": "topup"}
 
 
+def _digest(text: str) -> bytes:
+    from cocoon_sdk.errors import ConfigError
+
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise ConfigError("cannot dispute the session", why=f"{text[:80]!r} is no hash of 64 hex digits")
+    return digest
+
+
 async def _sessions(session: Session, *, hot_key: bool = False) -> AsyncSessions:
     return (await session.client(hot_key=hot_key, open_escrow=True)).sessions
 
@@ -253,6 +304,7 @@ def _document(info: SessionInfo) -> dict[str, Any]:
         "expires": info.expires,
         "settle_at": info.settle_at,
         "guarded": info.guarded,
+        "disputed": info.disputed,
         "holder": info.holder,
         "lease_until": info.lease_until,
         "used_at": info.used_at,
@@ -296,7 +348,7 @@ async def _show(session: Session, info: SessionInfo) -> None:
 
     lines = [
         f"Session {info.session_id} with {info.worker.to_str()}: "
-        f"{_UNKNOWN if info.state is None else info.state.value}{', guarded' if info.guarded else ''}",
+        f"{_UNKNOWN if info.state is None else info.state.value}{_backing(info)}",
         f"  deposit {info.deposit}, signed {info.signed}, redeemed {info.redeemed}, left {info.left}",
     ]
     if info.why:
@@ -307,6 +359,12 @@ async def _show(session: Session, info: SessionInfo) -> None:
     if until:
         lines.append(f"  {'expires' if info.state in _OPEN else 'can be settled from'} {until}")
     session.out.result(_document(info), "\n".join(lines))
+
+
+def _backing(info: SessionInfo) -> str:
+    if info.disputed:
+        return ", disputed"
+    return ", guarded" if info.guarded else ""
 
 
 def _report_document(report: KeeperReport) -> dict[str, Any]:

@@ -110,6 +110,8 @@ class Sessions(Blocking[AsyncSessions]):
     open = blocking(AsyncSessions.open)
     top_up = blocking(AsyncSessions.top_up)
     close_session = blocking(AsyncSessions.close_session)
+    dispute = blocking(AsyncSessions.dispute)
+    dispute_bond = blocking(AsyncSessions.dispute_bond)
     settle = blocking(AsyncSessions.settle)
     keep = blocking(AsyncSessions.keep)
 

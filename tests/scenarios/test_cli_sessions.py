@@ -97,6 +97,15 @@ def test_client_can_end_a_session_that_its_database_does_not_know(client: Person
     assert client.reads("session", "tidy", "--yes")["closed"] == [opened["id"]]  # who knows it, notes it
 
 
+def test_client_is_told_why_a_session_cannot_be_disputed(client: Person) -> None:
+    opened = client.reads("session", "open", "--model", "echo", "--deposit", "0.05", "--yes")
+    asked = ("session", "dispute", str(opened["id"]))
+    assert "64 hex digits" in client.reads(*asked, "12", "--yes", code=1)["error"]["why"]
+    refused = client.reads(*asked, "ab" * 32, "--yes", code=1)["error"]
+    assert (refused["type"], "no collateral" in refused["why"]) == ("SessionRefusedError", True)
+    assert opened["disputed"] is False
+
+
 def test_client_is_told_what_is_wrong(client: Person) -> None:
     assert client.reads("session", "show", "4000000", code=1)["error"]["type"] == "SessionRefusedError"
     nothing = client.reads("session", "open", "--model", "nothing", "--yes", code=1)

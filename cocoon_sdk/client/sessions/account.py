@@ -20,7 +20,7 @@ from cocoon_sdk.client.sessions.errors import SessionRefusedError
 from cocoon_sdk.client.sessions.funds.holding import HeldSession
 from cocoon_sdk.client.sessions.funds.keeper import KeeperReport
 from cocoon_sdk.client.sessions.funds.manager import SessionManager
-from cocoon_sdk.client.sessions.funds.onchain import EscrowSight, is_open
+from cocoon_sdk.client.sessions.funds.onchain import EscrowSight
 from cocoon_sdk.client.sessions.funds.records import (
     UNENDED_STATES,
     SessionPolicy,
@@ -29,10 +29,9 @@ from cocoon_sdk.client.sessions.funds.records import (
     SpendLimits,
 )
 from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
+from cocoon_sdk.client.sessions.info import SessionInfo, stored_info, unknown_info
 from cocoon_sdk.errors import ConfigError, NoWorkerError
 from cocoon_sdk.protocol import messages as m
-from cocoon_sdk.protocol.session_states import settles_at
-from cocoon_sdk.protocol.signing import account_address
 from cocoon_sdk.storage import Database, open_database
 from cocoon_sdk.types import Nano
 
@@ -41,37 +40,6 @@ DEFAULT_DATABASE: Final = "~/.local/state/cocoon/sessions.db"
 
 DatabasePlace: TypeAlias = "Database | str | Path"
 _NOTHING: Final = Nano(0)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """One session: what is stored of it, and what the escrow holds.
-
-    `state` is None for a session on chain that this database knows nothing of: `signed` and `accounted` are
-    unknown then. `left` is what the deposit still holds for new work. `settle_at` is from when the rest can
-    be freed (0: it has ended, or is not on chain yet).
-    """
-
-    session_id: int
-    worker: Address
-    state: SessionState | None
-    model: str
-    deposit: Nano
-    signed: Nano
-    accounted: Nano
-    redeemed: Nano
-    expires: int
-    settle_at: int
-    guarded: bool
-    holder: str | None
-    lease_until: int
-    used_at: int
-    why: str
-
-    @property
-    def left(self) -> Nano:
-        """What the deposit still holds for new work."""
-        return self.deposit - self.accounted if self.state is SessionState.OPEN else _NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,16 +142,18 @@ class AsyncSessions:
         stored = await manager.store.sessions(sight.domain, states)
         # A number that went to somebody else may stand in an opening: what is on chain is not that then.
         known = {each.session_id for each in stored if each.state is not SessionState.OPENING}
-        found = [_info(each, _entry(sight, each)) for each in stored]
-        found += [_unknown(number, each) for number, each in sight.sessions.items() if number not in known]
+        found = [stored_info(each, _entry(sight, each)) for each in stored]
+        found += [
+            unknown_info(number, each) for number, each in sight.sessions.items() if number not in known
+        ]
         return tuple(sorted(found, key=lambda each: each.session_id))
 
     async def get(self, session_id: int) -> SessionInfo:
         """Return one session by its number. Raises `SessionRefusedError` when there is none."""
         sight, record = await self._find(session_id)
         if record is None:
-            return _unknown(session_id, sight.sessions[session_id])
-        return _info(record, _entry(sight, record))
+            return unknown_info(session_id, sight.sessions[session_id])
+        return stored_info(record, _entry(sight, record))
 
     async def estimate(
         self,
@@ -256,6 +226,49 @@ class AsyncSessions:
             await manager.ending.close(record, why, by_force=force)
             await manager.store.release(record.uid, manager.desk.holder)
         return await self.get(session_id)
+
+    async def dispute(
+        self,
+        session_id: int,
+        evidence_hash: bytes,
+        *,
+        model: str | bytes | None = None,
+        force: bool = False,
+    ) -> SessionInfo:
+        """Dispute what was done in a guarded session: arbiters judge its worker's collateral.
+
+        `evidence_hash` (32 bytes) is of the receipts that they are shown. The dispute is announced on the
+        market of `model`, by default the one that the session was opened for. Bond and gas come out of free
+        funds and the daily limit; the bond comes back, less the arbiters' fee if there is a verdict. Nothing
+        more is signed; what was signed the worker may still redeem. There is one dispute at most.
+
+        Raises `SessionRefusedError`, `InsufficientEscrowError`, `SpendLimitError`, and `StaleSessionError`
+        when another process holds the session and it is not taken by `force`.
+        """
+        if len(evidence_hash) != 32:
+            raise ConfigError("cannot dispute the session", why="the hash of its evidence has 32 bytes")
+        manager = await self.manager()
+        _, record = await self._find(session_id)
+        named = model if model is not None else "" if record is None else record.model
+        if not named:
+            what = f"cannot dispute session {session_id}"
+            raise ConfigError(what, why="this database does not know for which model it was", hint="Name it")
+        model_id = (await self._workers.list(named)).model.model_id
+        if record is None:
+            entry = await manager.ending.disputable(session_id)
+            async with manager.desk.turn():
+                await manager.desk.chain.dispute(session_id, entry, evidence_hash, model_id)
+        else:
+            await manager.ending.disputable(session_id)
+            manager.let_go(record.uid, "it is disputed")
+            await manager.ending.dispute(record, evidence_hash, model_id, by_force=force)
+            await manager.store.release(record.uid, manager.desk.holder)
+        return await self.get(session_id)
+
+    async def dispute_bond(self, session_id: int) -> Nano:
+        """Return what a dispute would take now, gas included. Raises what `dispute` raises beforehand."""
+        entry = await (await self.manager()).ending.disputable(session_id)
+        return await self._context.escrow.dispute_cost(entry)
 
     async def settle(self, session_id: int, *, force: bool = False) -> None:
         """Free what is left of a session whose time is over. Raises `TooEarlyError` before that."""
@@ -330,46 +343,6 @@ class AsyncSessions:
 
 def _entry(sight: EscrowSight, record: SessionRecord) -> m.Session | None:
     return None if record.state is SessionState.OPENING else sight.sessions.get(record.session_id)
-
-
-def _info(record: SessionRecord, entry: m.Session | None) -> SessionInfo:
-    return SessionInfo(
-        session_id=record.session_id,
-        worker=record.worker,
-        state=record.state,
-        model=record.model,
-        deposit=record.deposit if entry is None else Nano(entry.deposit),
-        signed=record.signed,
-        accounted=record.accounted,
-        redeemed=record.redeemed if entry is None else Nano(entry.redeemed),
-        expires=record.expires,
-        settle_at=0 if entry is None else settles_at(entry),
-        guarded=entry is not None and entry.collateral > 0,
-        holder=record.holder,
-        lease_until=record.lease_until,
-        used_at=record.used_at,
-        why=record.why,
-    )
-
-
-def _unknown(session_id: int, entry: m.Session) -> SessionInfo:
-    return SessionInfo(
-        session_id=session_id,
-        worker=account_address(entry.worker),
-        state=None,
-        model="",
-        deposit=Nano(entry.deposit),
-        signed=_NOTHING,
-        accounted=_NOTHING,
-        redeemed=Nano(entry.redeemed),
-        expires=entry.deadline if is_open(entry) else 0,
-        settle_at=settles_at(entry),
-        guarded=entry.collateral > 0,
-        holder=None,
-        lease_until=0,
-        used_at=0,
-        why="",
-    )
 
 
 def _address(text: str) -> Address:

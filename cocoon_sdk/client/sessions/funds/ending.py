@@ -1,16 +1,18 @@
 """Ending sessions: nothing is signed any more, the chain is told, and later the rest is freed.
 
-Owns both steps, so that each can be done again after a death at any point. Must not know when to do them.
+Owns these steps and disputes, so that each can be done again after a death at any point. Must not know when
+to do them.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from cocoon_sdk.client.sessions.errors import StaleSessionError
+from cocoon_sdk.client.sessions.errors import SessionRefusedError, StaleSessionError
 from cocoon_sdk.client.sessions.funds.desk import SessionDesk, log
-from cocoon_sdk.client.sessions.funds.onchain import is_open
+from cocoon_sdk.client.sessions.funds.onchain import bond_of, check_disputable, check_room, is_open
 from cocoon_sdk.client.sessions.funds.records import SessionRecord, SessionState
+from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.exit_codes import NoSessionError, SessionClosingError
 from cocoon_sdk.protocol.session_states import settles_at
 from cocoon_sdk.types import Nano
@@ -45,6 +47,38 @@ class SessionEnding:
         await self._store.closing(leased.uid, self._desk.holder, settle_at, why)
         log.info("session %d closed: %s", leased.session_id, why)
         return replace(leased, state=SessionState.CLOSING, settle_at=settle_at, why=leased.why or why)
+
+    async def dispute(
+        self, record: SessionRecord, evidence_hash: bytes, model_id: bytes, *, by_force: bool = False
+    ) -> SessionRecord:
+        """Dispute a guarded session: from now on nothing is signed. Returns the record.
+
+        Raises `SessionRefusedError` when it cannot be disputed, `InsufficientEscrowError` and
+        `SpendLimitError` when bond and gas are not there, `StaleSessionError` as `close`.
+        """
+        entry = await self.disputable(record.session_id)
+        leased = await self.leased(record, "dispute", by_force=by_force)
+        why = "disputed"
+        await self._store.closing(leased.uid, self._desk.holder, 0, why)
+        async with self._desk.turn():
+            await self._chain.dispute(leased.session_id, entry, evidence_hash, model_id)
+        disputed = await self._chain.session(leased.session_id)
+        settle_at = settles_at(disputed or entry)
+        await self._store.closing(leased.uid, self._desk.holder, settle_at, why)
+        log.info("session %d disputed", leased.session_id)
+        return replace(leased, state=SessionState.CLOSING, settle_at=settle_at, why=leased.why or why)
+
+    async def disputable(self, session_id: int) -> m.Session:
+        """Return the entry of a session that can be disputed now, with what is free. Raises as `dispute`."""
+        sight = await self._desk.look()
+        entry = sight.sessions.get(session_id)
+        if entry is None:
+            what = f"cannot dispute session {session_id}"
+            raise SessionRefusedError(what, why="the escrow does not have it (any more)")
+        check_disputable(session_id, entry, sight.now)
+        room = await self._chain.room_to_dispute(sight.view, entry)
+        check_room(room, bond_of(entry), f"cannot dispute session {session_id}")
+        return entry
 
     async def expire(self, record: SessionRecord, settle_at: int) -> SessionRecord:
         """Note that a session is over without a close: it has expired, or somebody else closed it."""

@@ -1,4 +1,4 @@
-"""A client's sessions as the chain has them, and the four externals that change them.
+"""A client's sessions as the chain has them, and the externals that change them.
 
 Owns checking beforehand, in words and numbers, what the contract will check anyway. Must not know what is
 stored. All amounts are nanoTON, all times block times in unix seconds.
@@ -23,7 +23,7 @@ from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
 from cocoon_sdk.protocol.abi_dict import parse as parse_dict
-from cocoon_sdk.protocol.session_states import SessionStatus, entries_of
+from cocoon_sdk.protocol.session_states import SessionState, SessionStatus, entries_of, settles_at, state_of
 from cocoon_sdk.protocol.signing import Domain
 from cocoon_sdk.protocol.vouchers import MAX_VOUCHER, voucher_key
 from cocoon_sdk.types import Nano
@@ -73,6 +73,25 @@ def key_of(context: ClientContext, record: SessionRecord, entry: m.Session) -> S
         if key.verify_key.to_int() == entry.voucher_key:
             return key
     return None
+
+
+def bond_of(entry: m.Session) -> Nano:
+    """Return bond and announcement of a dispute, by the session's own parameters."""
+    params = m.Params.from_cell(entry.params)
+    return Nano(params.dispute_bond + params.announce_fee)
+
+
+def check_disputable(session_id: int, entry: m.Session, now: int) -> None:
+    """Raise `SessionRefusedError` when a session cannot be disputed (any more)."""
+    what = f"cannot dispute session {session_id}"
+    state = state_of(entry)
+    if state is SessionState.DISPUTED:
+        raise SessionRefusedError(what, why="it is disputed already", hint="Wait for the arbiters' verdict")
+    if not state.is_guarded:
+        why = "its worker has no collateral in it, or a verdict has freed it"
+        raise SessionRefusedError(what, why=why, hint="Close it, and leave this worker")
+    if now >= settles_at(entry):
+        raise SessionRefusedError(what, why="its time is over", hint="Settle it")
 
 
 def is_ours(context: ClientContext, record: SessionRecord, entry: m.Session) -> bool:
@@ -171,6 +190,20 @@ class EscrowSide:
     async def close(self, session_id: int) -> None:
         """End a session; its worker then has time to redeem."""
         await self._contract.send_external(self._context.hot_key, signing.close_session(session_id))
+
+    async def room_to_dispute(self, view: m.EscrowView, entry: m.Session) -> Room:
+        """Return what is there for a dispute's bond and announcement; its gas comes on top."""
+        gas = await self._contract.dispute_cost(entry) - bond_of(entry)
+        return Room(Nano(view.free), Nano(view.bucket), Nano(gas))
+
+    async def dispute(self, session_id: int, entry: m.Session, evidence_hash: bytes, model_id: bytes) -> None:
+        """Dispute a guarded session, announced on the market of `model_id`."""
+
+        async def attempt(_view: m.EscrowView) -> Plan:
+            action = signing.dispute_session(session_id, evidence_hash, model_id)
+            return Plan([action], await self._contract.dispute_cost(entry))
+
+        await self._contract.act(self._context.hot_key, attempt)
 
     async def settle(self, session_id: int) -> None:
         """Free what is left of a session whose time is over."""
