@@ -127,6 +127,7 @@ LIES: dict[str, Bend] = {
     "a second greeting": before(wire.Delta, wire.Welcome(0, 0, 1, 1)),
     "a demand beyond the increment": before(wire.Delta, wire.Due(3_000_000)),
     "a failure that costs": costly_failure,
+    "a commitment that nobody asked for": before(wire.Done, wire.Proof(1, b"{}")),
 }
 
 

@@ -126,7 +126,8 @@ class OpenAIEngine:
                     f"{self._base} does not serve {', '.join(sorted(missing))}",
                     why=f"it serves {', '.join(found) or 'no model'}",
                 )
-            self._models = tuple(each for each in found if each in (self._only_models or found))
+            only = self._only_models
+            self._models = tuple(name for name in found if only is None or name in only)
             if self._sampling is not SamplingClass.UNVERIFIED:
                 if not self._identity.engine:
                     self._identity = replace(self._identity, engine=await self._version())
