@@ -39,10 +39,10 @@ def calibrate(
     ] = None,
     prompts: Annotated[
         int, typer.Option("--prompts", min=1, max=5000, help="Questions that set the limits.")
-    ] = 132,
+    ] = 144,
     held_out: Annotated[
         int, typer.Option("--held-out", min=0, max=5000, help="Other questions that only test them.")
-    ] = 66,
+    ] = 72,
     top: Annotated[
         int, typer.Option("--top", min=1, max=1000, help="Best tokens that are asked for per position.")
     ] = 20,

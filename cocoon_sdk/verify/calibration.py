@@ -27,9 +27,9 @@ from cocoon_sdk.verify.sampling import Sampling
 from cocoon_sdk.verify.statistics import Numbers, Replayed, evidence, numbers
 from cocoon_sdk.verify.thresholds import KindThresholds, SamplingKind, Thresholds, fit
 
-DEFAULT_PROMPTS: Final = 132
-"""Enough for `thresholds.MIN_CHECKS` greedy ones among them."""
-DEFAULT_HELD_OUT: Final = 66
+DEFAULT_PROMPTS: Final = 144
+"""Every style with every sampling; a quarter of them is greedy."""
+DEFAULT_HELD_OUT: Final = 72
 CONCURRENCIES: Final = (1, 4, 16)
 RESCORING_CONCURRENCY: Final = 6
 T = TypeVar("T")
@@ -173,8 +173,8 @@ class Calibration:
                     greedy = Sampling.of_request(prompt.body).greedy
                     kind = found[SamplingKind.GREEDY if greedy else SamplingKind.SAMPLED]
                     if prompt.set is PromptSet.CALIBRATION:
-                        group = kind.settings.setdefault(f"{setting.name} x{concurrency}", [])
-                        group.append(Numbers(*values))
+                        # One group for all concurrencies: a worker's batches change with its load.
+                        kind.settings.setdefault(setting.name, []).append(Numbers(*values))
                         kind.longest = max(kind.longest, length)
                     else:
                         kind.held_out.append(Numbers(*values))

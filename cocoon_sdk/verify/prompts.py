@@ -34,6 +34,7 @@ SAMPLINGS: Final[tuple[dict[str, float | int], ...]] = (
     {"temperature": 0.5},
     {"temperature": 1, "top_k": 50},
     {"temperature": 0.9, "min_p": 0.05},
+    {"temperature": 0},
     {"temperature": 0.6, "presence_penalty": 0.5, "frequency_penalty": 0.3},
 )
 """Sampling parameters; the index chooses, out of step with everything else."""

@@ -85,7 +85,7 @@ class CheaterKit:
 
     def other(self, asked: Asked) -> Generated:
         prompts = self.bench.prompts
-        return self.honest(ask(prompts[(asked.prompt.index + 12) % len(prompts)], asked.variant))
+        return self.honest(ask(prompts[(asked.prompt.index + 7) % len(prompts)], asked.variant))
 
 
 @dataclass(slots=True)
@@ -402,8 +402,8 @@ def main() -> None:
     """Run what is missing and write the figures."""
     parser = argparse.ArgumentParser(prog="tests.bench.verify", description=__doc__)
     parser.add_argument("--prompts", type=int, default=200, help="evaluation prompts")
-    parser.add_argument("--calibration", type=int, default=132, help="prompts that set the limits")
-    parser.add_argument("--held-out", type=int, default=66, help="prompts that test the limits")
+    parser.add_argument("--calibration", type=int, default=144, help="prompts that set the limits")
+    parser.add_argument("--held-out", type=int, default=72, help="prompts that test the limits")
     parser.add_argument("--top", type=int, default=20, help="best tokens asked for per position")
     parser.add_argument("--work", type=Path, default=BUILD / "verify", help="records: a run goes on there")
     parser.add_argument("--thresholds", type=Path, help="limits to judge by, instead of calibrating")

@@ -92,10 +92,13 @@ def rate(judged: Iterable[bool]) -> float:
     return sum(seen) / len(seen) if seen else 0.0
 
 
-def pooled(judged: Sequence[Judged]) -> float:
-    """Return how often a worker whose audits are these is accused within `AUDITS`, over many orders."""
+def pooled(judged: Sequence[Judged]) -> float | None:
+    """Return how often a worker whose audits are these is accused within `AUDITS`, over many orders.
+
+    None for fewer answers than that.
+    """
     if len(judged) < AUDITS:
-        return 0.0
+        return None
     caught = 0
     for order in range(ORDERS):
         ranks = [hashlib.sha256(b"%d/%d" % (order, place)).digest() for place in range(len(judged))]
@@ -244,7 +247,7 @@ def _words(
     pooled_rate = figures["detection"][f"{POOLED} over {AUDITS} audits"]
     lines += [
         "",
-        f"{POOLED} over {AUDITS} audits, with the running score: {pooled_rate:.3f} ({ORDERS} orders).",
+        f"{POOLED} over {AUDITS} audits, with the running score: {pooled_rate} ({ORDERS} orders).",
         f"Undeclared top-k keeps {UNDECLARED_TOP_K} tokens. *Another model* is every second layer of the",
         "same one, because no package brings a second small language model. *Did nothing*: the answer came",
         "out as the honest one, or the cheat does not apply (a system prompt in a plain completion).",

@@ -67,7 +67,7 @@ async def test_each_answer_is_scored_by_the_next_engine(tmp_path: Path) -> None:
     assert scored == [0, 18, 9]
     assert [server.most for server in engines.servers] <= [3, 6, 6]
     greedy, sampled = (calibration.checks()[kind] for kind in SamplingKind)
-    assert greedy.settings.keys() == sampled.settings.keys() == {"first x1", "first x3", "second x2"}
+    assert greedy.settings.keys() == sampled.settings.keys() == {"first", "second"}
     assert len(greedy.held_out) + len(sampled.held_out) == 9
     assert sum(len(checks) for checks in sampled.settings.values()) == 12
     assert 16 <= sampled.longest <= 128
@@ -103,7 +103,7 @@ def test_records_are_refused_when_they_are_of_another_plan(tmp_path: Path) -> No
 
 
 def test_limits_follow_from_the_checks_and_held_out_ones_only_test_them(tmp_path: Path) -> None:
-    chosen = Plan(MODEL_ID, (FIRST, SECOND), 132, 66)
+    chosen = Plan(MODEL_ID, (FIRST, SECOND), 144, 72)
     with Records(tmp_path / "records", chosen.about()) as records:
         calibration = Calibration(chosen, Engines().serve, records)
         for setting in chosen.settings:
@@ -118,7 +118,7 @@ def test_limits_follow_from_the_checks_and_held_out_ones_only_test_them(tmp_path
     for kind in (found.greedy, found.sampled):
         assert kind is not None
         assert kind.lp_max.honest == 100_000  # of 0.2 nothing is seen
-        assert kind.settings == 3
+        assert kind.settings == 2
         assert kind.longest == 128
         assert kind.held_out_alarms == kind.held_out_checks > 0
         assert kind.false_alarm_bound > 0.9
