@@ -167,6 +167,10 @@ fuzz-sandbox: $(INTEROP_STAMP) ## Random lives on our sandbox and on @ton/sandbo
 bench: $(INTEROP_STAMP) ## Time the sandbox (beside @ton/sandbox, over ADNL, sealing); prints a table, writes build/bench.json
 	@$(BIN)/python -m tests.bench
 
+.PHONY: bench-verify
+bench-verify: $(VLLM_STAMP) ## Cheaters and honest workers under verification, with real vLLM (an hour or more; goes on where it stopped)
+	@$(BIN)/python -m tests.bench.verify --report docs/verification-report.md
+
 .PHONY: contracts
 contracts: $(NODE_STAMP) ## Compile the contracts and regenerate the artifacts
 	@PATH="$(abspath $(BIN)):$$PATH" contracts/build.sh

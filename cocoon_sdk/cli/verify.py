@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from cocoon_sdk.cli import calibrate
 from cocoon_sdk.cli.options import Index, JobName, Json
 from cocoon_sdk.cli.session import Session, run
 
@@ -49,6 +50,8 @@ app = typer.Typer(
     help="Check answers. `cocoon verify JOB` leaves with 0 when all is well, 3 suspect, 4 refund, 5 slash, "
     "6 nothing to check.",
 )
+
+app.command()(calibrate.calibrate)
 
 
 @dataclass(frozen=True, slots=True)
