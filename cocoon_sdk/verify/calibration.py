@@ -24,7 +24,7 @@ from cocoon_sdk.verify.prompts import PROMPTS_VERSION, Prompt, PromptSet, prompt
 from cocoon_sdk.verify.records import Records
 from cocoon_sdk.verify.rescoring import DEFAULT_TOP, Verifier
 from cocoon_sdk.verify.sampling import Sampling
-from cocoon_sdk.verify.statistics import Numbers, Replayed, evidence, numbers
+from cocoon_sdk.verify.statistics import STATISTICS_VERSION, Numbers, Replayed, evidence, numbers
 from cocoon_sdk.verify.thresholds import KindThresholds, SamplingKind, Thresholds, fit
 
 DEFAULT_PROMPTS: Final = 144
@@ -96,6 +96,7 @@ class Plan:
         settings = [asdict(setting) for setting in self.settings]
         return {
             **{"model_id": self.model_id.hex(), "prompts": PROMPTS_VERSION, "top": self.top},
+            "statistics": STATISTICS_VERSION,
             **{"chat": self.chat, "settings": settings},
         }
 

@@ -11,9 +11,9 @@ of e-values is what a gambler has made of 1 by betting against honesty. For an h
 most 1 for ever, so by Ville's inequality it ever reaches 1 / alpha with a probability of at most alpha, no
 matter how long and how often one looks; with fixed-sample tests, watching long enough accuses everybody.
 
-Nobody knows which statistic will show the cheat, how strongly, and since when. So the score is the mean over
-all statistics, over a few bets, and over every audit as the beginning of the cheat (weighted 1/(t(t+1)) for
-the t-th, so that a worker who was honest a thousand times starts to be suspected without delay). A mean of
+Nobody knows which statistic will show the cheat, how strongly, and since when. So the score is a weighted
+mean over the statistics, over two bets, and over every audit as the beginning of the cheat: 1/(t(t+1)) for
+the t-th, so that a worker who was honest a thousand times starts to be suspected without delay. A mean of
 such processes is one itself. What is not seen in an answer (TOK where choices cannot be replayed) does not
 change its processes.
 
@@ -34,8 +34,10 @@ from cocoon_sdk.verify.thresholds import KindThresholds
 
 ALPHA: Final = 0.001
 """Probability with which an honest worker is ever accused, at most, given a right ladder."""
-BETS: Final = ((0.2, 1.0), (0.2, 0.5), (0.4, 1.0), (0.4, 0.5))
-"""Pairs of k and w: rare deviations or common ones, everything at stake or half of it."""
+BETS: Final = ((0.2, 1.0), (0.4, 0.5))
+"""Pairs of k and w: rare deviations with everything at stake, common ones with half of it."""
+SHARES: Final = {"lp_mean": 0.4, "lp_max": 0.1, "tok_mean": 0.4, "tok_max": 0.1}
+"""Weights of the statistics: light cheats show in the means."""
 MAX_AUDITS: Final = 1 << 40
 _FIELDS: Final = frozenset({"v", "audits", "wealth", "peak"})
 _FLOOR: Final = -1e9  # nat; lower than any wealth that could come back
@@ -58,7 +60,12 @@ class Score:
         """Natural logarithm of the evidence against the worker now; 0 at first, below it speaks for it."""
         # Beginnings that have not come yet hold 1 / (audits + 1) of all weight, each with the stake of 1.
         waiting = -math.log(self.audits + 1)
-        return _log_mean([_log_sum(each, waiting) for each in self.wealth])
+        logs = [
+            math.log(SHARES[NAMES[index // len(BETS)]] / len(BETS)) + _log_sum(each, waiting)
+            for index, each in enumerate(self.wealth)
+        ]
+        high = max(logs)
+        return high + math.log(math.fsum(math.exp(each - high) for each in logs))
 
     def accused(self, alpha: float = ALPHA) -> bool:
         """Tell whether the line for this error probability was ever crossed. Raises `ConfigError`."""
@@ -120,8 +127,3 @@ def _is_log(value: object) -> bool:
 def _log_sum(left: float, right: float) -> float:
     high, low = max(left, right), min(left, right)
     return high if low == -math.inf else high + math.log1p(math.exp(low - high))
-
-
-def _log_mean(logs: list[float]) -> float:
-    high = max(logs)
-    return high + math.log(math.fsum(math.exp(each - high) for each in logs) / len(logs))

@@ -9,13 +9,23 @@ come from (`rescoring`). Two things are looked at:
 * *TOK*, the regret of a token under the replayed choice: how far logits would have to move for this token to
   be the one that seed and sampling parameters ask for. It needs nothing that the worker says.
 
-Both are in nat of raw logits, so that one limit serves all temperatures. Of each the mean and the maximum
-are taken: small differences everywhere show in the one, a few replaced tokens in the other. The mean is
-taken over at least `MEAN_FLOOR` tokens: over three, it would be a maximum by another name.
+Both are in nat of raw logits. For TOK the noise is multiplied by the temperature, not the logits divided by
+it: then the regret that a spread of logits explains is the same at every temperature; one limit serves all.
+
+A log-probability hides most of such a spread where the model is sure, and shows all of it where it is not. If
+all logits move independently by some sigma, it moves by sigma * sqrt((1 - p)^2 + sum of the others' p^2).
+That factor is a token's *weight*. The mean of LP is the sum of differences divided by the sum of weights: an
+estimate of sigma itself, which is the same for greedy and for hot answers. A difference counts from where
+rounding in the commitment ends.
+
+Of each the mean and the maximum are taken: small differences everywhere show in the one, a few replaced
+tokens in the other. The means have a floor in the denominator (`WEIGHT_FLOOR`, `MEAN_FLOOR`): over three
+tokens, a mean would be a maximum by another name.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -27,14 +37,21 @@ from cocoon_sdk.verify.replay import replay
 from cocoon_sdk.verify.rescoring import Ids, Rescored
 from cocoon_sdk.verify.sampling import Sampling
 
+STATISTICS_VERSION: Final = 2
+"""Numbers of another version cannot be compared with these, nor with limits made from them."""
 MEAN_FLOOR: Final = 32
+"""Fewest tokens that the mean of TOK is taken over."""
+WEIGHT_FLOOR: Final = 8.0
+"""Least sum of weights that the mean of LP is taken over: 10 tokens of a hot answer, 30 of a greedy one."""
+ROUNDING: Final = 0.5 / LOGPROB_STEPS
+"""What rounding moves a committed log-probability by at most, in nat."""
 CAP: Final = 32.0
 """Nat at which a single token's deviation counts at most: beyond it all is impossible alike."""
 _LEAST: Final = -MAX_STEPS / LOGPROB_STEPS
 
 
 class Numbers(NamedTuple):
-    """The statistics of one answer, in nat. TOK is None where the choices cannot be replayed."""
+    """The statistics of one answer, in nat of raw logits. TOK is None where choices cannot be replayed."""
 
     lp_mean: float
     lp_max: float
@@ -55,6 +72,8 @@ NAMES: Final = Numbers._fields
 class TokenEvidence:
     """One output token. Log-probabilities and regret in nat; `rank` 1 is the model's best token.
 
+    `weight` (0 to about 1.4) is how much of a spread of logits its log-probability shows.
+
     `regret` is None where the choice cannot be replayed; else `expected` is the token that the replay would
     have taken (of those that are known).
     """
@@ -65,13 +84,17 @@ class TokenEvidence:
     committed: float
     recomputed: float
     rank: int
+    weight: float
     regret: float | None
     expected: int | None
 
     @property
     def difference(self) -> float:
-        """How far the committed log-probability is from the recomputed one, in nat, at most `CAP`."""
-        return min(CAP, abs(self.committed - self.recomputed))
+        """How far the committed log-probability is from the recomputed one, in nat, at most `CAP`.
+
+        What rounding alone explains is 0.
+        """
+        return min(CAP, max(0.0, abs(self.committed - self.recomputed) - ROUNDING))
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields, rounded to what is worth reading."""
@@ -82,6 +105,7 @@ class TokenEvidence:
             "committed": round(self.committed, 6),
             "recomputed": round(self.recomputed, 6),
             "rank": self.rank,
+            "weight": round(self.weight, 6),
             "regret": None if self.regret is None else round(self.regret, 6),
             "expected": self.expected,
         }
@@ -143,6 +167,7 @@ def evidence(
                 committed=committed,
                 recomputed=_bounded(scored, position),
                 rank=int(scored.ranks[position]),
+                weight=_weight(scored, position),
                 regret=regret,
                 expected=expected,
             )
@@ -152,19 +177,21 @@ def evidence(
 
 def numbers(tokens: Sequence[TokenEvidence]) -> Numbers:
     """Return the statistics of an answer's tokens; all zero for an answer without any."""
-    differences = np.array([token.difference for token in tokens])
-    regrets = [token.regret for token in tokens]
-    known = np.array([regret for regret in regrets if regret is not None])
-    lp = _mean_and_max(differences)
-    if len(known) < len(regrets):
-        return Numbers(*lp, None, None)
-    return Numbers(*lp, *_mean_and_max(known))
+    differences = [token.difference for token in tokens]
+    weights = math.fsum(token.weight for token in tokens)
+    lp_mean = math.fsum(differences) / max(weights, WEIGHT_FLOOR)
+    lp_max = max(differences, default=0.0)
+    regrets = [token.regret for token in tokens if token.regret is not None]
+    if len(regrets) < len(tokens):
+        return Numbers(lp_mean, lp_max, None, None)
+    tok_mean = math.fsum(regrets) / max(len(regrets), MEAN_FLOOR)
+    return Numbers(lp_mean, lp_max, tok_mean, max(regrets, default=0.0))
 
 
-def _mean_and_max(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float]:
-    if not values.size:
-        return 0.0, 0.0
-    return float(values.sum()) / max(values.size, MEAN_FLOOR), float(values.max())
+def _weight(rescored: Rescored, position: int) -> float:
+    own = float(np.exp(rescored.logprobs[position]))
+    others = rescored.top_logprobs[position][rescored.top_tokens[position] != rescored.tokens[position]]
+    return math.sqrt((1 - own) ** 2 + float(np.exp(2 * others).sum()))
 
 
 def _bounded(rescored: Rescored, position: int) -> float:

@@ -36,17 +36,17 @@ from cocoon_sdk.verify.statistics import CAP, NAMES, Numbers
 
 MILLION: Final = 1_000_000
 MAX_THRESHOLDS_BYTES: Final = 64 * 1024
-MAX_STEPS: Final = 16
+MAX_STEPS: Final = 8
 """Most steps of a ladder."""
 CONFIDENCE: Final = 0.95
 """Of the false-alarm bound that is told."""
-LADDER_DOUBT: Final = 0.001
+LADDER_DOUBT: Final = 0.01
 """Probability that some step of some ladder of a model is lower than it should be."""
 MIN_CHECKS: Final = 20
 """Fewest honest checks of a setting: below, not even the median has a useful bound."""
 _COMMON: Final = 0.6
 """Steps that honest workers exceed more often than this say nothing."""
-_LEAST: Final = {"lp_mean": 0.004, "lp_max": 0.02, "tok_mean": 0.004, "tok_max": 0.05}
+_LEAST: Final = {"lp_mean": 0.01, "lp_max": 0.02, "tok_mean": 0.004, "tok_max": 0.05}
 """Smallest honest values that limits are computed from, in nat: what rounding does to a commitment, and near
 ties that no calibration of a precise engine may have met.
 """
@@ -242,7 +242,7 @@ def _ladder(groups: Sequence[Sequence[float]], margin: float, *, floor: float) -
     smallest = min(len(group) for group in groups)
     falling = [sorted(group, reverse=True) for group in groups]
     rarest = binomial_bound(0, smallest, doubt)
-    count = max(1, min(MAX_STEPS, 1 + int(math.log(_COMMON / rarest) / math.log(1.3)))) if rarest < 1 else 0
+    count = max(1, min(MAX_STEPS, 1 + int(math.log(_COMMON / rarest) / math.log(1.5)))) if rarest < 1 else 0
     steps: list[Step] = []
     for number in range(count):
         share = rarest * (_COMMON / rarest) ** (number / max(1, count - 1))

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from cocoon_sdk.verify.commitment import Choice
 from cocoon_sdk.verify.rescoring import Rescored
 from cocoon_sdk.verify.sampling import Sampling
-from cocoon_sdk.verify.statistics import CAP, MEAN_FLOOR, NAMES, Numbers, Replayed, evidence, numbers
+from cocoon_sdk.verify.statistics import (
+    CAP,
+    MEAN_FLOOR,
+    NAMES,
+    ROUNDING,
+    WEIGHT_FLOOR,
+    Numbers,
+    Replayed,
+    evidence,
+    numbers,
+)
 from tests.helpers.table_model import TableModel, ids
 
 GREEDY = Replayed(Sampling(temperature=0), bytes(16), ids([1]))
@@ -36,19 +46,35 @@ def choice(logprobs: list[float]) -> Choice:
 
 def test_difference_is_between_what_was_committed_and_what_is_recomputed() -> None:
     found = evidence(0, choice([-1.0, -2.0]), [rescored([-1.5, -2.0])], GREEDY)
-    assert [token.difference for token in found] == [0.5, 0.0]
+    assert [token.difference for token in found] == [0.5 - ROUNDING, 0.0]
     assert [token.regret for token in found] == pytest.approx([1.4, 1.9])
     assert {token.expected for token in found} == {7}
     result = numbers(found)
-    assert result.lp_max == 0.5
+    assert result.lp_max == 0.5 - ROUNDING
     assert result.tok_max == pytest.approx(1.9)
-    assert result.lp_mean == pytest.approx(0.5 / MEAN_FLOOR)
+    assert result.lp_mean == pytest.approx((0.5 - ROUNDING) / WEIGHT_FLOOR)
+    assert result.tok_mean == pytest.approx(3.3 / MEAN_FLOOR)
 
 
-def test_mean_is_the_plain_one_when_there_are_enough_tokens() -> None:
+def test_means_are_plain_ones_when_there_are_enough_tokens() -> None:
     many = 2 * MEAN_FLOOR
-    found = numbers(evidence(0, choice([-1.0] * many), [rescored([-1.25] * many)], None))
-    assert found.lp_mean == pytest.approx(0.25)
+    found = numbers(evidence(0, choice([-1.0] * many), [rescored([-1.25] * many)], GREEDY))
+    weight = math.hypot(1 - math.exp(-1.25), math.exp(-0.1), math.exp(-9))
+    assert found.lp_mean == pytest.approx((0.25 - ROUNDING) / weight)
+    assert found.tok_mean == pytest.approx(1.15)
+
+
+def test_mean_of_differences_is_the_spread_of_logits_whatever_the_temperature() -> None:
+    worker, verifier = TableModel(spread=0.1, machine=1), TableModel(spread=0.1, machine=2)
+    # Two independent spreads, and the mean of an absolute normal number.
+    expected = 0.1 * math.sqrt(2) * math.sqrt(2 / math.pi)
+    for temperature in (0, 300_000, 1_000_000):
+        sampling, found = Sampling(temperature=temperature), []
+        for number in range(8):
+            seed = number.to_bytes(16, "big")
+            made = worker.generate([number, 4], sampling, seed, 50)
+            found += evidence(0, Choice.of(*made), [verifier.rescore([number, 4], made[0])], None)
+        assert numbers(found).lp_mean == pytest.approx(expected, rel=0.2), temperature
 
 
 def test_mildest_rescoring_counts_for_each_token_and_statistic() -> None:
@@ -61,6 +87,7 @@ def test_mildest_rescoring_counts_for_each_token_and_statistic() -> None:
 def test_impossible_tokens_count_at_most_the_cap() -> None:
     found = numbers(evidence(0, choice([-1.0]), [rescored([-math.inf])], GREEDY))
     assert found.lp_max == CAP
+    assert math.isfinite(found.lp_mean)
     assert found.tok_max == CAP
 
 
@@ -87,7 +114,7 @@ def test_own_choice_of_a_model_has_no_regret_whatever_the_temperature(number: in
         Replayed(sampling, seed, ids([3, 4])),
     )
     assert [token.regret for token in found] == [0.0] * len(tokens)
-    assert max(token.difference for token in found) <= 1 / 512
+    assert max(token.difference for token in found) < 1e-9
     assert [token.expected for token in found] == tokens
 
 
