@@ -101,7 +101,7 @@ class Trial:
 
 async def tried(town: Town, court: Court, worker: ScriptedWorker, **wrong: object) -> Trial:
     """Dispute with the client's evidence, and let the arbiters work."""
-    client, job, submission = await submitted(town, court, worker, **wrong)
+    client, job, submission = await submitted(town, court, worker, **wrong)  # type: ignore[arg-type]
     await job.dispute()
     before = purse(town, client, worker)
     await court.rounds()
