@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pytoniq_core import Address
 
 from cocoon_sdk.client import AsyncCocoon
 from cocoon_sdk.client.auditing import AuditPolicy, OwnVerifier
@@ -117,6 +118,10 @@ class AuditTown:
         """Return what tokens of a worker cost in a session, in nanoTON."""
         offer = self.services[name].info().offers[0]
         return Tariff(offer.terms).price(prompt, 0, output)
+
+    def account(self, name: str) -> Address:
+        """Return a worker's stake."""
+        return self.place.rig.account(name).address
 
     def forget_offers(self, client: AsyncCocoon) -> None:
         """Let a client look again who offers the model."""
