@@ -21,7 +21,7 @@ from cocoon_sdk.protocol.session_states import SessionStatus
 from cocoon_sdk.sandbox import Blockchain, Transaction
 from cocoon_sdk.types import Nano
 from tests.helpers.audit import free_slot, sessions
-from tests.helpers.suite import GAS, Client, Worker, key_of
+from tests.helpers.suite import GAS, Client, Worker, hash_of, key_of
 
 NEWEST, NEW = -1, -2
 """A worker's choice: the lock that it made last for that escrow, or one in a free slot."""
@@ -57,6 +57,15 @@ class SessionLives(RuleBasedStateMachine):
         """Return the id of a live session, or one that may be anything."""
         live = sorted(sessions(self.clients[client]))
         return live[pick % len(live)] if live and pick < 10 else pick
+
+    def guarded(self, client: int, pick: int) -> int:
+        """Return the id of a live session with collateral, those that are disputed first; else any."""
+        found = sessions(self.clients[client])
+        live = sorted(
+            (number for number, session in found.items() if session.collateral),
+            key=lambda number: -found[number].status,
+        )
+        return live[pick % len(live)] if live and pick < 10 else self.session(client, pick)
 
     def worker_of(self, client: int, number: int) -> Worker:
         session = self.clients[client].session(number)
@@ -113,6 +122,18 @@ class SessionLives(RuleBasedStateMachine):
     def step_on_session(self, client: int, number: int, kind: Any) -> None:
         self.act(self.clients[client], kind(self.session(client, number)))
 
+    @rule(client=who, number=picks, by_owner=st.booleans(), batch=st.booleans())
+    def dispute_session(self, client: int, number: int, by_owner: bool, batch: bool) -> None:
+        account, number = self.clients[client], self.guarded(client, number)
+        if by_owner:
+            account.from_owner(m.DisputeSession(query_id=0, id=number, evidence_hash=number, model_id=1))
+            return
+        action = signing.dispute_session(number, hash_of("receipts"), account.suite.model_id)
+        if batch:
+            self.act(account, action, signing.close_session(number), spend=Nano.ton(1))
+        else:
+            self.act(account, action)
+
     @rule(client=who, number=picks, amount=deposits)
     def top_up(self, client: int, number: int, amount: int) -> None:
         self.act(self.clients[client], signing.top_up_session(self.session(client, number), Nano(amount)))
@@ -135,12 +156,18 @@ class SessionLives(RuleBasedStateMachine):
         amount=vouchers,
         good=st.sampled_from([True] * 4 + [False]),
         close=st.booleans(),
+        forgo=st.sampled_from([0, 0, 1, 10**9, 2**53 - 1]),
     )
-    def redeem(self, client: int, number: int, amount: int, good: bool, close: bool) -> None:
+    def redeem(self, client: int, number: int, amount: int, good: bool, close: bool, forgo: int) -> None:
         number = self.session(client, number)
-        worker, signature = self.voucher(client, number, amount, good)
+        worker, signature = self.voucher(client, number, amount + forgo, good)
         action = signing.redeem(
-            number, self.clients[client].address, Nano(amount), signature, close=close and amount % 3 == 0
+            number,
+            self.clients[client].address,
+            Nano(amount),
+            signature,
+            close=close and amount % 3 == 0,
+            forgo=Nano(forgo),
         )
         self.act(worker, action)
 
@@ -175,6 +202,18 @@ class SessionLives(RuleBasedStateMachine):
             id=number, amount=amount, close=True, signature=begin_cell().store_bytes(signature).end_cell()
         )
         self.send(body, self.clients[client], value)
+
+    @rule(client=who, number=picks, slash=st.sampled_from([0, 0, 1, 10**9, 4 * 10**9]), pay=st.booleans())
+    def resolve_session(self, client: int, number: int, slash: int, pay: bool) -> None:
+        account, number = self.clients[client], self.guarded(client, number)
+        session = account.session(number)
+        if session is None:
+            return
+        worker = self.worker_of(client, number)
+        verdict = account.suite.session_verdict(
+            account, worker, number, slash, pay=int(pay and number % 3 == 0)
+        )
+        self.send(verdict, account, Nano.ton("0.1"))
 
     @rule(client=who, number=picks)
     def settle_for(self, client: int, number: int) -> None:

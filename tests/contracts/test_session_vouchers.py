@@ -36,6 +36,10 @@ def redeem(number: int, amount: int, signature: bytes, *, close: bool = False) -
     return m.Redeem(id=number, amount=amount, close=close, signature=voucher_of(signature)).to_cell()
 
 
+def redeem_part(number: int, amount: int, cell: Cell) -> Cell:
+    return m.Redeem(id=number, amount=amount, close=False, signature=cell).to_cell()
+
+
 @pytest.fixture
 def number(client: Client, worker: Worker) -> int:
     return client.open_session(worker, DEPOSIT)[0]
@@ -230,3 +234,86 @@ def test_random_keys_sign_nothing(world: World, client: Client, worker: Worker, 
         key = SigningKey.from_seed(hash_of(f"seed {seed}"))
         signature = client.voucher(worker, number, HALF, key=key)
         cannot_redeem(world, client, redeem(number, HALF, signature), ExitCode.BAD_VOUCHER)
+
+
+# -- giving up what was signed ahead -------------------------------------------------------------------
+
+
+def earned(worker: Worker) -> int:
+    state = worker.get_state()
+    return int(state.earned + state.fee_due)
+
+
+@pytest.mark.parametrize("close", [False, True])
+@pytest.mark.parametrize("guarded", [False, True])
+def test_worker_can_claim_less_than_its_voucher_states(
+    world: World, client: Client, worker: Worker, number: int, close: bool, guarded: bool
+) -> None:
+    if guarded:
+        worker.accept_session(client, number)
+    worker.redeem(client, number, HALF, forgo=Nano.ton("0.3"), close=close)
+    assert earned(worker) == HALF
+    if not close:
+        # A later voucher pays on from there; the one before still pays what was given up for a while.
+        worker.redeem(client, number, Nano.ton("0.6"), forgo=1)
+        worker.redeem(client, number, Nano.ton("0.8"))
+        assert earned(worker) == Nano.ton("0.8")
+
+
+@pytest.mark.parametrize("forgo", [1, 2**53 - 1, 2**56 - 1])
+def test_voucher_may_state_more_than_the_deposit(
+    world: World, client: Client, worker: Worker, number: int, forgo: int
+) -> None:
+    worker.redeem(client, number, HALF, forgo=forgo)
+    assert earned(worker) == HALF
+
+
+def test_nobody_can_claim_more_by_stating_another_part(
+    world: World, client: Client, worker: Worker, number: int
+) -> None:
+    """What is paid and what is given up is together what was signed, to the nanoTON."""
+    signature = client.voucher(worker, number, HALF)
+    for amount, forgo in ((HALF + 1, 0), (HALF, 1), (HALF - 1, 0), (HALF - 1, 2), (DEPOSIT, 2**56 - 1)):
+        body = redeem_part(number, amount, signing.voucher_cell(signature, Nano(forgo)))
+        cannot_redeem(world, client, body, ExitCode.BAD_VOUCHER)
+    world.chain.actor("anyone").send(
+        client.address, GAS, redeem_part(number, HALF - 7, signing.voucher_cell(signature, Nano(7)))
+    )
+    assert earned(worker) == HALF - 7
+
+
+@pytest.mark.parametrize(
+    ("bits", "value", "code"),
+    [
+        # A number that wraps around would let anybody claim what was never signed.
+        (256, 2**256 - 1, ExitCode.INTEGER_OVERFLOW),
+        (256, 2**255, ExitCode.INTEGER_OUT_OF_RANGE),
+        (64, 2**64 - 1, ExitCode.INTEGER_OUT_OF_RANGE),
+        (257, 1, ExitCode.INTEGER_OUT_OF_RANGE),
+        (511, 1, ExitCode.INTEGER_OUT_OF_RANGE),
+    ],
+)
+def test_part_that_is_too_large_is_refused(
+    world: World, client: Client, worker: Worker, number: int, bits: int, value: int, code: ExitCode
+) -> None:
+    signature = client.voucher(worker, number, HALF)
+    cell = begin_cell().store_bytes(signature).store_uint(value, bits).end_cell()
+    cannot_redeem(world, client, redeem_part(number, HALF + 1, cell), code)
+    assert earned(worker) == 0
+
+
+@pytest.mark.parametrize("bits", [0, 511])
+def test_signature_that_is_too_short_is_refused(
+    world: World, client: Client, worker: Worker, number: int, bits: int
+) -> None:
+    cell = begin_cell().store_uint(0, bits).end_cell() if bits else begin_cell().end_cell()
+    cannot_redeem(world, client, redeem_part(number, HALF, cell), ExitCode.CELL_UNDERFLOW)
+
+
+@pytest.mark.parametrize("bits", [1, 53, 64, 256])
+def test_nothing_given_up_may_be_said_in_any_width(
+    world: World, client: Client, worker: Worker, number: int, bits: int
+) -> None:
+    cell = begin_cell().store_bytes(client.voucher(worker, number, HALF)).store_uint(0, bits).end_cell()
+    world.chain.actor("anyone").send(client.address, GAS, redeem_part(number, HALF, cell))
+    assert earned(worker) == HALF
