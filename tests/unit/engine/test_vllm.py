@@ -230,6 +230,8 @@ def test_vllm_loads_the_sampler_when_an_offer_is_replayable(settings: Settings) 
     for sampling in SamplingClass:
         wanted = sampling is SamplingClass.REPLAYABLE
         assert (asked in vllm_command(settings(sampling=sampling), 1)) is wanted
+        environment = vllm_environment(settings(sampling=sampling), {}, "sesame")
+        assert ("VLLM_USE_V2_MODEL_RUNNER" in environment) is wanted
     assert asked not in vllm_command(settings(sampling=SamplingClass.REPLAYABLE, runner="pooling"), 1)
 
 

@@ -96,10 +96,14 @@ def vllm_command(settings: VllmSettings, port: int) -> tuple[str, ...]:
         command.append("--enforce-eager")  # compiling takes minutes and gains little on a CPU
     if (dtype := _dtype(settings)) is not None:
         command.append(f"--dtype={dtype}")
-    if settings.sampling is SamplingClass.REPLAYABLE and settings.runner == "generate":
+    if _samples_replayably(settings):
         # Not for others: engines refuse to speculate beside it.
         command.append(f"--logits-processors={SAMPLER}")
     return (*command, *settings.extra_args)
+
+
+def _samples_replayably(settings: VllmSettings) -> bool:
+    return settings.sampling is SamplingClass.REPLAYABLE and settings.runner == "generate"
 
 
 def vllm_identity(settings: VllmSettings, gpus: Path = _GPUS) -> EngineIdentity:
@@ -149,6 +153,8 @@ def vllm_environment(settings: VllmSettings, environ: Mapping[str, str], api_key
     env |= {"VLLM_API_KEY": api_key, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
     if Path(settings.model).is_dir():
         env["HF_HUB_OFFLINE"] = "1"
+    if _samples_replayably(settings):
+        env["VLLM_USE_V2_MODEL_RUNNER"] = "0"  # the newer runner, first choice on a GPU, refuses our sampler
     if settings.device is Device.CPU:
         threads = settings.cpu_threads or max(1, (os.cpu_count() or 1) - 1)
         env |= {
