@@ -159,8 +159,9 @@ class Sampling:
                 return reason
         if (form := body.get("response_format")) and form != {"type": "text"}:
             return "response_format constrains which tokens may follow"
-        if body.get("tools") and _forces_a_tool(body):
-            return "tools constrain which tokens may follow"
+        # Also where the model may call none: strict tools and some of vLLM's tool parsers guide a call.
+        if body.get("tools") and body.get("tool_choice") != "none":
+            return "tools may constrain which tokens follow"
         repetition = body.get("repetition_penalty")
         if repetition is not None and _millionths(body, "repetition_penalty") != MILLION:
             return "repetition_penalty acts on logits, which log-probabilities do not determine"
@@ -176,15 +177,6 @@ _CONSTRAINTS: Final = {
     "use_beam_search": "beam search compares whole sequences",
     "thinking_token_budget": "thinking_token_budget forces tokens",
 }
-
-
-def _forces_a_tool(body: Mapping[str, Any]) -> bool:
-    choice = body.get("tool_choice")
-    if choice is not None and choice not in ("auto", "none"):
-        return True
-    # vLLM guides the arguments of a tool that asks for strictness.
-    functions = [tool.get("function") for tool in body["tools"] if isinstance(tool, dict)]
-    return choice != "none" and any(isinstance(each, dict) and each.get("strict") for each in functions)
 
 
 def _number(body: Mapping[str, Any], name: str) -> float | None:

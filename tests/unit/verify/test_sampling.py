@@ -155,11 +155,8 @@ def test_engine_cannot_be_told_a_seed_of_another_length() -> None:
         {"temperature": 0.7, "top_p": 0.9, "presence_penalty": 1, "frequency_penalty": 1},
         {"response_format": {"type": "text"}, "logit_bias": {}, "bad_words": [], "min_tokens": 0},
         {"repetition_penalty": 1.0},
-        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto"},
-        {
-            "tools": [{"type": "function", "function": {"name": "f", "strict": True}}],
-            "tool_choice": "none",
-        },
+        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"},
+        {"tools": [], "tool_choice": "auto"},
     ],
 )
 def test_arbiter_can_replay_what_only_parameters_decide(body: dict[str, Any]) -> None:
@@ -178,7 +175,7 @@ def test_arbiter_can_replay_what_only_parameters_decide(body: dict[str, Any]) ->
         ({"repetition_penalty": 1.1}, "repetition_penalty"),
         ({"tools": [{"function": {"name": "f"}}], "tool_choice": "required"}, "tools"),
         ({"tools": [{"function": {"name": "f"}}], "tool_choice": {"type": "function"}}, "tools"),
-        ({"tools": [{"function": {"name": "f", "strict": True}}]}, "tools"),
+        ({"tools": [{"function": {"name": "f"}}]}, "tools"),
     ],
 )
 def test_arbiter_cannot_replay_what_something_else_constrains(body: dict[str, Any], word: str) -> None:
