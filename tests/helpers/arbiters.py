@@ -14,6 +14,7 @@ from cocoon_sdk.arbiter.config import ArbiterConfig
 from cocoon_sdk.arbiter.errors import JudgingError
 from cocoon_sdk.arbiter.evidence import Case
 from cocoon_sdk.arbiter.hearing import Hearing
+from cocoon_sdk.arbiter.judging import Judge
 from cocoon_sdk.arbiter.service import ArbiterService
 from cocoon_sdk.arbiter.store import ArbiterStore
 from cocoon_sdk.chain.base import Chain
@@ -98,9 +99,18 @@ class Court:
         return known
 
     async def start(
-        self, index: int, *, says: Ground | None = Ground.HONEST, wallet: bool = False, **config: Any
+        self,
+        index: int,
+        *,
+        says: Ground | None = Ground.HONEST,
+        wallet: bool = False,
+        real: Judge | None = None,
+        **config: Any,
     ) -> ArbiterService:
-        """Start an arbiter with its own store; the same index goes on where it was left."""
+        """Start an arbiter with its own store; the same index goes on where it was left.
+
+        The judge is a double that `says` something, unless a `real` one is given.
+        """
         judge = ScriptedJudge(says)
         fields = {
             "port": self.ports.get(index, 0),
@@ -116,7 +126,7 @@ class Court:
             self.suite.arbiters[index],
             BoxKey(hash_of(f"evidence key of arbiter {index}")),
             ArbiterStore(SqliteDatabase(self.root / f"arbiter-{index}.sqlite")),
-            judge,
+            real or judge,
             peers,
             wallet=self.wallet(index) if wallet else None,
             clock=self.clock,
