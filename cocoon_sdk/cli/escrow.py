@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cocoon_sdk.cli.options import Amount, DryRun, Index, Json, Yes
+from cocoon_sdk.cli.options import Amount, DryRun, Index, Json, Previous, Yes
 from cocoon_sdk.cli.session import Session, run
 from cocoon_sdk.types import Nano, format_ton
 
@@ -74,7 +74,12 @@ def deposit(
 
 @app.command()
 def withdraw(
-    amount: Amount, index: Index = None, yes: Yes = False, dry_run: DryRun = False, as_json: Json = False
+    amount: Amount,
+    index: Index = None,
+    previous: Previous = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     """Send free TON to the owner's wallet; "all" takes everything that is free."""
 
@@ -86,13 +91,14 @@ def withdraw(
             session, lambda each, dry: each.withdraw(value, dry_run=dry), yes=yes, dry_run=dry_run
         )
 
-    run(work, as_json=as_json, index=index)
+    run(work, as_json=as_json, index=index, previous_code=previous or None)
 
 
 @app.command("set-key")
 def set_key(
     key_file: Annotated[Path, typer.Argument(metavar="FILE", help="Key file of the new hot key.")],
     index: Index = None,
+    previous: Previous = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -107,7 +113,7 @@ def set_key(
             session, lambda escrow, dry: escrow.set_key(key, dry_run=dry), yes=yes, dry_run=dry_run
         )
 
-    run(work, as_json=as_json, index=index)
+    run(work, as_json=as_json, index=index, previous_code=previous or None)
 
 
 @app.command("set-limits")
@@ -115,6 +121,7 @@ def set_limits(
     daily_limit: DailyLimit,
     worker: Workers = None,
     index: Index = None,
+    previous: Previous = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -132,13 +139,13 @@ def set_limits(
             dry_run=dry_run,
         )
 
-    run(work, as_json=as_json, index=index)
+    run(work, as_json=as_json, index=index, previous_code=previous or None)
 
 
 @app.command()
-def balance(index: Index = None, as_json: Json = False) -> None:
+def balance(index: Index = None, previous: Previous = False, as_json: Json = False) -> None:
     """Show where the escrow's money is."""
-    run(_balance, as_json=as_json, index=index)
+    run(_balance, as_json=as_json, index=index, previous_code=previous or None)
 
 
 async def _all_free(session: Session) -> Nano:

@@ -16,4 +16,8 @@ JobName: TypeAlias = Annotated[str, typer.Argument(metavar="JOB", help="ESCROW/I
 Index: TypeAlias = Annotated[
     int | None, typer.Option("--index", min=0, help="Which of the owner's accounts (0 is the first).")
 ]
+Previous: TypeAlias = Annotated[
+    bool,
+    typer.Option("--previous-code", help="Your account under the contract code before, to empty it."),
+]
 Amount: TypeAlias = Annotated[str, typer.Argument(metavar="TON", help="An amount of TON, such as 1.5.")]

@@ -170,7 +170,8 @@ class Session:
             raise ConfigError(
                 "you have no open escrow",
                 why=f"{client.escrow.address.to_str()} is not active",
-                hint="Open it with `cocoon escrow open TON --daily-limit TON`, or choose another --index",
+                hint="Open it with `cocoon escrow open TON --daily-limit TON`, or choose another --index; "
+                "one of the contract code before is found with --previous-code",
             )
         return client
 
@@ -188,6 +189,7 @@ class Session:
 
         fields: dict[str, Any] = {
             "index": self.settings.index,
+            "previous_code": self.settings.previous_code,
             "private_networks": self.settings.private_networks,
             "database": self.settings.database or DEFAULT_DATABASE,
             "arbiters": self.settings.arbiters,

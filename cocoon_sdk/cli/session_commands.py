@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cocoon_sdk.cli.options import Amount, DryRun, Index, Json, Yes
+from cocoon_sdk.cli.options import Amount, DryRun, Index, Json, Previous, Yes
 from cocoon_sdk.cli.session import Session, run
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def list_(
     everything: Annotated[bool, typer.Option("--all", help="Show sessions that have ended, too.")] = False,
     database: Database = None,
     index: Index = None,
+    previous: Previous = False,
     as_json: Json = False,
 ) -> None:
     """List sessions: with whom, what is signed, what is left, and until when."""
@@ -55,16 +56,22 @@ def list_(
         document = {"database": where, "sessions": [_document(each) for each in found]}
         session.out.result(document, _table(found, now) if found else "No sessions.")
 
-    run(work, as_json=as_json, index=index, database=database)
+    run(work, as_json=as_json, index=index, database=database, previous_code=previous or None)
 
 
-def show(number: Number, database: Database = None, index: Index = None, as_json: Json = False) -> None:
+def show(
+    number: Number,
+    database: Database = None,
+    index: Index = None,
+    previous: Previous = False,
+    as_json: Json = False,
+) -> None:
     """Show one session."""
 
     async def work(session: Session) -> None:
         await _show(session, await (await _sessions(session)).get(number))
 
-    run(work, as_json=as_json, index=index, database=database)
+    run(work, as_json=as_json, index=index, database=database, previous_code=previous or None)
 
 
 def open_(
@@ -148,6 +155,7 @@ def close(
     force: Force = False,
     database: Database = None,
     index: Index = None,
+    previous: Previous = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -169,7 +177,7 @@ def close(
                 after = await sessions.close_session(number, force=force)
             await _show(session, after)
 
-    run(work, as_json=as_json, index=index, database=database)
+    run(work, as_json=as_json, index=index, database=database, previous_code=previous or None)
 
 
 def dispute(
@@ -215,6 +223,7 @@ def settle(
     force: Force = False,
     database: Database = None,
     index: Index = None,
+    previous: Previous = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -239,7 +248,7 @@ def settle(
                 f"Session {number} has ended: {rest} and what is left of its gas are free again.",
             )
 
-    run(work, as_json=as_json, index=index, database=database)
+    run(work, as_json=as_json, index=index, database=database, previous_code=previous or None)
 
 
 def tidy(

@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     """Where vouchers are kept: a file, or a `postgresql://` URL; default: a file in the user's home."""
     index: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 0
     """Which of the owner's escrows or stakes."""
+    previous_code: bool = False
+    """The owner's account under the contract code that was current before: to end and empty what is there."""
     private_networks: tuple[str, ...] = ()
     """Networks (CIDR) that are not public and may be fetched from all the same, such as 127.0.0.0/8."""
     arbiters: Annotated[dict[str, str], Field(max_length=64)] = {}

@@ -176,7 +176,10 @@ app.command()(worker_sessions.redeem)
 def _stake(session: Session) -> WorkerStake:
     from cocoon_sdk.contracts.worker_stake import WorkerStake
 
-    return WorkerStake.from_owner(session.chain, session.network, session.owner, session.settings.index)
+    settings = session.settings
+    return WorkerStake.from_owner(
+        session.chain, session.network, session.owner, settings.index, previous_code=settings.previous_code
+    )
 
 
 def _operator(session: Session, path: Path, *, dry_run: bool) -> SigningKey:

@@ -57,6 +57,9 @@ class AsyncCocoon:
     `session_policy`, never beyond `spend_limits`. What was signed is kept in `database`: the path of a file
     (default: one in the user's home) or the URL of a PostgreSQL database.
 
+    `previous_code` takes the owner's escrow under the contract code that was current before, to end what runs
+    there and to take the money out.
+
     `audit` is the share of results (0.05: one in twenty) that is checked by itself, or an `AuditPolicy`: see
     `audits`.
 
@@ -71,6 +74,7 @@ class AsyncCocoon:
         *,
         owner: Owner,
         index: int = 0,
+        previous_code: bool = False,
         previous_hot_keys: tuple[SigningKey, ...] = (),
         source: DataSource | None = None,
         store: DataStore | None = None,
@@ -98,7 +102,9 @@ class AsyncCocoon:
         self._context = ClientContext(
             chain=chain,
             network=network,
-            escrow=Escrow.from_owner(chain, network, address, index, clock=clock),
+            escrow=Escrow.from_owner(
+                chain, network, address, index, previous_code=previous_code, clock=clock
+            ),
             registry=Registry.at(chain, network.registry, clock=clock),
             clock=clock,
             hot_key=hot_key,

@@ -94,7 +94,7 @@ class AsyncEscrow:
             free=Nano(view.free),
             reserved=Nano(max(0, view.reserved - gas)),
             job_gas=gas,
-            rent=Nano(c.ESCROW_RENT),
+            rent=Nano(view.balance - view.reserved - view.free),
             jobs=view.jobs,
             bucket=Nano(view.bucket),
             daily_limit=Nano(view.daily_limit),

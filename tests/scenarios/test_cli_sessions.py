@@ -106,6 +106,25 @@ def test_client_is_told_why_a_session_cannot_be_disputed(client: Person) -> None
     assert opened["disputed"] is False
 
 
+def test_client_can_end_and_empty_what_runs_under_the_code_before(client: Person) -> None:
+    before = Person("", Path())
+    before.environment = {**client.environment, "COCOON_PREVIOUS_CODE": "true"}
+    before.types("escrow", "open", "2", "--daily-limit", "2", "--yes")
+    opened = before.reads("session", "open", "--model", "echo", "--deposit", "0.05", "--yes")
+
+    there = ("--previous-code",)
+    listed = client.reads("session", "list", *there)["sessions"]
+    assert [each["deposit_nano"] for each in listed] == ["50000000"]
+    closed = client.reads("session", "close", str(opened["id"]), *there, "--yes")
+    assert (closed["state"], client.reads("session", "show", str(opened["id"]), *there)) == ("closing", closed)
+    balance = client.reads("escrow", "balance", *there)
+    assert balance["address"] != client.reads("escrow", "balance")["address"]
+    assert float(balance["rent"]) == 0.1
+    client.types("escrow", "withdraw", "all", *there, "--yes")
+    assert float(client.reads("escrow", "balance", *there)["free"]) < 0.002
+    assert float(client.reads("escrow", "balance")["free"]) > 10
+
+
 def test_client_is_told_what_is_wrong(client: Person) -> None:
     assert client.reads("session", "show", "4000000", code=1)["error"]["type"] == "SessionRefusedError"
     nothing = client.reads("session", "open", "--model", "nothing", "--yes", code=1)
