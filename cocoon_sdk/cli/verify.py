@@ -55,8 +55,8 @@ app.command()(calibrate.calibrate)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """One job's question and answer. `model` is what the worker's engine calls the model."""
+class Asked:
+    """One job's question and answer. `model` is the name under which it was asked for."""
 
     question: Question
     response: dict[str, Any]
@@ -100,6 +100,7 @@ def verify_job(
 
     async def work(session: Session) -> None:
         from cocoon_sdk.cli.files import read_private
+        from cocoon_sdk.cli.job import own_job
         from cocoon_sdk.verify.checking import NotCheckableError
         from cocoon_sdk.verify.rescoring import Verifier
         from cocoon_sdk.verify.verifying import verify
@@ -108,7 +109,7 @@ def verify_job(
         client = await session.client(hot_key=True, open_escrow=True)
         try:
             with session.out.step(f"Fetching question and answer of job {job}"):
-                asked = await _asked(session, client, job, wait)
+                asked = await asked_of(client, await own_job(client, job), wait)
             model_id = asked.model_id
             limits = None if thresholds is None else await _read_thresholds(client, thresholds, model_id)
             verifier = Verifier(endpoint, key, model or asked.model, top=top, end_tokens=end_token or None)
@@ -123,20 +124,23 @@ def verify_job(
     run(work, as_json=as_json, index=index)
 
 
-async def _asked(session: Session, client: AsyncCocoon, name: str, wait: float | None) -> _Asked:
-    from cocoon_sdk.cli.job import own_job
+async def asked_of(client: AsyncCocoon, job: AsyncJob, wait: float | None) -> Asked:
+    """Return a job's question and answer, read from the chain and the worker, hashes checked.
+
+    Raises `NotCheckableError` for what makes no tokens, and what fetching raises.
+    """
+    from cocoon_sdk.contracts.escrow import Escrow
     from cocoon_sdk.verify.checking import NotCheckableError
     from cocoon_sdk.verify.rescoring import CHAT, COMPLETION
     from cocoon_sdk.verify.seeds import job_seed
     from cocoon_sdk.verify.structure import Question
 
-    job = await own_job(client, name)
     result = await job.result(timeout=wait)
     asked = await job.payload()
     if asked.plain.kind not in (CHAT, COMPLETION):
         raise NotCheckableError("the answer cannot be checked", why=f"a {asked.plain.kind} makes no tokens")
     offer = await _offer(client, job, asked.terms_hash)
-    domain = await session.escrow_contract(client).domain()
+    domain = await Escrow.at(client.chain, client.escrow.address).domain()
     question = Question(
         kind=asked.plain.kind.value,
         body=asked.plain.request,
@@ -146,7 +150,7 @@ async def _asked(session: Session, client: AsyncCocoon, name: str, wait: float |
         output_limit=offer.max_output_tokens,
         context=offer.max_context,
     )
-    return _Asked(question, result.response, _commitment(result.plain.proof), asked.plain.model)
+    return Asked(question, result.response, _commitment(result.plain.proof), asked.plain.model)
 
 
 async def _offer(client: AsyncCocoon, job: AsyncJob, terms_hash: bytes) -> Offer:

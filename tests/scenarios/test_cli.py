@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cocoon_sdk.cli.main import app
+from cocoon_sdk.cli.verify import EXIT_NOT_CHECKABLE
 from cocoon_sdk.crypto import SigningKey, write_key_file
 from tests.helpers.local_sandbox import sandbox_up
 
@@ -129,6 +130,16 @@ def test_client_can_buy_an_answer_and_see_why_it_cost_what_it_did(client: Person
     transaction = f"{payment['tx']['address']}@{payment['tx']['lt']}"
     assert "accept signed" in client.types("explain", transaction).stdout
     assert "genuine" in client.types("explain", escrow).stdout
+
+
+def test_client_is_told_when_there_is_nothing_to_verify(client: Person, escrow: str) -> None:
+    number = opened(client)  # the echo engine's offers promise nothing
+    endpoint = ("--endpoint", "http://127.0.0.1:9/v1")  # nobody is asked
+    for name in ((str(number),), ("job", f"{escrow}/{number}")):
+        error = client.reads("verify", *name, *endpoint, code=EXIT_NOT_CHECKABLE)["error"]
+        assert error["type"] == "NotCheckableError"
+    client.reads("job", "accept", str(number), "--yes", "--wait", "60")
+    assert "--endpoint" in client.types("verify", str(number), code=2).output
 
 
 def test_client_can_buy_from_whoever_claims_first(
