@@ -24,9 +24,11 @@ from cocoon_sdk.protocol.disputes import (
     Item,
     ItemKind,
     Opinions,
+    Receipt,
     Vote,
     VoteCommitment,
     commitment_digest,
+    receipt_digest,
 )
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.job_states import JobState
@@ -338,6 +340,47 @@ async def test_evidence_cannot_come_late(town: Town, court: Court, worker: Scrip
     for delivered in await arbiters.send_evidence(dispute, submission.items):
         assert (delivered.taken, delivered.reached) == (frozenset(), True)
         assert "too late" in delivered.problem
+
+
+async def test_evidence_that_other_arbiters_held_can_come_later(
+    town: Town, court: Court, worker: ScriptedWorker
+) -> None:
+    for index in range(2):
+        await court.start(index)
+    client, job, submission = await submitted(town, court, worker, with_arbiters=False)
+    await job.dispute()
+    dispute = await dispute_of(client, job.id)
+    await court.rounds(1)
+    hearing = court.hearing(0, dispute)
+    period = hearing.times.period_s
+
+    def held_by(item: Item, *indexes: int) -> Item:
+        digest = receipt_digest(dispute.digest, item)
+        keys = town.suite.arbiters
+        return Item(item.kind, item.data, tuple(Receipt(each, keys[each].sign(digest)) for each in indexes))
+
+    async def takes(item: Item) -> bool:
+        delivered = await court.arbiters().deliver(dispute, [item], dispute.members[0])
+        return item.kind in delivered.taken
+
+    payload, result = submission.items
+    warp(town, EVIDENCE_S + 1)
+    assert not await takes(payload)
+    # Its own word and a forged one do not count.
+    assert not await takes(held_by(payload, 0))
+    forged = Item(payload.kind, payload.data, (Receipt(3, bytes(64)), Receipt(77, bytes(64))))
+    assert not await takes(forged)
+    assert await takes(held_by(payload, 3))
+    # What was taken is passed on with one receipt more, in time for all others.
+    await court.rounds(1)
+    assert court.hearing(1, dispute).held == [ItemKind.PAYLOAD]
+    warp(town, period)
+    assert not await takes(held_by(result, 3))
+    assert not await takes(held_by(result, 3, 3))
+    assert await takes(held_by(result, 3, 4))
+    warp(town, period)
+    await court.rounds(1)
+    assert court.hearing(1, dispute).held == [ItemKind.PAYLOAD, ItemKind.RESULT]
 
 
 # -- signatures ----------------------------------------------------------------------------------------------

@@ -85,8 +85,10 @@ def test_verdict_stays_within_what_the_contract_takes(
 
 
 def test_verdicts_are_ordered_from_the_mildest() -> None:
-    rising = [(10, 0), (9, 0), (0, 0), (0, 1), (0, 4)]
-    assert sorted(rising[::-1], key=severity) == rising
+    assert sorted([(0, 4), (0, 0), (0, 1), (9, 0), (10, 0)], key=severity) == [
+        *((10, 0), (9, 0), (0, 0)),
+        *((0, 1), (0, 4)),
+    ]
 
 
 # -- when nobody has to wait ---------------------------------------------------------------------------------
@@ -121,5 +123,5 @@ def test_no_evidence_changes_what_is_settled() -> None:
                 if (opens and not shown.result) or not is_settled(shown):
                     continue
                 for name in names:
-                    more = dataclasses.replace(shown, **{name: True})
+                    more = dataclasses.replace(shown, **{name: True})  # type: ignore[arg-type]
                     assert outcome(more) == outcome(shown), (shown, name)
