@@ -6,7 +6,7 @@ Owns where they come from; what they mean is `GatewayConfig`'s, `SpendLimits`' a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -21,7 +21,9 @@ from cocoon_sdk.client.auditing import AuditPolicy, OwnVerifier
 from cocoon_sdk.client.sessions.funds.records import SECONDS_A_DAY, SessionPolicy, SpendLimits
 from cocoon_sdk.errors import ConfigError, MalformedError
 from cocoon_sdk.gateway.config import GatewayConfig, TonAmount
-from cocoon_sdk.verify.thresholds import MAX_THRESHOLDS_BYTES, Thresholds
+
+if TYPE_CHECKING:  # it needs NumPy, and gateways that check nothing do not
+    from cocoon_sdk.verify.thresholds import Thresholds
 
 ENV_PREFIX: Final = "COCOON_GATEWAY_"
 TABLE: Final = "gateway"
@@ -110,6 +112,8 @@ class GatewaySettings(GatewayConfig, BaseSettings):
 
 
 def _read_thresholds(path: Path) -> Thresholds:
+    from cocoon_sdk.verify.thresholds import MAX_THRESHOLDS_BYTES, Thresholds
+
     what = f"the thresholds {path} cannot be used"
     try:
         with path.open("rb") as source:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pytoniq_core import Address
 
@@ -16,10 +16,8 @@ from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.arbiters import Arbiters
 from cocoon_sdk.client.auditing import AsyncAudits, AuditPolicy
 from cocoon_sdk.client.auditing.auditor import Surroundings
-from cocoon_sdk.client.auditing.examining import Lookers, OwnLookers, PaidLookers, ResultExaminer
 from cocoon_sdk.client.connect import connect_chain
 from cocoon_sdk.client.context import ClientContext
-from cocoon_sdk.client.cross_checks import CrossChecks
 from cocoon_sdk.client.discovery import AsyncWorkers
 from cocoon_sdk.client.escrow import AsyncEscrow
 from cocoon_sdk.client.handover import HandoverClient
@@ -39,6 +37,9 @@ from cocoon_sdk.contracts.sender import OwnerWallet
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.data import AddressPolicy, DataSource, DataStore, HttpSource, RoutingSource
 from cocoon_sdk.errors import ConfigError
+
+if TYPE_CHECKING:  # it needs NumPy, and clients that check nothing do not
+    from cocoon_sdk.client.cross_checks import CrossChecks
 
 Owner: TypeAlias = "OwnerWallet | Callable[[Chain], OwnerWallet] | Address | str"
 
@@ -123,7 +124,12 @@ class AsyncCocoon:
         watch = self.audits.policy is not None
         audits = JobAudits(self.audits, self._context, self.workers, self.models)
         known = audit.thresholds if isinstance(audit, AuditPolicy) else ()
-        crossing = CrossChecks(audits, self._ask, known)
+
+        def crossing() -> CrossChecks:
+            from cocoon_sdk.client.cross_checks import CrossChecks
+
+            return CrossChecks(audits, self._ask, known)
+
         self.jobs = AsyncJobs(
             self._context, self.models, self.workers, self._handover, crossing, audits if watch else None
         )
@@ -164,12 +170,15 @@ class AsyncCocoon:
     ) -> AsyncAudits:
         examiner = None
         if policy is not None:
-            lookers: Lookers
-            if policy.verifier is not None:
-                lookers = OwnLookers(policy.verifier)
-            else:
-                lookers = PaidLookers(self.workers.list, self._ask, policy)
-            examiner = ResultExaminer(policy, lookers)
+            try:
+                from cocoon_sdk.client.auditing.examining import make_examiner
+            except ImportError as error:
+                raise ConfigError(
+                    "results cannot be audited",
+                    why=f"{error.name} is not installed",
+                    hint="Install it: pip install 'cocoon-sdk[verify]'",
+                ) from None
+            examiner = make_examiner(policy, self.workers.list, self._ask)
         around = Surroundings(
             domain=self._context.escrow.domain,
             job=lambda number: self.jobs.get(number, accept="manual"),

@@ -16,7 +16,6 @@ from pytoniq_core import Address
 from cocoon_sdk.client.auditing.auditor import AsyncAudits
 from cocoon_sdk.client.auditing.case import AuditCase, usage_with_counts
 from cocoon_sdk.client.auditing.errors import AuditFailedError, UncheckableError
-from cocoon_sdk.client.auditing.examining import judgement, told
 from cocoon_sdk.client.auditing.records import Audited, AuditOutcome, AuditSubject, DisputeStep
 from cocoon_sdk.client.auditing.store import Judgement
 from cocoon_sdk.client.context import ClientContext
@@ -27,12 +26,12 @@ from cocoon_sdk.errors import CocoonError, MalformedError
 from cocoon_sdk.protocol.signing import Domain
 from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.types import Hash
-from cocoon_sdk.verify.checking import Findings
 from cocoon_sdk.verify.commitment import Commitment
 from cocoon_sdk.verify.seeds import job_seed
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what checks needs NumPy, and clients that check nothing do not
     from cocoon_sdk.client.job import AsyncJob
+    from cocoon_sdk.verify.checking import Findings
 
 log: Final = logging.getLogger("cocoon.audits")
 _REMEMBERED: Final = 10_000
@@ -101,6 +100,8 @@ class JobAudits:
 
     async def accuse(self, case: AuditCase, findings: Findings, *, dispute: bool) -> DisputeStep:
         """Keep a finding that others came to; leave its worker, and dispute the job if that is wanted."""
+        from cocoon_sdk.client.auditing.examining import judgement, told
+
         examined = told(findings)
 
         def judge(state: dict[str, Any]) -> Judgement:

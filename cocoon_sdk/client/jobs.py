@@ -6,9 +6,9 @@ happens to a job afterwards (`AsyncJob`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytoniq_core import Address, Cell
 
@@ -21,7 +21,6 @@ from cocoon_sdk.client.checks import (
     same_params,
 )
 from cocoon_sdk.client.context import ClientContext, job_box_key
-from cocoon_sdk.client.cross_checks import CrossChecks
 from cocoon_sdk.client.discovery import AsyncWorkers, WorkerOffer
 from cocoon_sdk.client.errors import PayloadTooLargeError
 from cocoon_sdk.client.fetching import JobMemory
@@ -39,7 +38,6 @@ from cocoon_sdk.client.planning import (
     normalise,
     plan_periods,
 )
-from cocoon_sdk.client.redundant import AsyncRedundantJob
 from cocoon_sdk.contracts.accounts import Plan, derived_from, peer_codes
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.data import MAX_INLINE_BYTES, ForwardPrices, InlineData, encode_data, inline_cost
@@ -55,7 +53,11 @@ from cocoon_sdk.protocol.exit_codes import (
 )
 from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.types import Nano
-from cocoon_sdk.verify.thresholds import Thresholds
+
+if TYPE_CHECKING:  # they need NumPy, and clients that check nothing do not
+    from cocoon_sdk.client.cross_checks import CrossChecks
+    from cocoon_sdk.client.redundant import AsyncRedundantJob
+    from cocoon_sdk.verify.thresholds import Thresholds
 
 WorkerChoice: TypeAlias = "WorkerOffer | Address | str | None"
 """None: the cheapest that fits; "open": any worker may claim; else one worker, as found or by address."""
@@ -84,7 +86,7 @@ class AsyncJobs:
         models: AsyncModels,
         workers: AsyncWorkers,
         handover: HandoverClient,
-        crossing: CrossChecks,
+        crossing: Callable[[], CrossChecks],
         audits: JobAudits | None = None,
     ) -> None:
         self._context, self._models = context, models
@@ -214,7 +216,7 @@ class AsyncJobs:
         that is at least two.
         """
         listed = await self._workers.list((await self._models.get(model)).model_id)
-        return await self._crossing.open(
+        return await self._crossing().open(
             self,
             listed,
             await self._context.escrow.state(),
@@ -238,7 +240,7 @@ class AsyncJobs:
         Raises `NoWorkerError` when one of its workers offers the model no more.
         """
         jobs = [self.get(job_id, accept="manual") for job_id in job_ids]
-        return await self._crossing.find(jobs, self._workers.list, thresholds=thresholds, dispute=dispute)
+        return await self._crossing().find(jobs, self._workers.list, thresholds=thresholds, dispute=dispute)
 
     def get(self, job_id: int, *, accept: AcceptMode = "auto", terms: Terms | None = None) -> AsyncJob:
         """Return the handle of a job by its id, after a restart for example; see `AsyncJob.status`.

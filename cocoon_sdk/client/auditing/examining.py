@@ -279,6 +279,14 @@ class ResultExaminer:
         await self._lookers.close()
 
 
+def make_examiner(
+    policy: AuditPolicy, offers: Callable[[bytes], Awaitable[WorkerList]], ask: Asker
+) -> ResultExaminer:
+    """Return what checks results as a policy says."""
+    own = policy.verifier
+    return ResultExaminer(policy, PaidLookers(offers, ask, policy) if own is None else OwnLookers(own))
+
+
 def judgement(
     state: dict[str, Any], subject: AuditSubject, examined: Examined, *, dispute: bool
 ) -> Judgement:

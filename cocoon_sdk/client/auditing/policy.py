@@ -8,11 +8,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cocoon_sdk.errors import ConfigError
 from cocoon_sdk.types import Nano
-from cocoon_sdk.verify.thresholds import Thresholds
+
+if TYPE_CHECKING:  # it needs NumPy, and clients that check nothing do not
+    from cocoon_sdk.verify.thresholds import Thresholds
 
 _PER_DAY: Final = Nano.ton("0.1")
 _PER_CHECK: Final = Nano.ton("0.01")
