@@ -8,14 +8,15 @@ running, and from several threads.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeAlias
 
 from pytoniq_core import Address
 
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.app import AsyncCocoon, Owner
+from cocoon_sdk.client.auditing import AsyncAudits, AuditNumbers
 from cocoon_sdk.client.blocking import Blocking, LoopThread, blocking
 from cocoon_sdk.client.discovery import AsyncWorkers
 from cocoon_sdk.client.escrow import AsyncEscrow
@@ -28,7 +29,11 @@ from cocoon_sdk.client.sessions.account import AsyncSessions
 from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.crypto.keys import SigningKey
 
+if TYPE_CHECKING:
+    from cocoon_sdk.client.redundant import AsyncRedundantJob, RedundantResult
+
 P = ParamSpec("P")
+_Redundant: TypeAlias = "AsyncRedundantJob"
 
 
 class Job(Blocking[AsyncJob]):
@@ -76,6 +81,15 @@ class Jobs(Blocking[AsyncJobs]):
         """Return the handle of a job by its id; see `AsyncJobs.get`."""
         return Job(self._inner.get(job_id, **options), self._thread)
 
+    def create_redundant(self, **options: Any) -> RedundantJob:
+        """Open the same job at several workers; see `AsyncJobs.create_redundant`."""
+        made = self._thread.run(self._inner.create_redundant(**options))
+        return RedundantJob(made, self._thread)
+
+    def get_redundant(self, job_ids: Sequence[int], **options: Any) -> RedundantJob:
+        """Return the handle of a redundant job; see `AsyncJobs.get_redundant`."""
+        return RedundantJob(self._thread.run(self._inner.get_redundant(job_ids, **options)), self._thread)
+
     def list(self) -> tuple[Job, ...]:
         """Return handles of all jobs that have not ended; see `AsyncJobs.list`."""
         return tuple(Job(job, self._thread) for job in self._thread.run(self._inner.list()))
@@ -114,6 +128,34 @@ class Sessions(Blocking[AsyncSessions]):
     dispute_bond = blocking(AsyncSessions.dispute_bond)
     settle = blocking(AsyncSessions.settle)
     keep = blocking(AsyncSessions.keep)
+
+
+class RedundantJob(Blocking[_Redundant]):
+    """The same job at several workers; see `AsyncRedundantJob`."""
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The handles of its jobs."""
+        return tuple(Job(job, self._thread) for job in self._inner.jobs)
+
+    def result(self, timeout: float | None = None) -> RedundantResult:
+        """Wait for the answers and have them compared; see `AsyncRedundantJob.result`."""
+        return self._thread.run(self._inner.result(timeout))
+
+
+class Audits(Blocking[AsyncAudits]):
+    """The audits of one client; see `AsyncAudits`."""
+
+    @property
+    def numbers(self) -> AuditNumbers:
+        """What was done since this client began."""
+        return self._inner.numbers
+
+    list = blocking(AsyncAudits.list)
+    scores = blocking(AsyncAudits.scores)
+    forgive = blocking(AsyncAudits.forgive)
+    idle = blocking(AsyncAudits.idle)
+    keep = blocking(AsyncAudits.keep)
 
 
 class Workers(Blocking[AsyncWorkers]):
@@ -163,6 +205,7 @@ class Cocoon:
         self.workers = Workers(self._inner.workers, self._thread)
         self.jobs = Jobs(self._inner.jobs, self._thread)
         self.sessions = Sessions(self._inner.sessions, self._thread)
+        self.audits = Audits(self._inner.audits, self._thread)
         self.openai = OpenAIResources(self._inner.openai, self._thread)
         self.chat, self.completions = self.openai.chat, self.openai.completions
         self.embeddings = self.openai.embeddings
