@@ -95,6 +95,24 @@ async def test_lying_worker_is_left_at_once_and_disputed_when_it_submits(town: A
     assert (await client.escrow.balance()).reserved > before.reserved
 
 
+async def test_acceptance_by_hand_waits_for_the_audit_unless_it_is_told_not_to(town: AuditTown) -> None:
+    await town.worker("alice")
+    town.verifier.pause = asyncio.Event()
+    client = await town.client()
+    first = await job_of(town, client, accept="manual")
+    await first.result(timeout=30)
+    accepting = asyncio.create_task(first.accept())
+    second = await job_of(town, client, accept="manual")
+    await second.result(timeout=30)
+    assert (await second.accept(unaudited=True)).state is JobState.PAID
+    assert not accepting.done()
+    assert (await first.status()).state is JobState.OFFERED
+    town.verifier.pause.set()
+    assert (await accepting).state is JobState.PAID
+    assert await client.audits.idle()
+    assert client.audits.numbers.passed == 2
+
+
 async def ask(client: AsyncCocoon, **options: Any) -> tuple[bytes, Bill]:
     """Ask whoever fits, in a session."""
     body = json.dumps({"model": MODEL_NAME, "messages": chat(), **HOT, **options}).encode()

@@ -85,15 +85,17 @@ class OwnLookers:
 
     async def look(self, case: AuditCase, past: Sequence[Look]) -> Look:
         """See `Lookers.look`. A second look is two at once: another batch than the first."""
-        verifier = self._of(case.subject.model)
+        verifier = self._of(case)
         looks = await asyncio.gather(*(_examined(verifier, case) for _ in range(1 + len(past))))
         return Look(self._verifier.url, tuple(each for each in looks if each is not None), _NOTHING)
 
-    def _of(self, model: str) -> Verifier:
-        own = self._verifier
+    def _of(self, case: AuditCase) -> Verifier:
+        own, asked = self._verifier, case.body.get("model")
+        model = asked if isinstance(asked, str) else case.subject.model
         found = self._open.get(model)
         if found is None:
-            name, ends = own.models.get(model, model), own.end_tokens.get(model)
+            name = own.models.get(model) or own.models.get(case.subject.model, model)
+            ends = own.end_tokens.get(model)
             found = Verifier(own.url, own.api_key, name, top=own.top, end_tokens=ends)
             self._open[model] = found
         return found

@@ -102,6 +102,25 @@ async def test_lying_worker_is_not_asked_for_an_hour(selection: Selection, time:
     assert order(selection, found) == [1, 0]
 
 
+async def test_worker_that_was_left_is_not_asked_until_it_is_forgiven(
+    selection: Selection, time: Monotonic
+) -> None:
+    found = await listings("10", "20")
+    left = found[0].key
+    selection.left(left, "it failed an audit")
+    selection.succeeded(left)  # an answer that was under way
+    selection.failed(left, "then it failed")
+    selection.unavailable(left, 1.0, "then it was busy")
+    time.now += 1_000_000.0
+    assert order(selection, found) == [1]
+    candidate = selection.explain(found, nothing)[1]
+    assert (candidate.usable, candidate.reasons[-1]) == (False, "left for good: it failed an audit")
+    selection.come_back(left)
+    assert sorted(order(selection, found)) == [0, 1]
+    selection.come_back(found[1].key)  # nothing happens to who was not left
+    assert len(order(selection, found)) == 2
+
+
 async def test_busy_worker_is_no_worse_afterwards(selection: Selection, time: Monotonic) -> None:
     found = await listings("0.1", "0.2")
     selection.unavailable(found[0].key, 5, "busy")
