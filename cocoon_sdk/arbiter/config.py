@@ -29,8 +29,8 @@ class ArbiterConfig(BaseModel):
     """Cases that are re-scored at a time."""
     max_sealed_bytes: Annotated[int, Field(ge=1 << 16, le=MAX_SEALED_BYTES)] = MAX_SEALED_BYTES
     """Largest evidence in one delivery, as it travels."""
-    max_deliveries: Annotated[int, Field(ge=1, le=64)] = 2
-    """Deliveries of evidence that are read at a time."""
+    max_deliveries: Annotated[int, Field(ge=1, le=256)] = 16
+    """Deliveries of evidence that are read at a time, of one address at most two."""
     requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 600
     """Requests of one address; deliveries and announcements count for ten."""
     retry_s: Annotated[int, Field(ge=1, le=86_400)] = 60

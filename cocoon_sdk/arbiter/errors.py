@@ -24,6 +24,10 @@ class TooManyDisputesError(ArbiterError):
     """This arbiter follows as many disputes as it can."""
 
 
+class BusyError(ArbiterError):
+    """This arbiter does as much at a time as it can."""
+
+
 class SecondVerdictError(ArbiterError):
     """Refused to vote or sign differently than before in the same dispute."""
 

@@ -16,6 +16,7 @@ from cocoon_sdk.arbiter.errors import OpinionError
 from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.client.arbiters import Arbiters, ArbiterUnreachableError
 from cocoon_sdk.contracts.disputes import Member
+from cocoon_sdk.crypto.keys import VerifyKey
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.protocol.disputes import MAX_EVIDENCE_BYTES, Item, ItemKind
 from cocoon_sdk.types import Hash
@@ -31,6 +32,7 @@ class Gossip:
         self._peers, self._every_s = peers, every_s
         self._passed_on: dict[Hash, set[tuple[int, ItemKind]]] = {}
         self._told: dict[Hash, dict[int, tuple[bytes, int]]] = {}
+        self._away_until: dict[VerifyKey, int] = {}
 
     async def exchange(self, hearing: Hearing, now: int, lock: asyncio.Lock) -> None:
         """Tell all others of one dispute what is new, all at once; raises nothing for those that are away."""
@@ -59,6 +61,8 @@ class Gossip:
             async with lock:
                 await hearing.hear(theirs)
         except ArbiterUnreachableError as error:
+            if error.status is None:
+                self._away_until[member.key] = now + self._every_s
             log.debug("arbiter_away", index=member.index, why=str(error))
         except OpinionError as error:
             log.warning("opinion_refused", index=member.index, why=str(error))
@@ -74,6 +78,8 @@ class Gossip:
             delivered = await self._peers.deliver(hearing.dispute, portion, member)
             if delivered.problem:
                 log.debug("evidence_not_passed_on", index=member.index, why=delivered.problem)
+            if delivered.away:
+                raise ArbiterUnreachableError("an arbiter is away", why=delivered.problem)
             if not delivered.reached:
                 return
             done.update((member.index, item.kind) for item in portion)

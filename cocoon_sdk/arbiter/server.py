@@ -7,6 +7,7 @@ bound by hashes or signed, and the hearing checks it. Evidence appears in no ans
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
@@ -15,7 +16,7 @@ from aiohttp import web
 from pytoniq_core import Address
 
 from cocoon_sdk.arbiter.config import ArbiterConfig
-from cocoon_sdk.arbiter.errors import EvidenceError, OpinionError, TooManyDisputesError
+from cocoon_sdk.arbiter.errors import BusyError, EvidenceError, OpinionError, TooManyDisputesError
 from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.arbiter.limits import RateLimiter
 from cocoon_sdk.contracts.disputes import NoDisputeError
@@ -29,6 +30,8 @@ MAX_SMALL_BYTES: Final = 1024
 _DEAR: Final = 10.0
 """What a request counts that makes us ask the chain, or open a box."""
 _MAX_HEADERS: Final = 32
+_AT_A_TIME: Final = 2
+"""Looks at the chain, boxes that are opened, and deliveries of one address."""
 _READ_S: Final = 60.0
 _DIGEST: Final = r"{digest:[0-9a-f]{64}}"
 _STATUS: Final = {
@@ -37,6 +40,7 @@ _STATUS: Final = {
     OpinionError: 409,
     NoDisputeError: 404,
     TooManyDisputesError: 503,
+    BusyError: 503,
     ChainError: 503,
 }
 log = structlog.get_logger("cocoon.arbiter")
@@ -83,8 +87,8 @@ class ArbiterServer:
     def __init__(self, bench: Bench, config: ArbiterConfig) -> None:
         self._bench, self._config = bench, config
         self._limiter = RateLimiter(config.requests_per_minute, asyncio.get_running_loop().time)
-        self._deliveries = asyncio.Semaphore(config.max_deliveries)
-        self._looks = asyncio.Semaphore(config.max_deliveries)
+        self._reading: Counter[str] = Counter()
+        self._opening, self._looks = asyncio.Semaphore(_AT_A_TIME), asyncio.Semaphore(_AT_A_TIME)
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -182,8 +186,8 @@ class ArbiterServer:
 
     async def _evidence(self, request: web.Request) -> web.StreamResponse:
         hearing = self._of(request)
-        async with self._deliveries:
-            sealed = await _body(request, self._config.max_sealed_bytes)
+        sealed = await self._delivery(request)
+        async with self._opening:
             evidence = await asyncio.to_thread(self._bench.opened, sealed)
             refused: dict[str, str] = {}
             try:
@@ -191,6 +195,19 @@ class ArbiterServer:
             except EvidenceError as error:  # the rest of it was taken
                 refused = {"error": f"{error.what}: {error.why}" if error.why else error.what}
         return _answer({"held": [kind.name for kind in hearing.held], **refused})
+
+    async def _delivery(self, request: web.Request) -> bytes:
+        """Read a large body. Who sends slowly, or often at a time, keeps nobody else out."""
+        address = request.remote or ""
+        if self._reading[address] >= _AT_A_TIME or self._reading.total() >= self._config.max_deliveries:
+            raise BusyError("too much evidence is being delivered", hint="Try again")
+        self._reading[address] += 1
+        try:
+            return await _body(request, self._config.max_sealed_bytes)
+        finally:
+            self._reading[address] -= 1
+            if not self._reading[address]:
+                del self._reading[address]
 
     async def _opinions(self, request: web.Request) -> web.StreamResponse:
         return _opinions(await self._of(request).opinions())

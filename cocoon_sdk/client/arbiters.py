@@ -40,20 +40,26 @@ _DIGEST: Final = re.compile(r"\A[0-9a-f]{64}\Z")
 
 
 class ArbiterUnreachableError(CocoonError):
-    """An arbiter's endpoint does not answer, or answers that it will not."""
+    """An arbiter's endpoint does not answer (`status` is None), or answers that it will not."""
+
+    def __init__(self, what: str, *, why: str = "", hint: str = "", status: int | None = None) -> None:
+        super().__init__(what, why=why, hint=hint)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """What became of evidence at one arbiter: the kinds that it holds now, and what went wrong.
 
-    `reached` tells whether it answered at all: what it then refused, it would refuse again.
+    `reached` tells whether it looked at the evidence: what it then refused, it would refuse again. `away`
+    tells that it did not even answer.
     """
 
     index: int
     taken: frozenset[ItemKind]
     problem: str = ""
     reached: bool = True
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,8 @@ class ArbiterEndpoints:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ArbiterUnreachableError(what, why=type(error).__name__) from None
         if response.status != 200:
-            raise ArbiterUnreachableError(what, why=f"{response.status}: {_why(bytes(answer))}")
+            why = f"{response.status}: {_why(bytes(answer))}"
+            raise ArbiterUnreachableError(what, why=why, status=response.status)
         return bytes(answer)
 
 
@@ -227,7 +234,8 @@ class Arbiters:
             taken, refused = await self.endpoints.deliver(url, dispute.digest, sealed)
         except CocoonError as error:
             self._infos.pop(member.key, None)  # it may have another evidence key by now
-            return Delivered(member.index, frozenset(), str(error), reached=False)
+            away = isinstance(error, ArbiterUnreachableError) and error.status is None
+            return Delivered(member.index, frozenset(), str(error), reached=False, away=away)
         return Delivered(member.index, taken, refused)
 
     async def send_evidence(self, dispute: Dispute, items: Iterable[Item]) -> tuple[Delivered, ...]:
