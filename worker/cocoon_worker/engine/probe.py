@@ -67,7 +67,8 @@ async def prove_sampling(engine: Engine, model: str, sampling: SamplingClass) ->
         raise ConfigError(
             f"cannot offer {model} as replayable",
             why="its engine does not choose tokens by our sampler",
-            hint=f"Start vLLM with --logits-processors {SAMPLER}, or offer it as greedy or unverified.",
+            hint=f"Start vLLM with VLLM_USE_V2_MODEL_RUNNER=0 and --logits-processors {SAMPLER}, or offer "
+            "the model as greedy or unverified.",
         )
 
 
