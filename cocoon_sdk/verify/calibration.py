@@ -231,7 +231,11 @@ class Calibration:
             await in_turns(jobs, RESCORING_CONCURRENCY, tell)
 
     def _counter(self, what: str) -> Callable[[int, int], None]:
-        return lambda done, total: self._progress(f"{what}: {done} of {total}")
+        def tell(done: int, total: int) -> None:
+            if done == total or done % max(1, total // 20) == 0:
+                self._progress(f"{what}: {done} of {total}")
+
+        return tell
 
 
 async def in_turns(
