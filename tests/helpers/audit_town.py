@@ -21,7 +21,7 @@ from cocoon_sdk.client import AsyncCocoon
 from cocoon_sdk.client.auditing import AuditPolicy, OwnVerifier
 from cocoon_sdk.protocol.pricing import Tariff
 from cocoon_sdk.sandbox import Blockchain
-from cocoon_sdk.types import Hash, Nano
+from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.statistics import Numbers
 from cocoon_sdk.verify.thresholds import Thresholds, fit
 from cocoon_worker.main import make_engine
@@ -32,7 +32,6 @@ from tests.helpers.suite import hash_of
 from tests.helpers.vllm_double import END, MODEL, VllmDouble, vllm_double
 
 HOT: dict[str, Any] = {"temperature": 1.0, "max_tokens": 24}
-DEPOSIT = Nano.ton("0.01")
 
 
 def thresholds() -> Thresholds:

@@ -18,7 +18,9 @@ from cocoon_sdk.client.sessions import CHAT, Bill, InferenceRequest
 from cocoon_sdk.errors import NoWorkerError
 from cocoon_sdk.history import JobEventKind
 from cocoon_sdk.protocol.job_states import JobState
+from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.sandbox import Blockchain
+from cocoon_sdk.types import Nano
 from cocoon_worker.service import WorkerService
 from tests.helpers.audit_town import HOT, AuditTown, audit_town, cheap_table
 from tests.helpers.sdk import MODEL_NAME, chat
@@ -83,6 +85,14 @@ async def test_lying_worker_is_left_at_once_and_disputed_when_it_submits(town: A
     candidates = await client.inference.explain_choice(MODEL_NAME)
     assert [candidate.usable for candidate in candidates] == []
 
+    # Another process that shares the database leaves it, too.
+    second = town.town.cocoon(
+        audit=town.policy(), database=town.folder / "client.sqlite", clock=town.place.rig.clock
+    )
+    assert len(await second.workers.list(MODEL_NAME)) == 1
+    await second.audits.keep()
+    assert len(await second.workers.list(MODEL_NAME)) == 0
+
     await submitted(town, liar, job)
     await client.audits.keep()
     (finding,) = await client.audits.list()
@@ -93,6 +103,30 @@ async def test_lying_worker_is_left_at_once_and_disputed_when_it_submits(town: A
     await client.audits.keep()
     assert [event.kind for event in await job.history()].count(JobEventKind.DISPUTED) == 1
     assert (await client.escrow.balance()).reserved > before.reserved
+
+
+@pytest.mark.parametrize(("most_bond", "step"), [("5", DisputeStep.DISPUTED), ("0.1", DisputeStep.REFUSED)])
+async def test_worker_that_commits_to_nothing_is_disputed_within_the_policy(
+    town: AuditTown, most_bond: str, step: DisputeStep
+) -> None:
+    """It submits on chain, under terms that promise a commitment."""
+    worker = town.town.worker("silent", announced=False)
+    worker.announce(terms=worker.terms(sampling=SamplingClass.REPLAYABLE))
+    client = await town.client(audit=town.policy(most_bond=Nano.ton(most_bond)))
+    job = await client.jobs.create(model=MODEL_NAME, messages=chat())
+    await worker.answer(client, job.id)
+    result = await job.result(timeout=30)
+    assert (result.arrival, result.accepted) == (Arrival.INLINE, False)
+    assert await client.audits.idle()
+    (finding,) = await client.audits.list()
+    assert (finding.outcome, finding.level, finding.dispute) == (AuditOutcome.FAILED, "slash", step)
+    assert "no commitment" in finding.why
+    disputed = step is DisputeStep.DISPUTED
+    assert (await job.status()).state is (JobState.DISPUTED if disputed else JobState.SUBMITTED)
+    assert finding.bond == (await job.bond() if disputed else 0)
+    assert len(await client.workers.list(MODEL_NAME)) == 0
+    assert not (await job.result()).accepted
+    assert town.verifier.bodies == []
 
 
 async def test_acceptance_by_hand_waits_for_the_audit_unless_it_is_told_not_to(town: AuditTown) -> None:
