@@ -7,8 +7,6 @@ exchange tells both sides; so whatever one honest arbiter knows, all of them kno
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from typing import Final
 
 import structlog
 
@@ -18,10 +16,9 @@ from cocoon_sdk.client.arbiters import Arbiters, ArbiterUnreachableError
 from cocoon_sdk.contracts.disputes import Member
 from cocoon_sdk.crypto.keys import VerifyKey
 from cocoon_sdk.errors import CocoonError
-from cocoon_sdk.protocol.disputes import MAX_EVIDENCE_BYTES, Item, ItemKind
+from cocoon_sdk.protocol.disputes import ItemKind
 from cocoon_sdk.types import Hash
 
-_TOGETHER: Final = MAX_EVIDENCE_BYTES // 2
 log = structlog.get_logger("cocoon.arbiter")
 
 
@@ -74,26 +71,10 @@ class Gossip:
         if all((member.index, kind) in done for kind in hearing.held):
             return
         items = [item for kind, item in (await hearing.items()).items() if (member.index, kind) not in done]
-        for portion in _portions(items):
-            delivered = await self._peers.deliver(hearing.dispute, portion, member)
-            if delivered.problem:
-                log.debug("evidence_not_passed_on", index=member.index, why=delivered.problem)
-            if delivered.away:
-                raise ArbiterUnreachableError("an arbiter is away", why=delivered.problem)
-            if not delivered.reached:
-                return
-            done.update((member.index, item.kind) for item in portion)
-
-
-def _portions(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yield items in the order of their kinds, together as long as they are small."""
-    portion: list[Item] = []
-    size = 0
-    for item in sorted(items, key=lambda item: item.kind):
-        if portion and size + len(item.data) > _TOGETHER:
-            yield portion
-            portion, size = [], 0
-        portion.append(item)
-        size += len(item.data)
-    if portion:
-        yield portion
+        delivered = await self._peers.deliver(hearing.dispute, items, member)
+        if delivered.problem:
+            log.debug("evidence_not_passed_on", index=member.index, why=delivered.problem)
+        if delivered.away:
+            raise ArbiterUnreachableError("an arbiter is away", why=delivered.problem)
+        if delivered.reached:
+            done.update((member.index, item.kind) for item in items)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from cocoon_sdk.crypto.keys import VerifyKey
 from cocoon_sdk.errors import CocoonError, ConfigError, MalformedError
 from cocoon_sdk.protocol.canonical import canonical_bytes, parse_json
 from cocoon_sdk.protocol.disputes import (
+    MAX_EVIDENCE_BYTES,
     MAX_INFO_BYTES,
     MAX_OPINIONS_BYTES,
     ArbiterInfo,
@@ -36,6 +37,7 @@ from cocoon_sdk.protocol.offers import check_endpoint
 TIMEOUT_S: Final = 60.0
 _MAX_ANSWER: Final = 256 * 1024
 _MAX_WHY: Final = 200
+_TOGETHER: Final = MAX_EVIDENCE_BYTES // 2
 _DIGEST: Final = re.compile(r"\A[0-9a-f]{64}\Z")
 
 
@@ -178,6 +180,20 @@ def _why(body: bytes) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:_MAX_WHY])
 
 
+def portions(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield items in the order of their kinds, together as long as they are small."""
+    portion: list[Item] = []
+    size = 0
+    for item in sorted(items, key=lambda item: item.kind):
+        if portion and size + len(item.data) > _TOGETHER:
+            yield portion
+            portion, size = [], 0
+        portion.append(item)
+        size += len(item.data)
+    if portion:
+        yield portion
+
+
 class Arbiters:
     """The arbiters of one network as a party or another arbiter reaches them: verdict key -> URL.
 
@@ -224,19 +240,23 @@ class Arbiters:
         self, dispute: Dispute, items: Iterable[Item], member: Member, *, announce: bool = True
     ) -> Delivered:
         """Seal evidence to one arbiter and bring it there; says what became of it and raises nothing."""
-        evidence = Evidence(dispute.digest, tuple(sorted(items, key=lambda item: item.kind)))
+        taken: frozenset[ItemKind] = frozenset()
+        problem = ""
         try:
             url = self.urls[member.key]
             info = await self.info_of(member, dispute.domain.global_id)
             if announce:
                 await self.endpoints.announce(url, dispute)
-            sealed = await asyncio.to_thread(seal_evidence, evidence, info.box_key)
-            taken, refused = await self.endpoints.deliver(url, dispute.digest, sealed)
+            for portion in portions(items):
+                evidence = Evidence(dispute.digest, tuple(portion))
+                sealed = await asyncio.to_thread(seal_evidence, evidence, info.box_key)
+                taken, refused = await self.endpoints.deliver(url, dispute.digest, sealed)
+                problem = problem or refused
         except CocoonError as error:
             self._infos.pop(member.key, None)  # it may have another evidence key by now
             away = isinstance(error, ArbiterUnreachableError) and error.status is None
-            return Delivered(member.index, frozenset(), str(error), reached=False, away=away)
-        return Delivered(member.index, taken, refused)
+            return Delivered(member.index, taken, str(error), reached=False, away=away)
+        return Delivered(member.index, taken, problem)
 
     async def send_evidence(self, dispute: Dispute, items: Iterable[Item]) -> tuple[Delivered, ...]:
         """Bring evidence to every arbiter of the dispute that can be reached, and say what became of it.
