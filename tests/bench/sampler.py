@@ -20,8 +20,8 @@ from cocoon_sdk.verify.sampling import Sampling
 from cocoon_worker.engine.packaged_model import PACKAGED_MODEL, ensure_packaged_model
 
 BATCH: Final = 16
-TOKENS: Final = 64
-ROUNDS: Final = 5
+TOKENS: Final = 48
+ROUNDS: Final = 4
 CASES: Final = {
     "temperature 1": {"temperature": 1.0},
     "temperature 1, top-p 0.9": {"temperature": 1.0, "top_p": 0.9},

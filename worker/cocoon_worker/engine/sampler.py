@@ -10,7 +10,8 @@ vLLM 0.32, V1 model runner. What it relies on, checked by the tests marked `vllm
   minus infinity where nothing may go, and those tokens are never chosen. vLLM's own penalties come later;
   the request leaves them off, and they are applied here.
 * What is left of a row is one token, so vLLM's argmax (temperature 0) takes it; so does its sampling, which
-  a request for several choices has to use. vLLM numbers their seeds from the request's 0 upwards.
+  a request for several choices has to use. vLLM numbers their seeds from the request's 0 upwards. (On a
+  CPU, vLLM 0.32 dies of any request with a seed whose prompt it takes in pieces: ask for one choice there.)
 * The list of output tokens is the request's own and grows by one per step, also when vLLM schedules ahead:
   before processors run, it puts the tokens in the place of what it had reserved. After preemption a request
   is added again with all its tokens, so its next position is the same as without.
