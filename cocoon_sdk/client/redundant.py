@@ -157,8 +157,8 @@ class AsyncRedundantJob:
             await self._conclude(index, each, opinions.get(index, {}), group)
             for index, each in enumerate(found)
         ]
-        best = min(group, key=lambda index: (int(answers[index].result.amount), index))
-        chosen = parts[best].result
+        # By the order of the workers, cheapest terms first: by amounts, short answers would be preferred.
+        chosen = parts[min(group)].result
         assert chosen is not None
         paid = Nano(sum(int(part.paid) for part in parts))
         return RedundantResult(chosen, tuple(parts), paid, checks)

@@ -43,8 +43,6 @@ async def test_odd_one_out_is_refused_and_left_and_the_others_are_paid(town: Aud
     assert (alice.agreed, mallory.agreed, bob.agreed) == (True, False, True)
     assert (alice.refused, mallory.refused, bob.refused) == (False, True, False)
     assert found.result is alice.result
-    texts = {part.result.text for part in (alice, bob) if part.result is not None}
-    assert len(texts) == 2  # other jobs, other seeds: texts differ, and nobody minds
     # Each honest one is found right by the other, and wrong by the liar's model.
     assert sorted(opinion.agrees for opinion in alice.opinions) == [False, True]
     assert [opinion.objects for opinion in mallory.opinions] == [True, True]
