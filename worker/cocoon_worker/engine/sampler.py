@@ -4,7 +4,8 @@ Owns the way between vLLM's batch and one row's choice. Loaded by vLLM, in its o
 `--logits-processors cocoon_worker.engine.sampler:CocoonSampler`; `Sampling.to_engine` writes the requests it
 serves, and requests without its arguments pass untouched. Must not know where a seed comes from.
 
-vLLM 0.32, V1 model runner. What it relies on, checked by the tests marked `vllm`:
+vLLM 0.32, V1 model runner. What it relies on, checked by the tests marked `vllm` (but for scheduling ahead,
+which vLLM does not do on a CPU):
 
 * Processors get the raw logits, after structured outputs, token bans, `logit_bias` and `min_tokens` have put
   minus infinity where nothing may go, and those tokens are never chosen. vLLM's own penalties come later;
