@@ -146,8 +146,10 @@ async def test_arbiters_can_decide_as_they_find(
     assert (await job.status()).state is state
     paid, slashed = int(worker.price()) if earns else 0, before.locked if slashes else 0
     check_money(town, before, after, paid=paid, slashed=slashed)
-    # All five judged the content that both sides had committed to.
-    assert all(len(judge.cases) == 1 for judge in court.judges.values())
+    # Three had to judge the content that both sides had committed to; nobody judged it twice.
+    judged = [len(judge.cases) for judge in court.judges.values()]
+    assert sum(judged) >= 3
+    assert max(judged) == 1
 
 
 async def test_arbiters_can_decide_when_one_is_offline_and_one_lies(
