@@ -98,7 +98,7 @@ class Watchtower:
         # A verdict can come at any moment; it leaves the whole delay, as a close does.
         is_running = view.status == SessionStatus.DISPUTED and now < turns_at(view)
         waits = is_running or (view.status == SessionStatus.OPEN and now < view.deadline)
-        due = Nano(max(0, min(saved.voucher.amount, view.deposit) - view.redeemed))
+        due = Nano(max(0, min(saved.claim, view.deposit) - view.redeemed))
         if due < self._least:
             return Watched(saved, Outlook.NOTHING_DUE, due, settle_at)
         if waits:
@@ -108,9 +108,8 @@ class Watchtower:
 
     def message(self, saved: SavedVoucher) -> OwnerMessage:
         """Return the message that redeems a voucher, from any wallet."""
-        voucher = saved.voucher
         return Escrow.at(self._chain, saved.escrow).redeem(
-            saved.session.session_id, voucher.amount, voucher.signature
+            saved.session.session_id, saved.claim, saved.voucher.signature, forgo=saved.forgo
         )
 
     async def redeem(self, vouchers: Sequence[SavedVoucher], wallet: OwnerWallet) -> None:

@@ -21,6 +21,8 @@ from cocoon_sdk.types import Nano
 MAX_FILE_BYTES: Final = 4096
 SUFFIX: Final = ".voucher.json"
 _FORM: Final = "cocoon-voucher-v1"
+_PART: Final = "claim"
+"""Stands there only when less than the voucher is claimed."""
 _FIELDS: Final = frozenset(
     {"form", "global_id", "escrow", "epoch", "session_id", "worker", "voucher_key", "amount", "signature"}
 )
@@ -28,11 +30,26 @@ _FIELDS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SavedVoucher:
-    """The best voucher of a session, with all that is needed to check and redeem it."""
+    """The best voucher of a session, with all that is needed to check and redeem it.
+
+    `part` is what its worker claims of it (nanoTON, cumulative), None for all: what was signed ahead and not
+    earned is given up.
+    """
 
     session: SessionRef
     voucher_key: VerifyKey
     voucher: Voucher
+    part: Nano | None = None
+
+    @property
+    def claim(self) -> Nano:
+        """What is claimed of the voucher."""
+        return self.voucher.amount if self.part is None else min(self.part, self.voucher.amount)
+
+    @property
+    def forgo(self) -> Nano:
+        """What is given up of it."""
+        return Nano(self.voucher.amount - self.claim)
 
     @property
     def escrow(self) -> Address:
@@ -46,8 +63,10 @@ class SavedVoucher:
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
+        part = {_PART: int(self.claim)} if self.forgo else {}
         return canonical_bytes(
             {
+                **part,
                 "form": _FORM,
                 "global_id": self.session.domain.global_id,
                 "escrow": self.escrow.to_str(is_user_friendly=False),
@@ -67,7 +86,8 @@ class SavedVoucher:
         Raises `MalformedError` for another form, `HashMismatchError` for a voucher that its key did not sign.
         """
         found = parse_json(data, max_bytes=MAX_FILE_BYTES)
-        if not isinstance(found, dict) or found.get("form") != _FORM or found.keys() != _FIELDS:
+        known = isinstance(found, dict) and found.get("form") == _FORM
+        if not isinstance(found, dict) or not known or found.keys() - {_PART} != _FIELDS:
             raise MalformedError("cannot read the voucher", why=f"it is not of the form {_FORM}")
         try:
             domain = Domain(
@@ -79,7 +99,8 @@ class SavedVoucher:
                 domain, _number(found["session_id"], 1, 0xFFFF_FFFF), _account(found["worker"])
             )
             voucher = Voucher(Nano(_number(found["amount"], 1, MAX_VOUCHER)), _bytes(found["signature"], 64))
-            saved = cls(session, VerifyKey(_bytes(found["voucher_key"], 32)), voucher)
+            part = Nano(_number(found[_PART], 0, int(voucher.amount))) if _PART in found else None
+            saved = cls(session, VerifyKey(_bytes(found["voucher_key"], 32)), voucher, part)
         except (ValueError, KeyMaterialError) as error:
             raise MalformedError("cannot read the voucher", why=str(error)) from None
         if not voucher.verified_by(saved.voucher_key, session):

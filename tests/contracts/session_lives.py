@@ -58,14 +58,24 @@ class SessionLives(RuleBasedStateMachine):
         live = sorted(sessions(self.clients[client]))
         return live[pick % len(live)] if live and pick < 10 else pick
 
-    def guarded(self, client: int, pick: int) -> int:
-        """Return the id of a live session with collateral, those that are disputed first; else any."""
-        found = sessions(self.clients[client])
-        live = sorted(
-            (number for number, session in found.items() if session.collateral),
-            key=lambda number: -found[number].status,
-        )
-        return live[pick % len(live)] if live and pick < 10 else self.session(client, pick)
+    def guarded(self) -> list[tuple[int, int]]:
+        """Return client and id of every session with collateral in it, those that are disputed last."""
+        found = [
+            (session.status, client, number)
+            for client, escrow in enumerate(self.clients)
+            for number, session in sessions(escrow).items()
+            if session.collateral
+        ]
+        return [(client, number) for _, client, number in sorted(found)]
+
+    def disputed(self) -> list[tuple[int, int]]:
+        """Return client and id of every session that is disputed."""
+        return [
+            (client, number)
+            for client, escrow in enumerate(self.clients)
+            for number, session in sessions(escrow).items()
+            if session.status == SessionStatus.DISPUTED
+        ]
 
     def worker_of(self, client: int, number: int) -> Worker:
         session = self.clients[client].session(number)
@@ -81,7 +91,9 @@ class SessionLives(RuleBasedStateMachine):
 
     # -- the clients -----------------------------------------------------------------------------------
 
-    @initialize(guarded=st.booleans(), deposit=st.sampled_from([10**8, 10**9, 5 * 10**9]))
+    @initialize(
+        guarded=st.sampled_from([True, True, False]), deposit=st.sampled_from([10**8, 10**9, 5 * 10**9])
+    )
     def first_sessions(self, guarded: bool, deposit: int) -> None:
         """One session of each client with each worker, and perhaps collateral for one of them."""
         for escrow in self.clients:
@@ -122,9 +134,13 @@ class SessionLives(RuleBasedStateMachine):
     def step_on_session(self, client: int, number: int, kind: Any) -> None:
         self.act(self.clients[client], kind(self.session(client, number)))
 
-    @rule(client=who, number=picks, by_owner=st.booleans(), batch=st.booleans())
-    def dispute_session(self, client: int, number: int, by_owner: bool, batch: bool) -> None:
-        account, number = self.clients[client], self.guarded(client, number)
+    @precondition(lambda self: self.guarded())
+    @rule(pick=picks, by_owner=st.booleans(), batch=st.booleans())
+    def dispute_session(self, pick: int, by_owner: bool, batch: bool) -> None:
+        """One with collateral in it, or any."""
+        client, number = self.guarded()[pick % 2 % len(self.guarded())]
+        number = number if pick < 9 else self.session(client, pick)
+        account = self.clients[client]
         if by_owner:
             account.from_owner(m.DisputeSession(query_id=0, id=number, evidence_hash=number, model_id=1))
             return
@@ -203,15 +219,15 @@ class SessionLives(RuleBasedStateMachine):
         )
         self.send(body, self.clients[client], value)
 
-    @rule(client=who, number=picks, slash=st.sampled_from([0, 0, 1, 10**9, 4 * 10**9]), pay=st.booleans())
-    def resolve_session(self, client: int, number: int, slash: int, pay: bool) -> None:
-        account, number = self.clients[client], self.guarded(client, number)
+    @precondition(lambda self: self.disputed())
+    @rule(pick=picks, slash=st.sampled_from([0, 0, 1, 10**9, 4 * 10**9]), pay=st.sampled_from([0, 0, 0, 1]))
+    def resolve_session(self, pick: int, slash: int, pay: int) -> None:
+        client, number = self.disputed()[pick % len(self.disputed())]
+        account, worker = self.clients[client], self.worker_of(client, number)
         session = account.session(number)
-        if session is None:
-            return
-        worker = self.worker_of(client, number)
+        assert session is not None
         verdict = account.suite.session_verdict(
-            account, worker, number, slash, pay=int(pay and number % 3 == 0)
+            account, worker, number, min(slash, session.collateral), pay=pay
         )
         self.send(verdict, account, Nano.ton("0.1"))
 

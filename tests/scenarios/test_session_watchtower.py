@@ -85,6 +85,28 @@ async def test_watchtower_can_save_what_a_dead_worker_earned(rig: Rig, alice: Cl
     Ledger.of(rig.blockchain).assert_balanced()
 
 
+async def test_watchtower_can_redeem_only_what_the_worker_claims(
+    rig: Rig, alice: Client, folder: Path
+) -> None:
+    async with rig.service("bob", sessions=settings(voucher_dir=folder)) as service:
+        session = open_session(rig, alice, "bob")
+        await serve(service, session, Nano.ton("0.4"), booked=Nano.ton("0.3"))
+        await service.settle()
+        (first,) = vouchers(folder)
+        service.context.sessions.book.put_progress(session.key, Nano.ton("0.35"), 5)
+        await service.settle()
+    (saved,) = vouchers(folder)
+    assert (first.claim, saved.claim, saved.forgo) == (Nano.ton("0.3"), Nano.ton("0.35"), Nano.ton("0.05"))
+    wallet = SignerWallet(rig.chain, rig.blockchain.actor("tower", Nano.ton(10)))
+    tower = Watchtower(rig.chain, rig.suite.network)
+    session.close()
+    rig.warp(DAY_S - 60)
+    assert (await tower.look(saved)).due == Nano.ton("0.35")
+    await tower.redeem([saved], wallet)
+    assert redeemed(session) == Nano.ton("0.35")
+    assert (await tower.look(saved)).outlook is Outlook.NOTHING_DUE
+
+
 async def test_watchtower_cannot_be_made_to_pay_for_what_is_not_genuine(rig: Rig, alice: Client) -> None:
     session = open_session(rig, alice, "bob")
     other = open_session(rig, alice, "bob")

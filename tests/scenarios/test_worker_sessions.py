@@ -149,7 +149,9 @@ async def test_worker_cannot_end_a_closing_session_while_it_serves_in_it(rig: Ri
         await service.settle()
         assert redeemed(session) == 0
         voucher = session.voucher(Nano.ton("0.2"))  # for what was under way
-        service.context.sessions.book.put_voucher(session.key, voucher.amount, voucher.signature)
+        book = service.context.sessions.book
+        book.put_voucher(session.key, voucher.amount, voucher.signature)
+        book.put_progress(session.key, voucher.amount, entry(service, session).next_rid + 1)
         service.context.sessions.connected.clear()
         await service.settle()
         assert session.view is None
@@ -216,6 +218,7 @@ async def test_worker_can_take_what_is_there_and_the_rest_stays_due(rig: Rig, al
             service.journal.database.write("UPDATE sessions SET deposit = ?", (3 * TON,))
         voucher = session.voucher(2 * TON)
         book.put_voucher(session.key, voucher.amount, voucher.signature)
+        book.put_progress(session.key, voucher.amount, entry(service, session).next_rid)
         await service.settle()
         assert redeemed(session) == TON
         assert entry(service, session).paid == TON
@@ -228,6 +231,35 @@ async def test_worker_can_take_what_is_there_and_the_rest_stays_due(rig: Rig, al
         rig.warp(3600)
         await service.settle()
         assert redeemed(session) == entry(service, session).paid == 2 * TON
+
+
+async def test_worker_claims_what_it_booked_and_not_what_was_signed_ahead(rig: Rig, alice: Client) -> None:
+    async with bob(rig) as service:
+        session = open_session(rig, alice, "bob")
+        await serve(service, session, Nano.ton("0.8"), booked=Nano.ton("0.6"))
+        await service.settle()
+        assert redeemed(session) == entry(service, session).paid == Nano.ton("0.6")
+        assert entry(service, session).unredeemed == 0
+        # More work under the same voucher, and the end: still nothing beyond the count.
+        session_book = service.context.sessions.book
+        session_book.put_progress(session.key, Nano.ton("0.7"), entry(service, session).next_rid + 1)
+        session.close()
+        await service.settle()
+        found = entry(service, session)
+        assert (found.state, found.paid, found.lost) == (SessionState.ENDED, Nano.ton("0.7"), 0)
+        assert (session.view, len(await redemptions(rig))) == (None, 2)
+    Ledger.of(rig.blockchain).assert_balanced()
+
+
+async def test_worker_claims_whole_vouchers_of_an_escrow_that_takes_no_parts(rig: Rig, alice: Client) -> None:
+    """As one of the code before is: its sessions are still served and paid."""
+    async with bob(rig) as service:
+        session = open_session(rig, alice, "bob")
+        await serve(service, session, Nano.ton("0.8"), booked=Nano.ton("0.6"))
+        with service.journal.transaction():
+            service.journal.database.write("UPDATE sessions SET takes_parts = 0")
+        await service.settle()
+        assert redeemed(session) == entry(service, session).paid == Nano.ton("0.8")
 
 
 async def test_worker_can_redeem_many_sessions_with_one_external(rig: Rig) -> None:

@@ -29,7 +29,7 @@ from cocoon_worker.records import (
     PlannedAction,
     ResultRecord,
 )
-from cocoon_worker.schema import MIGRATIONS, SCHEMA, SCHEMA_VERSION, SESSION_SCHEMA
+from cocoon_worker.schema import MIGRATIONS, PARTS_SCHEMA, SCHEMA, SCHEMA_VERSION, SESSION_SCHEMA
 from cocoon_worker.states import (
     EXTERNAL_TRANSITIONS,
     JOB_TRANSITIONS,
@@ -65,7 +65,7 @@ class Journal:
         version = self.database.read("PRAGMA user_version")[0][0]
         if version == 0:
             with self.transaction():
-                self.database.run_script(SCHEMA + SESSION_SCHEMA)
+                self.database.run_script(f"{SCHEMA}{SESSION_SCHEMA};{PARTS_SCHEMA}")
                 self.put_meta("owner", owner)
                 self.database.write(f"PRAGMA user_version={SCHEMA_VERSION}")
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -115,6 +115,8 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_by_state ON sessions (state, created_at)
 """
 
+PARTS_SCHEMA: Final = "ALTER TABLE sessions ADD COLUMN takes_parts INTEGER NOT NULL DEFAULT 0"
+
 MIGRATIONS: Final[Mapping[int, str]] = {
     # Each job had a lock of its own, whose number stayed; only claims had one before a submission.
     1: """
@@ -125,5 +127,7 @@ ALTER TABLE jobs RENAME COLUMN locked TO claimed
     2: SESSION_SCHEMA,
     # Claims locked collateral, and took no bond along.
     3: "ALTER TABLE jobs ADD COLUMN bond INTEGER NOT NULL DEFAULT 0",
+    # Vouchers were redeemed whole only; sessions from then are with escrows that know nothing else.
+    4: PARTS_SCHEMA,
 }
 """What turns each older version into the next one."""

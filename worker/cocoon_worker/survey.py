@@ -49,6 +49,8 @@ class KnownEscrow:
     own_previous_code: bool
     """Its owner holds our stake's code as the previous one."""
     accepts_us: bool
+    takes_parts: bool = False
+    """It runs this package's code, which pays a part of a voucher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ class Survey:
             previous_code=genuine.previous_code,
             own_previous_code=own is not None and own.previous_code,
             accepts_us=own is not None,
+            takes_parts=self._network.escrow(genuine.owner, genuine.index).address == escrow.address,
         )
 
     # -- payloads ----------------------------------------------------------------------------------------

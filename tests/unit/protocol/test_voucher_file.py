@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,6 +40,24 @@ def test_voucher_can_be_read_as_it_was_written(
     data = voucher.to_bytes()
     assert len(data) <= MAX_FILE_BYTES
     assert SavedVoucher.from_bytes(data) == voucher
+
+
+@given(st.integers(1, MAX_VOUCHER), st.data())
+def test_part_of_a_voucher_can_be_read_as_it_was_written(amount: int, data: st.DataObject) -> None:
+    part = Nano(data.draw(st.integers(0, amount)))
+    voucher = replace(saved(amount), part=part)
+    read = SavedVoucher.from_bytes(voucher.to_bytes())
+    assert (read.claim, read.forgo) == (part, amount - part)
+    assert (read.voucher, read.session) == (voucher.voucher, voucher.session)
+    # Who knows nothing of parts can read a voucher that is claimed whole.
+    assert (b'"claim"' in voucher.to_bytes()) is (part < amount)
+
+
+@pytest.mark.parametrize("claim", [-1, 6, True, "1", None])
+def test_part_beyond_the_voucher_cannot_pass(claim: object) -> None:
+    document = json.loads(saved(5).to_bytes())
+    with pytest.raises(MalformedError):
+        SavedVoucher.from_bytes(json.dumps({**document, "claim": claim}).encode())
 
 
 @pytest.mark.parametrize("field", ["global_id", "epoch", "session_id", "amount"])

@@ -208,6 +208,44 @@ def test_journal_of_the_version_before_can_keep_sessions(path: Path) -> None:
         journal.close()
 
 
+def test_journal_without_parts_can_be_used_and_its_sessions_are_claimed_whole(path: Path) -> None:
+    journal = Journal(path, OWNER)
+    book = SessionBook(journal.database)
+    book.put(session(signed=Nano(10), signature=SIGNATURE, booked=Nano(4)))
+    with journal.transaction():
+        journal.database.write("ALTER TABLE sessions DROP COLUMN takes_parts")
+        journal.database.write("PRAGMA user_version=4")
+    journal.close()
+    journal = Journal(path, OWNER)
+    try:
+        found = read(SessionBook(journal.database))
+        assert (found.takes_parts, found.payable, found.booked) == (False, 10, 4)
+    finally:
+        journal.close()
+
+
+@pytest.mark.parametrize(
+    ("takes_parts", "state", "unredeemed", "lost"),
+    [
+        (False, SessionState.OPEN, 10, 0),
+        (True, SessionState.OPEN, 4, 0),
+        (False, SessionState.ENDED, 0, 10),
+        (True, SessionState.ENDED, 0, 4),
+    ],
+)
+def test_what_is_due_is_what_is_claimed(
+    book: SessionBook, takes_parts: bool, state: SessionState, unredeemed: int, lost: int
+) -> None:
+    book.put(
+        session(signed=Nano(10), signature=SIGNATURE, booked=Nano(4), takes_parts=takes_parts, state=state)
+    )
+    totals = book.totals()
+    assert (totals["unredeemed"], totals["lost"], read(book).lost) == (unredeemed, lost, lost)
+    assert len(book.unredeemed_entries()) == (state is SessionState.OPEN)
+    over = book.over_with_money(10**12, Nano(5))
+    assert len(over) == (not takes_parts and state is SessionState.OPEN)
+
+
 def test_another_worker_cannot_use_the_book(path: Path, journal: Journal) -> None:
     journal.close()
     with pytest.raises(JournalMismatchError):

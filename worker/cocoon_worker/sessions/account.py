@@ -69,7 +69,7 @@ class SessionAccount:
         self.ledger = WorkerLedger(
             int(entry.deposit),
             max_unpaid=max_unpaid,
-            signed=int(entry.payable),
+            signed=int(entry.covered),
             booked=int(entry.booked),
             lost=int(entry.forgone),
         )

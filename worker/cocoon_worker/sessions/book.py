@@ -38,7 +38,9 @@ MAX_ENTRIES: Final = 10_000
 """Sessions that one question returns at most."""
 _MAX_REASON: Final = 500
 _IS: Final = "escrow = ? AND id = ?"
-_WORTH: Final = "MIN(signed, deposit) > MAX(redeemed, paid)"
+_PAYABLE: Final = "MIN(CASE WHEN takes_parts THEN booked ELSE signed END, deposit)"
+"""As `SessionEntry.payable`."""
+_WORTH: Final = f"{_PAYABLE} > MAX(redeemed, paid)"
 _LIVE: Final = (SessionState.OPEN.value, SessionState.CLOSING.value)
 
 
@@ -148,7 +150,7 @@ class SessionBook:
 
         A coarse choice, so that a worker with many sessions need not read all of them every round.
         """
-        due = "MIN(signed, deposit) - MAX(redeemed, paid)"
+        due = f"{_PAYABLE} - MAX(redeemed, paid)"
         condition = (
             "state IN (?, ?) AND asked = 0 AND not_before <= ? AND (lock <> 0 AND settle_at <= ?"
             f" OR {due} >= ? AND (state = 'closing' OR expires <= ? OR {due} >= ? OR redeemed_at <= ?))"
@@ -158,7 +160,7 @@ class SessionBook:
 
     def over_with_money(self, now: int, least: Nano) -> list[SessionEntry]:
         """Return the sessions that are over and hold at least so much that is not redeemed."""
-        condition = "state IN (?, ?) AND MIN(signed, deposit) - MAX(redeemed, paid) >= ?"
+        condition = f"state IN (?, ?) AND {_PAYABLE} - MAX(redeemed, paid) >= ?"
         return self._select(f"{condition} AND (state = 'closing' OR expires <= ?)", (*_LIVE, int(least), now))
 
     def least_margin(self, now: int, least: Nano) -> int | None:
@@ -169,7 +171,7 @@ class SessionBook:
         )
         row = self._database.read(
             f"SELECT MIN({left}) FROM sessions"  # noqa: S608
-            " WHERE state IN (?, ?) AND MIN(signed, deposit) - MAX(redeemed, paid) >= ?",
+            f" WHERE state IN (?, ?) AND {_PAYABLE} - MAX(redeemed, paid) >= ?",
             (now, now, now, *_LIVE, int(least)),
         )[0]
         found: int | None = row[0]
@@ -185,12 +187,12 @@ class SessionBook:
 
     def totals(self) -> Mapping[str, Nano]:
         """Return sums over all sessions: signed, booked, redeemed, paid, fee, unredeemed, lost."""
+        due = f"MAX(0, {_PAYABLE} - MAX(redeemed, paid))"
         row = self._database.read(
-            "SELECT SUM(signed) AS signed, SUM(booked) AS booked, SUM(MAX(redeemed, paid)) AS redeemed,"
-            " SUM(paid) AS paid, SUM(fee) AS fee,"
-            " SUM(MAX(0, MIN(signed, deposit) - MAX(redeemed, paid)) * (state <> 'ended')) AS unredeemed,"
-            " SUM(MAX(0, MIN(signed, deposit) - MAX(redeemed, paid)) * (state = 'ended')) AS lost"
-            " FROM sessions"
+            f"SELECT SUM({due} * (state <> 'ended')) AS unredeemed,"  # noqa: S608
+            f" SUM({due} * (state = 'ended')) AS lost,"
+            " SUM(signed) AS signed, SUM(booked) AS booked, SUM(MAX(redeemed, paid)) AS redeemed,"
+            " SUM(paid) AS paid, SUM(fee) AS fee FROM sessions"
         )[0]
         return {name: Nano(row[name] or 0) for name in row.keys()}  # noqa: SIM118 - a Row iterates values
 
@@ -242,6 +244,7 @@ def _entry(row: sqlite3.Row) -> SessionEntry:
         found[name] = Nano(found[name])
     found["escrow_owner"] = int.from_bytes(found["escrow_owner"], "big")
     found["escrow_previous_code"] = bool(found["escrow_previous_code"])
+    found["takes_parts"] = bool(found["takes_parts"])
     found["state"] = SessionState(found["state"])
     found["guard"] = GuardState(found["guard"])
     return SessionEntry(key=SessionKey(int.from_bytes(row["escrow"], "big"), row["id"]), **found)

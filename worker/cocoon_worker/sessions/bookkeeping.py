@@ -34,7 +34,7 @@ class SessionBookkeeper:
     # -- what the stake's history shows ---------------------------------------------------------------------
 
     def closing(self, key: JobKey, now: int) -> None:
-        """Note that a client closes or disputes its session. Of a session that was never served it is noise."""
+        """Note that a client closes or disputes its session; noise if it was never served."""
         entry = self._entry(key)
         if entry is not None:
             self._keep(entry, watch.closing(entry, now))

@@ -25,9 +25,10 @@ _MODE: Final = 0o644
 
 
 def saved_voucher(entry: SessionEntry, global_id: int, worker: Address) -> SavedVoucher:
-    """Return a session's best voucher in the form that travels. It has to have one."""
+    """Return a session's best voucher, and what we claim of it, in the form that travels."""
     voucher = Voucher(entry.signed, entry.signature)
-    return SavedVoucher(entry.ref(global_id, worker), entry.verify_key(), voucher)
+    part = entry.payable if entry.takes_parts else None
+    return SavedVoucher(entry.ref(global_id, worker), entry.verify_key(), voucher, part)
 
 
 def write_voucher(folder: Path, saved: SavedVoucher) -> Path:
@@ -46,7 +47,7 @@ class VoucherExport:
 
     def __init__(self, context: Context) -> None:
         self._context, self._folder = context, context.config.sessions.voucher_dir
-        self._written: dict[SessionKey, tuple[Nano, str]] = {}
+        self._written: dict[SessionKey, tuple[tuple[Nano, Nano], str]] = {}
 
     def run(self) -> None:
         """Write what is better than what lies there, and take away what was redeemed."""
@@ -57,10 +58,11 @@ class VoucherExport:
         try:
             self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             for key, entry in entries.items():
-                if budget and self._written.get(key, (Nano(0), ""))[0] < entry.signed:
+                state = entry.signed, entry.payable
+                if budget and (key not in self._written or self._written[key][0] != state):
                     budget -= 1
                     saved = saved_voucher(entry, context.global_id, context.stake.address)
-                    self._written[key] = (entry.signed, write_voucher(self._folder, saved).name)
+                    self._written[key] = (state, write_voucher(self._folder, saved).name)
             for key in self._written.keys() - entries.keys():
                 _, name = self._written.pop(key)
                 (self._folder / name).unlink(missing_ok=True)

@@ -88,6 +88,8 @@ class SessionEntry:
     escrow_index: int
     escrow_previous_code: bool
     """The stake's owner holds the escrow's code as the previous one."""
+    takes_parts: bool = False
+    """The escrow pays a part of a voucher: what was signed ahead and not earned can be left to the client."""
     epoch: int
     voucher_key: bytes
     deposit: Nano
@@ -128,9 +130,14 @@ class SessionEntry:
     reason: str = ""
 
     @property
-    def payable(self) -> Nano:
+    def covered(self) -> Nano:
         """What the best voucher is worth: a voucher beyond the deposit pays the deposit."""
         return min(self.signed, self.deposit)
+
+    @property
+    def payable(self) -> Nano:
+        """What we claim of it: what was handed over by our count, where the escrow pays a part."""
+        return min(self.booked, self.covered) if self.takes_parts else self.covered
 
     @property
     def settled(self) -> Nano:
@@ -139,12 +146,12 @@ class SessionEntry:
 
     @property
     def unredeemed(self) -> Nano:
-        """What is signed and was not paid out yet."""
+        """What is to be claimed and was not paid out yet."""
         return Nano(max(0, self.payable - self.settled))
 
     @property
     def lost(self) -> Nano:
-        """What was signed and can never be paid out any more, unless money is still on its way."""
+        """What was to be claimed and can never be paid out any more, unless money is still on its way."""
         return self.unredeemed if self.state is SessionState.ENDED else _ZERO
 
     def verify_key(self) -> VerifyKey:

@@ -170,12 +170,15 @@ class Redemption:
         verdict = None if current is None else self._judge(current, self._context.time.maybe())
         if current is None or verdict is None:
             return None
+        # What was signed ahead and not earned stays the client's.
+        amount = current.payable if current.takes_parts else current.signed
         signed = signing.redeem(
             current.key.session_id,
             current.key.address,
-            current.signed,
+            amount,
             current.signature or bytes(64),
             close=verdict.end,
+            forgo=Nano(current.signed - amount),
         )
         self._context.log.debug(
             "redemption due",

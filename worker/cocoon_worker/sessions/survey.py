@@ -73,6 +73,7 @@ class SessionFacts:
             escrow_owner=self.escrow.owner,
             escrow_index=self.escrow.index,
             escrow_previous_code=self.escrow.previous_code,
+            takes_parts=self.escrow.takes_parts,
             epoch=self.escrow.epoch,
             voucher_key=self.voucher_key.raw,
             deposit=self.deposit,
