@@ -116,7 +116,10 @@ def test_client_can_end_and_empty_what_runs_under_the_code_before(client: Person
     listed = client.reads("session", "list", *there)["sessions"]
     assert [each["deposit_nano"] for each in listed] == ["50000000"]
     closed = client.reads("session", "close", str(opened["id"]), *there, "--yes")
-    assert (closed["state"], client.reads("session", "show", str(opened["id"]), *there)) == ("closing", closed)
+    assert (closed["state"], client.reads("session", "show", str(opened["id"]), *there)) == (
+        "closing",
+        closed,
+    )
     balance = client.reads("escrow", "balance", *there)
     assert balance["address"] != client.reads("escrow", "balance")["address"]
     assert float(balance["rent"]) == 0.1
