@@ -43,5 +43,6 @@ def log_to_stderr(*, as_json: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Looked up anew each time: what stands for standard error now may be closed when the command is over.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
