@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 
@@ -24,7 +24,7 @@ from cocoon_sdk.protocol.disputes import Ground
 from cocoon_sdk.protocol.hashing import same_hash
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Hash
-from cocoon_sdk.verify.checking import Findings, NotCheckableError, check
+from cocoon_sdk.verify.checking import Findings, NotCheckableError, check, check_form
 from cocoon_sdk.verify.rescoring import Rescoring, UnknownTokenError, Verifier
 from cocoon_sdk.verify.seeds import job_seed
 from cocoon_sdk.verify.structure import Level, Question
@@ -74,8 +74,10 @@ class RescoringJudge:
         """
         model = await self._model(case)
         try:
-            rescorings = await self._rescored(case, model.verifier)
-            findings = self._checked(case, rescorings, model.thresholds)
+            findings = self._form(case, model.thresholds)
+            if findings is None:
+                rescorings = await self._rescored(case, model.verifier)
+                findings = await asyncio.to_thread(self._checked, case, rescorings, model.thresholds)
         except (NotCheckableError, MalformedError) as error:
             log.info("not_checkable", dispute=case.dispute.digest.hex()[:16], why=error.why)
             return Ground.NOT_CHECKABLE
@@ -121,16 +123,31 @@ class RescoringJudge:
             raise JudgingError("the answer cannot be re-scored now", why=str(error)) from None
         return found
 
+    def _form(self, case: Case, thresholds: Thresholds) -> Findings | None:
+        return check_form(_question(case), _response(case), case.commitment, thresholds)
+
     def _checked(self, case: Case, rescorings: Sequence[Rescoring], thresholds: Thresholds) -> Findings:
-        dispute = case.dispute
-        question = Question(
-            kind=case.payload.kind.value,
-            body=case.payload.request,
-            seed=job_seed(dispute.domain, dispute.number, dispute.payload_hash),
-            sampling=SamplingClass.UNVERIFIED if case.terms is None else case.terms.sampling,
-            # Who states no manifest has not said anything false; the numbers speak for or against it.
-            model_id=None if case.commitment.manifest is None else dispute.model_id,
-            output_limit=None,
-            context=None,
-        )
-        return check(question, case.result.response, case.commitment, rescorings, thresholds)
+        return check(_question(case), _response(case), case.commitment, rescorings, thresholds)
+
+
+def _response(case: Case) -> dict[str, Any]:
+    """Return the answer with the counts that it is charged for: what else it says about them is no matter."""
+    usage = case.result.usage
+    return {
+        **case.result.response,
+        "usage": {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens},
+    }
+
+
+def _question(case: Case) -> Question:
+    dispute = case.dispute
+    return Question(
+        kind=case.payload.kind.value,
+        body=case.payload.request,
+        seed=job_seed(dispute.domain, dispute.number, dispute.payload_hash),
+        sampling=SamplingClass.UNVERIFIED if case.terms is None else case.terms.sampling,
+        # Who states no manifest has not said anything false; the numbers speak for or against it.
+        model_id=None if case.commitment.manifest is None else dispute.model_id,
+        output_limit=None,
+        context=None,
+    )

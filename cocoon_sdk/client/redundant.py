@@ -17,7 +17,7 @@ from pytoniq_core import Address
 
 from cocoon_sdk.client.auditing.case import AuditCase
 from cocoon_sdk.client.auditing.errors import NoAgreementError, UncheckableError
-from cocoon_sdk.client.auditing.examining import Look, judged, look_of_worker
+from cocoon_sdk.client.auditing.examining import judged, judged_at_once, look_of_worker
 from cocoon_sdk.client.auditing.paid import Asker
 from cocoon_sdk.client.auditing.records import DisputeStep
 from cocoon_sdk.client.discovery import WorkerOffer
@@ -190,12 +190,11 @@ class AsyncRedundantJob:
     async def _opinion(self, answer: _Answer, by: WorkerOffer) -> Opinion:
         cost = _NOTHING
         try:
-            if answer.case.commitment is None:
-                look = Look("", (), cost)
-            else:
+            findings = judged_at_once(answer.case, self._thresholds)
+            if findings is None:
                 look = await look_of_worker(self._ask, by, answer.case, timeout_s=CHECK_S)
-            cost = look.cost
-            findings = judged(answer.case, look, self._thresholds)
+                cost = look.cost
+                findings = await asyncio.to_thread(judged, answer.case, look, self._thresholds)
             if findings.limits is None and findings.level < Level.REFUND:
                 raise UncheckableError(
                     "it cannot be checked", why=f"no thresholds for {findings.kind} answers"

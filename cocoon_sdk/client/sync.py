@@ -49,7 +49,14 @@ class Job(Blocking[AsyncJob]):
         """What opening it took out of free funds; None for a job that was looked up."""
         return self._inner.cost_estimate
 
+    def unaudited(self) -> Job:
+        """Return the same handle, whose result no audit is drawn for; see `AsyncJob.unaudited`."""
+        self._inner.unaudited()
+        return self
+
     status = blocking(AsyncJob.status)
+    bond = blocking(AsyncJob.bond)
+    terms = blocking(AsyncJob.terms)
     history = blocking(AsyncJob.history)
     payload = blocking(AsyncJob.payload)
     wait = blocking(AsyncJob.wait)
@@ -162,6 +169,14 @@ class Workers(Blocking[AsyncWorkers]):
     """The workers of a network; see `AsyncWorkers`."""
 
     list = blocking(AsyncWorkers.list)
+
+    def leave(self, worker: Address, why: str) -> None:
+        """List a worker no more; see `AsyncWorkers.leave`."""
+        self._inner.leave(worker, why)
+
+    def come_back(self, worker: Address) -> None:
+        """List a worker again; see `AsyncWorkers.come_back`."""
+        self._inner.come_back(worker)
 
 
 class Models(Blocking[AsyncModels]):

@@ -19,7 +19,7 @@ from cocoon_sdk.verify.noise import choice_seed
 from cocoon_sdk.verify.rescoring import Rescoring
 from cocoon_sdk.verify.sampling import Sampling
 from cocoon_sdk.verify.statistics import Numbers, Replayed, TokenEvidence, evidence, numbers
-from cocoon_sdk.verify.structure import Fault, FaultKind, Level, Question, faults
+from cocoon_sdk.verify.structure import Fault, FaultKind, Level, Question, faults, form_faults
 from cocoon_sdk.verify.thresholds import KindThresholds, SamplingKind, Thresholds
 
 _WORDS = {
@@ -92,8 +92,8 @@ def check(
         fault = Fault(FaultKind.NO_COMMITMENT, Level.SLASH, "the terms promise one")
         return Findings(fault.level, (str(fault),), (fault,), kind, None, (), limits)
     if not rescorings:
-        fault = Fault(FaultKind.TOKENS, Level.SLASH, "the model has no such tokens")
-        return Findings(fault.level, (str(fault),), (fault,), kind, None, (), limits)
+        foreign = Fault(FaultKind.TOKENS, Level.SLASH, "the model has no such tokens")
+        return _of_faults([foreign, *form_faults(question, response, commitment)], kind, limits)
     found = faults(question, response, commitment, rescorings[0])
     why_not = unreplayable(question, expected)
     tokens: list[TokenEvidence] = []
@@ -119,6 +119,32 @@ def check(
         limits=limits,
         unreplayable=why_not,
     )
+
+
+def check_form(
+    question: Question,
+    response: Mapping[str, Any],
+    commitment: Commitment | None,
+    thresholds: Thresholds | None,
+) -> Findings | None:
+    """Judge what needs no re-scoring: ask this first. None unless it takes the reward by itself.
+
+    So a commitment that no engine can re-score (too many tokens, too many choices) is a fault like any other.
+    Raises what `check` raises.
+    """
+    if commitment is None:
+        return check(question, response, None, (), thresholds)
+    found = form_faults(question, response, commitment)
+    if max((fault.level for fault in found), default=Level.HONEST) < Level.REFUND:
+        return None
+    kind = SamplingKind.GREEDY if question.how.greedy else SamplingKind.SAMPLED
+    return _of_faults(found, kind, None if thresholds is None else thresholds.kind(kind))
+
+
+def _of_faults(found: Sequence[Fault], kind: SamplingKind, limits: KindThresholds | None) -> Findings:
+    worst_first = sorted(found, key=lambda fault: -fault.level)
+    reasons = tuple(str(fault) for fault in worst_first)
+    return Findings(worst_first[0].level, reasons, tuple(found), kind, None, (), limits)
 
 
 def unreplayable(question: Question, sampling: Sampling) -> str:

@@ -36,6 +36,8 @@ MAX_OUTPUT_TOKENS: Final = 1 << 16
 MAX_COMMITMENT_BYTES: Final = 1 << 20
 LOGPROB_STEPS: Final = 256
 """Steps per nat."""
+_MOST: Final = (1 << 31) - 1
+"""Largest number in a list: engines take no larger token ids."""
 MAX_STEPS: Final = 0xFFFF
 """Where stored log-probabilities saturate: -256 nat."""
 
@@ -83,7 +85,11 @@ def _unpacked(value: Any, letter: str, size: int) -> tuple[int, ...]:
     # Decoders forgive stray bits at the end; what is hashed has one form only.
     if len(data) % size or base64.b64encode(data).decode("ascii") != value:
         raise ValueError("it is cut off, or not canonical base64")
-    return struct.unpack(f"<{len(data) // size}{letter}", data)
+    values = struct.unpack(f"<{len(data) // size}{letter}", data)
+    # Engines refuse such a prompt as malformed, so nobody could check the answer.
+    if max(values, default=0) > _MOST:
+        raise ValueError("it holds a number that no token has")
+    return values
 
 
 def _array_schema(letter: str, size: int) -> GetPydanticSchema:

@@ -56,7 +56,7 @@ class FaultKind(StrEnum):
     CHOICES = "wrong number of choices"
     TOKENS = "foreign tokens"
     USAGE = "overcharged"
-    LIMIT = "shorter limit"
+    LIMIT = "another limit"
     FINISH = "wrong end"
     TEXT = "another text"
 
@@ -109,24 +109,34 @@ class Question:
         return min(given, default=None)
 
 
+def form_faults(question: Question, response: Mapping[str, Any], commitment: Commitment) -> list[Fault]:
+    """Return the faults that show without any engine.
+
+    They come first: a worker that commits to what no engine can re-score has not made its answer uncheckable.
+    """
+    found = [*_statements(question, commitment), *_counts(question, response, commitment)]
+    answers = response.get("choices")
+    if not isinstance(answers, list) or len(answers) != len(commitment.choices):
+        why = "the response does not hold the choices that were committed to"
+        found.append(Fault(FaultKind.CHOICES, Level.REFUND, why))
+    return found
+
+
 def faults(
     question: Question, response: Mapping[str, Any], commitment: Commitment, rescoring: Rescoring
 ) -> list[Fault]:
     """Return every fault of an answer's structure. `response` is the OpenAI response; it may be anything."""
-    found = [*_statements(question, commitment, rescoring), *_counts(question, response, commitment)]
+    found = [*form_faults(question, response, commitment), *_prompt(commitment, rescoring)]
     answers = response.get("choices")
     if not isinstance(answers, list) or len(answers) != len(commitment.choices):
-        why = "the response does not hold the choices that were committed to"
-        return [*found, Fault(FaultKind.CHOICES, Level.REFUND, why)]
+        return found
     for index, (answer, choice) in enumerate(zip(answers, commitment.choices, strict=True)):
         seen = _Seen(question, answer if isinstance(answer, dict) else {}, choice, rescoring, index)
         found += [*seen.text_faults(), *seen.end_faults(commitment)]
     return found
 
 
-def _statements(question: Question, commitment: Commitment, rescoring: Rescoring) -> Iterator[Fault]:
-    if question.model_id is not None and commitment.manifest != question.model_id:
-        yield Fault(FaultKind.MANIFEST, Level.REFUND, "it was made by a model other than the terms name")
+def _prompt(commitment: Commitment, rescoring: Rescoring) -> Iterator[Fault]:
     if commitment.prompt_tokens != len(rescoring.prompt) or commitment.prompt_hash != prompt_hash(
         rescoring.prompt
     ):
@@ -134,6 +144,11 @@ def _statements(question: Question, commitment: Commitment, rescoring: Rescoring
         if commitment.prompt_tokens == len(rescoring.prompt):
             why = "its tokens are not those of the question"
         yield Fault(FaultKind.PROMPT, Level.REFUND, why)
+
+
+def _statements(question: Question, commitment: Commitment) -> Iterator[Fault]:
+    if question.model_id is not None and commitment.manifest != question.model_id:
+        yield Fault(FaultKind.MANIFEST, Level.REFUND, "it was made by a model other than the terms name")
     if commitment.seed != question.seed:
         yield Fault(FaultKind.SEED, Level.REFUND, "it was not drawn from job or request")
     if commitment.sampling != question.how.to_json():
@@ -149,6 +164,13 @@ def _statements(question: Question, commitment: Commitment, rescoring: Rescoring
         level = Level.SUSPECT if asked is None or offered is None else Level.REFUND
         why = f"the engine was given {commitment.max_tokens} tokens instead of {promised}"
         yield Fault(FaultKind.LIMIT, level, why)
+    if asked is not None and commitment.max_tokens > asked:
+        why = f"the engine was given {commitment.max_tokens} tokens, {asked} were asked for"
+        yield Fault(FaultKind.LIMIT, Level.REFUND, why)
+    longest = max((len(choice.tokens) for choice in commitment.choices), default=0)
+    if longest > commitment.max_tokens:
+        why = f"a choice has {longest} tokens, the engine was given {commitment.max_tokens}"
+        yield Fault(FaultKind.LIMIT, Level.REFUND, why)
 
 
 def _counts(question: Question, response: Mapping[str, Any], commitment: Commitment) -> Iterator[Fault]:
@@ -206,10 +228,12 @@ class _Seen:
 
     def _at_stop(self, text: str, whole: str) -> bool:
         """Tell whether the text ends where the tokens have a stop sequence, or with one."""
-        start, rest = _without_marks(text.lstrip()), _without_marks(whole.lstrip())
-        after = rest[len(start) :]
-        return rest.startswith(start) and any(
-            after.startswith(stop) or start.endswith(stop) for stop in self._stops()
+        # As it stands first: a stop sequence may look like a mark, or be blank.
+        pairs = ((text, whole), (_without_marks(text.lstrip()), _without_marks(whole.lstrip())))
+        return any(
+            rest.startswith(start) and (rest[len(start) :].startswith(stop) or start.endswith(stop))
+            for start, rest in pairs
+            for stop in self._stops()
         )
 
     def _stops(self) -> list[str]:
@@ -235,9 +259,16 @@ class _Seen:
         early = set(self._choice.tokens[:-1]) & self._end_tokens()
         if early and not self._question.body.get("ignore_eos"):
             yield self._fault(FaultKind.FINISH, "it goes on after an end token")
+        body = self._body or ""
+        passed = [stop for stop in self._stops() if stop in body and stop in _without_marks(body)]
+        if passed and not self._question.body.get("min_tokens"):
+            yield self._fault(FaultKind.FINISH, "it goes on after a stop sequence")
 
     def _length_faults(self, commitment: Commitment) -> Iterator[Fault]:
         count, context = len(self._choice.tokens), self._question.context
+        if not count:
+            yield self._fault(FaultKind.FINISH, "it ends for its length without a token")
+            return
         if count == commitment.max_tokens or (context is not None and self._prompt + count >= context):
             return
         why = f"it ends for its length after {count} tokens of {commitment.max_tokens}"

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cocoon_sdk.verify.checking import Findings, check
+from cocoon_sdk.verify.checking import Findings, check, check_form
 from cocoon_sdk.verify.commitment import Commitment
 from cocoon_sdk.verify.rescoring import Rescoring, UnknownTokenError, Verifier
 from cocoon_sdk.verify.structure import Question
@@ -36,6 +36,8 @@ async def verify(
     `MalformedError`.
     """
     rescorings: list[Rescoring] = []
+    if (at_once := check_form(question, response, commitment, thresholds)) is not None:
+        return at_once
     if commitment is not None:
         try:
             for shape in shapes:

@@ -126,7 +126,8 @@ async def end_all(town: GatewayTown, place: str, *workers: WorkerService) -> Non
     cocoon = town.town.cocoon(database=place, clock=town.rig.clock)
     chain, address = town.town.chain, cocoon.escrow.address
     town.rig.warp(LEASE_S)
-    due = {key: entry.signed for each in workers for key, entry in books_of(each).items()}
+    # What was used: a worker gives up what was signed ahead of it.
+    due = {key: entry.booked for each in workers for key, entry in books_of(each).items()}
     assert {each.session_id for each in await cocoon.sessions.list()} == {key.session_id for key in due}
     for wait_s in (0, DAYS_TO_SETTLE * DAY_S):
         town.rig.warp(wait_s)

@@ -58,8 +58,9 @@ class EvidenceSender:
         for table in (self._reached, self._not_before):
             for key in table.keys() - keys:
                 del table[key]
-        due = next((job.key for job in disputed if self._not_before.get(job.key, 0) <= now), None)
-        if due is not None:
+        # Who waits longest is next: one arbiter that stalls must not keep all others' evidence back.
+        due = min(keys, key=lambda key: self._not_before.get(key, 0), default=None)
+        if due is not None and self._not_before.get(due, 0) <= now:
             self._not_before[due] = now + RETRY_S
             self._task = asyncio.create_task(self._send(due), name=f"evidence {due}")
 

@@ -9,7 +9,7 @@ anybody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -25,7 +25,7 @@ from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.protocol.pricing import Tariff
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Nano
-from cocoon_sdk.verify.checking import Findings, check
+from cocoon_sdk.verify.checking import Findings, check, check_form
 from cocoon_sdk.verify.rescoring import CHAT, COMPLETION, Rescoring, UnknownTokenError, Verifier
 from cocoon_sdk.verify.score import Score, observe
 from cocoon_sdk.verify.structure import Level, Question
@@ -35,6 +35,15 @@ LOOKS: Final = 2
 _PROMPT_BYTES_PER_TOKEN: Final = 2
 _TEMPLATE_TOKENS: Final = 64
 _NOTHING: Final = Nano(0)
+_SHOWN: Final = (
+    "content",
+    "text",
+    "reasoning",
+    "reasoning_content",
+    "refusal",
+    "tool_calls",
+    "function_call",
+)
 _KINDS: Final = (CHAT, COMPLETION)
 _OUTCOMES: Final = {
     Level.HONEST: AuditOutcome.PASSED,
@@ -199,8 +208,18 @@ def _name(offer: WorkerOffer) -> str:
 
 def judged(case: AuditCase, look: Look, thresholds: Thresholds | None) -> Findings:
     """Return the findings of one look at a case. Raises `CocoonError` where nothing can be judged."""
+    return check(question_of(case), case.response, case.commitment, look.rescorings, thresholds)
+
+
+def judged_at_once(case: AuditCase, thresholds: Thresholds | None) -> Findings | None:
+    """Return the findings that need no verifier, None where one has to be asked. Raises `CocoonError`."""
+    return check_form(question_of(case), case.response, case.commitment, thresholds)
+
+
+def question_of(case: AuditCase) -> Question:
+    """Return what was asked in a case, under which promise."""
     commitment, limits = case.commitment, case.limits
-    question = Question(
+    return Question(
         kind=case.kind,
         body=case.body,
         seed=case.seed,
@@ -210,7 +229,17 @@ def judged(case: AuditCase, look: Look, thresholds: Thresholds | None) -> Findin
         output_limit=None if limits is None else limits[0],
         context=None if limits is None else limits[1],
     )
-    return check(question, case.response, commitment, look.rescorings, thresholds)
+
+
+def says_something(response: Mapping[str, Any]) -> bool:
+    """Tell whether a response shows anything at all beside empty choices."""
+    choices = response.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        message = choice.get("message") if isinstance(choice, dict) else None
+        shown = message if isinstance(message, dict) else choice
+        if not isinstance(shown, dict) or any(shown.get(name) for name in _SHOWN):
+            return True
+    return False
 
 
 class ResultExaminer:
@@ -226,7 +255,7 @@ class ResultExaminer:
             raise UncheckableError(what, why="its terms promise nothing that could be")
         if case.kind not in _KINDS:
             raise UncheckableError(what, why=f"a result of the kind {case.kind} has no tokens that could be")
-        if case.commitment is None and not case.usage.output_tokens:
+        if case.commitment is None and not case.usage.output_tokens and not says_something(case.response):
             raise UncheckableError(what, why="it is empty")
         found = self._thresholds.get(bytes(case.calibration))
         if found is None:
@@ -245,9 +274,8 @@ class ResultExaminer:
     async def examine(self, case: AuditCase) -> Examined:
         """See `Examiner.examine`."""
         thresholds = self._limits(case)
-        if case.commitment is None:
-            found = judged(case, Look("", (), _NOTHING), thresholds)
-            return told(found)
+        if (at_once := judged_at_once(case, thresholds)) is not None:
+            return told(at_once)
         looks: list[Look] = []
         best: Findings | None = None
         while len(looks) < LOOKS and (best is None or best.level > Level.HONEST):
@@ -263,7 +291,7 @@ class ResultExaminer:
                 )
                 raise UncheckableError(error.what, why=why, hint=error.hint, cost=cost) from None
             looks.append(look)
-            found = judged(case, look, thresholds)
+            found = await asyncio.to_thread(judged, case, look, thresholds)
             best = found if best is None or found.level < best.level else best
         assert best is not None
         cost = Nano(sum(int(look.cost) for look in looks))

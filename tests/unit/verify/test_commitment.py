@@ -22,7 +22,7 @@ from cocoon_sdk.verify.commitment import (
     stored_logprob,
 )
 
-_U32 = st.integers(0, 2**32 - 1)
+_ID = st.integers(0, 2**31 - 1)
 _STEPS = st.integers(0, MAX_STEPS)
 _HASHES = st.binary(min_size=32, max_size=32).map(Hash)
 _LABELS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=100)
@@ -30,7 +30,7 @@ _LABELS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=1
 
 @st.composite
 def choices(draw: st.DrawFn) -> Choice:
-    pairs = draw(st.lists(st.tuples(_U32, _STEPS), max_size=40))
+    pairs = draw(st.lists(st.tuples(_ID, _STEPS), max_size=40))
     return Choice(
         tokens=tuple(token for token, _ in pairs),
         logprobs=tuple(steps for _, steps in pairs),
@@ -157,7 +157,7 @@ def test_reader_refuses_a_commitment_when_it_is_malformed(change: dict[str, Any]
 
 
 def test_largest_commitment_fits_its_bound() -> None:
-    largest = Choice.of([2**32 - 1] * MAX_OUTPUT_TOKENS, [-math.inf] * MAX_OUTPUT_TOKENS, "stop")
+    largest = Choice.of([2**31 - 1] * MAX_OUTPUT_TOKENS, [-math.inf] * MAX_OUTPUT_TOKENS, "stop")
     assert Commitment.from_json(sample() | {"choices": [largest.to_wire()]}).digest()
     too_long = base64.b64encode(bytes(4 * MAX_OUTPUT_TOKENS + 4)).decode()
     with pytest.raises(MalformedError):
@@ -168,3 +168,10 @@ def test_prompt_hash_covers_numbers_and_order_and_refuses_wide_ids() -> None:
     assert len({prompt_hash([1, 2]), prompt_hash([2, 1]), prompt_hash([1]), prompt_hash([])}) == 4
     with pytest.raises(MalformedError):
         prompt_hash([1 << 32])
+
+
+def test_worker_cannot_commit_to_a_token_that_no_engine_takes() -> None:
+    with pytest.raises(MalformedError, match="no token has"):
+        Choice.from_wire(
+            {**Choice.of([1], [0.0], "stop").to_wire(), "tokens": base64.b64encode(b"\0\0\0\x80").decode()}
+        )

@@ -107,6 +107,14 @@ def kinds(found: list[Fault]) -> set[FaultKind]:
         Case([10, 14], "stop", "Hello ", {"max_tokens": 9, "stop": "STOP"}),
         Case([10, 14], "stop", "Hello STOP",
              {"max_tokens": 9, "stop": "STOP", "include_stop_str_in_output": True}),
+        # One that looks like a mark, or is blank, or is where the answer begins.
+        Case([10, EXTRA], "stop", "Hello", {"max_tokens": 9, "stop": "<tool>"}),
+        Case([10, EXTRA], "stop", "Hello<tool>",
+             {"max_tokens": 9, "stop": ["<tool>"], "include_stop_str_in_output": True}),
+        Case([13], "stop", "", {"max_tokens": 9, "stop": ["\n"]}),
+        # Stops count only when enough tokens are there.
+        Case([10, 14, 11, 14], "stop", "Hello STOP here world ",
+             {"max_tokens": 9, "stop": "STOP", "min_tokens": 3}),
         # The end token is known by its look where nobody names it.
         dataclasses.replace(honest(), end_tokens=None),
         dataclasses.replace(honest(), end_tokens=None, texts=False),
@@ -165,7 +173,16 @@ def test_honest_answer_has_no_fault(case: Case) -> None:
         (Case([10, 11], "eaten", "Hello world"), FaultKind.FINISH, Level.REFUND),
         (Case([10, 11], CANCELLED, "Hello world"), FaultKind.FINISH, Level.REFUND),
         (dataclasses.replace(honest(), told="length"), FaultKind.FINISH, Level.REFUND),
-        # Goes on after its end, to charge for more.
+        # Goes on after its end, or beyond its limit, to charge for more.
+        (Case([10, 14, 11, 14], "stop", "Hello ", {"max_tokens": 9, "stop": "STOP"}), FaultKind.FINISH,
+         Level.REFUND),
+        (Case([10, 14, 11], "length", "Hello ", {"max_tokens": 3, "stop": "STOP"}), FaultKind.FINISH,
+         Level.REFUND),
+        (Case([10, 11], "length", "Hello world", {"max_tokens": 1}, commitment={"max_tokens": 2}),
+         FaultKind.LIMIT, Level.REFUND),
+        (Case([10, 11], "length", "Hello world", {"max_tokens": 1}), FaultKind.LIMIT, Level.REFUND),
+        # Ends before it began.
+        (Case([], "length", "", question={"context": None}), FaultKind.FINISH, Level.REFUND),
         (Case([10, END, 11, END], "stop", "Hello world"), FaultKind.FINISH, Level.REFUND),
         # Another text than the tokens'.
         (dataclasses.replace(honest(), content="Hello moon"), FaultKind.TEXT, Level.REFUND),
