@@ -11,7 +11,7 @@ import pytest
 
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Hash
-from cocoon_sdk.verify.checking import Findings, NotCheckableError, check
+from cocoon_sdk.verify.checking import Findings, NotCheckableError, check, check_form
 from cocoon_sdk.verify.statistics import Numbers
 from cocoon_sdk.verify.structure import FaultKind, Level
 from cocoon_sdk.verify.thresholds import Thresholds, fit
@@ -75,6 +75,19 @@ def test_honest_worker_is_not_accused_when_its_machine_differs(
         assert found.level is Level.HONEST, found.reasons
         assert found.reasons == ()
         assert found.unreplayable == ""
+
+
+@pytest.mark.parametrize("copies", [2, 128])
+def test_worker_cannot_make_its_answer_uncheckable_by_what_it_commits_to(
+    copies: int, limits: Thresholds
+) -> None:
+    answer = ask(1, SAMPLED)
+    assert check_form(answer.question, answer.response, answer.commitment, limits) is None
+    bloated = answer.commitment.model_copy(update={"choices": answer.commitment.choices * copies})
+    found = check_form(answer.question, answer.response, bloated, limits)
+    assert found is not None
+    assert found.level is Level.REFUND
+    assert FaultKind.CHOICES in {fault.kind for fault in found.faults}
 
 
 def test_honest_worker_is_not_accused_when_it_gives_several_choices(limits: Thresholds) -> None:
