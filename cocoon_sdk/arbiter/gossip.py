@@ -43,6 +43,8 @@ class Gossip:
 
     async def _with(self, hearing: Hearing, member: Member, now: int, lock: asyncio.Lock) -> None:
         dispute = hearing.dispute
+        if now < self._away_until.get(member.key, 0):
+            return  # each try may cost a minute, and there may be many disputes
         try:
             await self._pass_on(hearing, member)
             mine = await hearing.opinions()

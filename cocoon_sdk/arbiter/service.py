@@ -289,6 +289,11 @@ class ArbiterService:
         except CocoonError as error:
             self._not_before[digest] = self._now + self._config.retry_s
             log.warning("judging_failed", dispute=digest.hex()[:16], why=str(error))
+        except Exception as error:
+            # What parties wrote may be anything: it must not have us judge it again without a pause. Its text
+            # may quote them.
+            self._not_before[digest] = self._now + self._config.retry_s
+            log.error("judging_failed", dispute=digest.hex()[:16], error=type(error).__name__)
 
     # -- the end -------------------------------------------------------------------------------------------
 

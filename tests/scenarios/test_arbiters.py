@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cocoon_sdk.arbiter.errors import OpinionError, SecondVerdictError
+from cocoon_sdk.arbiter.evidence import Case
 from cocoon_sdk.client.app import AsyncCocoon
 from cocoon_sdk.client.arbiters import ArbiterUnreachableError
 from cocoon_sdk.client.errors import EvidenceNotSentError
@@ -37,6 +38,7 @@ from cocoon_sdk.types import Nano
 from tests.helpers.arbiters import (
     Court,
     Purse,
+    ScriptedJudge,
     Submission,
     dispute_of,
     paid_arbiters,
@@ -163,6 +165,23 @@ async def test_arbiters_can_decide_when_one_is_offline_and_one_lies(
     check_money(town, before, after, paid=0, slashed=before.locked)
     # Neither the one that was away nor the one that voted for its friend is paid.
     assert paid_arbiters(town, before, after, share=ARBITER_FEE // 3) == [0, 2, 3]
+
+
+async def test_arbiter_whose_judge_stumbles_over_the_content_does_not_judge_it_without_end(
+    town: Town, court: Court, worker: ScriptedWorker
+) -> None:
+    class Stumbling(ScriptedJudge):
+        async def judge(self, case: Case) -> Ground:
+            self.cases.append(case)
+            raise ValueError("what was asked has a form that nobody thought of")
+
+    stumbling = Stumbling()
+    await court.start(0, real=stumbling)
+    for index in (1, 2, 3):
+        await court.start(index, says=Ground.SLASH, wallet=index == 1)
+    trial = await tried(town, court, worker)
+    assert (await trial.job.status()).state is JobState.SLASHED
+    assert len(stumbling.cases) <= 2
 
 
 async def test_arbiters_cannot_decide_when_too_few_agree(
