@@ -61,6 +61,10 @@ class FaultKind(StrEnum):
     TEXT = "another text"
 
 
+OUTSIZED: Final = (FaultKind.CHOICES, FaultKind.LIMIT)
+"""Faults of a commitment that may be too large to re-score; with any other the numbers are of interest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault, how much it weighs, and what was found, in words without the answer's content."""
