@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from cocoon_sdk.arbiter.config import ArbiterConfig
-from cocoon_sdk.cli.settings import config_file
+from cocoon_sdk.cli.settings import config_file, wrong_settings
 from cocoon_sdk.errors import ConfigError
 
 ENV_PREFIX: Final = "COCOON_ARBITER_"
@@ -117,13 +117,9 @@ def load_arbiter_settings(path: Path | None) -> ArbiterSettings:
     try:
         settings: ArbiterSettings = made()
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc']) or 'settings'}: {each['msg']}"
-            for each in error.errors(include_input=False)
-        )
         raise ConfigError(
             "the arbiter's settings cannot be used",
-            why=problems,
+            why=wrong_settings(error),
             hint=f"Correct {file} or the {ENV_PREFIX}... variables",
         ) from None
     except (ValueError, OSError) as error:  # not TOML, or not readable

@@ -16,7 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from cocoon_sdk.cli.settings import config_file
+from cocoon_sdk.cli.settings import config_file, wrong_settings
 from cocoon_sdk.client.auditing import AuditPolicy, OwnVerifier
 from cocoon_sdk.client.sessions.funds.records import SECONDS_A_DAY, SessionPolicy, SpendLimits
 from cocoon_sdk.errors import ConfigError, MalformedError
@@ -142,13 +142,9 @@ def load_gateway_settings(**options: Any) -> GatewaySettings:
     try:
         return GatewaySettings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc']) or 'gateway'}: {each['msg']}"
-            for each in error.errors(include_input=False)
-        )
         raise ConfigError(
             "the gateway's settings cannot be used",
-            why=problems,
+            why=wrong_settings(error),
             hint=f"Correct [{TABLE}] in {config_file()}, the {ENV_PREFIX}... variables or the options",
         ) from None
     except (ValueError, OSError) as error:  # not TOML, or not readable

@@ -90,6 +90,14 @@ def config_file() -> Path:
     return (Path(base) if base else Path.home() / ".config") / "cocoon" / "config.toml"
 
 
+def wrong_settings(error: ValidationError) -> str:
+    """Return the name of each wrong setting and what is wrong with it, never its value."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in each['loc']) or 'settings'}: {each['msg']}"
+        for each in error.errors(include_input=False)
+    )
+
+
 def load_settings(**options: Any) -> Settings:
     """Read the settings; `options` that are not None win. Raises `ConfigError` naming what is wrong."""
     file = config_file()
@@ -98,13 +106,9 @@ def load_settings(**options: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}"
-            for each in error.errors(include_input=False)
-        )
         raise ConfigError(
             "the settings cannot be used",
-            why=problems,
+            why=wrong_settings(error),
             hint=f"Correct {file}, the {ENV_PREFIX}... variables or the options",
         ) from None
     except (ValueError, OSError) as error:  # not TOML, or not readable

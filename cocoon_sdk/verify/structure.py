@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, Final
 
+from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.commitment import CANCELLED, Choice, Commitment, prompt_hash
@@ -108,8 +109,15 @@ class Question:
 
     @property
     def max_tokens(self) -> int | None:
-        """The output limit that the request names, None for none."""
+        """The output limit that the request names, None for none.
+
+        Raises `MalformedError` for one that no engine would take.
+        """
         given = [self.body[name] for name in ("max_tokens", "max_completion_tokens") if self.body.get(name)]
+        if any(type(each) is not int or each < 1 for each in given):
+            raise MalformedError(
+                "cannot judge the answer", why="the request's output limit is no number of tokens"
+            )
         return min(given, default=None)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.commitment import CANCELLED, Choice, Commitment, prompt_hash
@@ -217,6 +218,18 @@ def test_fault_is_found_when_the_answer_has_it(case: Case, kind: FaultKind, leve
 def test_response_in_any_form_is_judged_not_stumbled_over(bend: Callable[[dict[str, Any]], None]) -> None:
     found = honest().found(bend)
     assert kinds(found) & {FaultKind.CHOICES, FaultKind.TEXT, FaultKind.USAGE}
+
+
+@pytest.mark.parametrize("limit", ["abc", [1], 2.5, True, -1])
+def test_request_whose_limit_is_no_number_is_refused_by_name(limit: object) -> None:
+    question = Question(
+        kind="completion",
+        body={"max_tokens": limit, "max_completion_tokens": 5},
+        seed=bytes(16),
+        sampling=SamplingClass.REPLAYABLE,
+    )
+    with pytest.raises(MalformedError, match="output limit"):
+        _ = question.max_tokens
 
 
 def test_fault_tells_no_content() -> None:
