@@ -138,8 +138,8 @@ class Calibration:
         and whatever serving raises. What was done is recorded: another run goes on from there.
         """
         settings, prompts = self._plan.settings, self._plan.prompt_sets()
-        # Each answer is re-scored by the next engine; the first comes again for the last one's.
-        for place, setting in enumerate((*settings, settings[0])):
+        # Each answer is re-scored by the next engine; the one before the last comes again for the last one's.
+        for place, setting in enumerate((*settings, settings[-2:][0])):
             own = [] if place == len(settings) else self._missing("answer", setting, prompts)
             before = [] if place == 0 else self._missing("check", settings[place - 1], prompts)
             if not own and not before:

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from cocoon_sdk.verify.endpoint import EndpointLimits
 from cocoon_sdk.verify.file_hashes import FileHasher
 from cocoon_sdk.verify.generation import Generated, Generator
 from cocoon_sdk.verify.model_files import hash_model, manifest_of, open_model
-from cocoon_sdk.verify.prompts import PROMPTS_VERSION, PromptSet, prompt_set
+from cocoon_sdk.verify.prompts import PROMPTS_VERSION, Prompt, PromptSet, prompt_set
 from cocoon_sdk.verify.records import Records
 from cocoon_sdk.verify.rescoring import Rescored, UnknownTokenError, Verifier
 from cocoon_sdk.verify.sampling import Sampling
@@ -37,15 +37,21 @@ from cocoon_worker.engine.packaged_model import PACKAGED_MODEL, ensure_packaged_
 from tests.bench import verify_report, verify_weights
 from tests.bench.verify_attacks import CASES, CONTEXT, TRUE, Asked, Case, Sample, ask, with_true_logprobs
 from tests.bench.verify_attacks import honest as honest_sample
+from tests.bench.verify_plan import (
+    BATCH,
+    BEGINNINGS,
+    HALF,
+    HONEST,
+    JUDGE,
+    SETTINGS,
+    SINGLE,
+    SMALL,
+    Honest,
+    cheat_key,
+    judged_key,
+)
 
 BUILD: Final = Path(__file__).resolve().parents[2] / "build"
-SINGLE: Final = EngineSetting("float32", "float32", True, None, (16, 4, 1))
-HALF: Final = EngineSetting("bfloat16", "bfloat16", True, None, (16, 4, 1))
-SMALL: Final = EngineSetting("float32-small", "float32", False, 256, (16, 4))
-SETTINGS: Final = (SINGLE, HALF, SMALL)
-# One request at a time is slow: one setting has it in the calibration, the other is judged without.
-CALIBRATED: Final = (SINGLE, replace(HALF, concurrencies=(16, 8, 4)), SMALL)
-BATCH: Final = 16
 _LIMITS: Final = EndpointLimits(timeout_s=900)
 _COST_PROMPTS: Final = 32
 _COST_TOKENS: Final = 256
@@ -83,7 +89,7 @@ class CheaterKit:
         return await self.engine.verifier.rescore(prompt, output)
 
     def honest(self, asked: Asked) -> Generated:
-        return self.bench.made(_honest_key(SINGLE, BATCH, asked))
+        return self.bench.made(BEGINNINGS[asked.variant].key(asked.prompt))
 
     def other(self, asked: Asked) -> Generated:
         prompts = self.bench.prompts
@@ -97,7 +103,7 @@ class Bench:
     model: Path
     folder: Path
     records: Records
-    prompts: tuple[Any, ...]
+    prompts: tuple[Prompt, ...]
     model_id: Hash
     ends: frozenset[int]
     top: int
@@ -114,25 +120,14 @@ class Bench:
 
     # -- the plan ------------------------------------------------------------------------------------------
 
-    def honest_groups(self) -> list[tuple[EngineSetting, int, str]]:
-        """Return setting, concurrency and variant of all honest answers."""
-        own = [(setting, number, "own") for setting in SETTINGS for number in setting.concurrencies]
-        return [*own, (SINGLE, BATCH, "hot"), (SINGLE, BATCH, "greedy")]
-
-    def judged_by(self, setting: EngineSetting, concurrency: int, variant: str) -> EngineSetting:
-        """Return who re-scores: across number formats for one batch size of each, else in another batch."""
-        if setting is HALF:
-            return SINGLE
-        return HALF if concurrency == BATCH and variant == "own" else SINGLE
-
     async def run(self) -> None:
         """Make and re-score all that is missing."""
-        await self._visit(SMALL)
         await self._visit(SINGLE, cases=[case for case in CASES if case.engine == TRUE], measure=True)
         for name in verify_weights.MAKERS:
             await self._visit(SINGLE, weights=name, cases=[case for case in CASES if case.engine == name])
         await self._visit(HALF)
-        await self._visit(SINGLE, cheats=True)
+        await self._visit(SMALL)
+        await self._visit(JUDGE, cheats=True)
 
     async def _visit(
         self,
@@ -144,27 +139,21 @@ class Bench:
         cheats: bool = False,
     ) -> None:
         """Start one engine and do with it what is missing; do not start it when nothing is."""
-        true = weights is None
-        honest = [each for each in self.honest_groups() if true and each[0] is setting]
-        to_make = [each for each in honest if self._unmade(each)]
+        to_make = [each for each in HONEST if not weights and each.setting is setting and self._unmade(each)]
         to_cheat = [case for case in cases if self._undone(case)]
         measure = measure and "measured" not in self.records
-        judged = (
-            [each for each in self.honest_groups() if true and self.judged_by(*each) is setting]
-            if not cases
-            else []
-        )
-        if not (to_make or to_cheat or measure or self._unjudged(judged, cheats)):
+        judges = None if weights else setting
+        if not (to_make or to_cheat or measure or self._unjudged(judges, cheats)):
             return
         self.say(f"starting {weights or 'the model'} in {setting.name}")
         async with self._engine(setting, weights) as engine:
             for group in to_make:
-                await self._make(engine, *group)
+                await self._make(engine, group)
             for case in to_cheat:
                 await self._cheat(engine, case)
             if measure:
                 await self._measure(engine)
-            await self._judge(engine, self._unjudged(judged, cheats))
+            await self._judge(engine, setting, self._unjudged(judges, cheats))
 
     @asynccontextmanager
     async def _engine(self, setting: EngineSetting, weights: str | None) -> AsyncIterator[Engine]:
@@ -178,12 +167,10 @@ class Bench:
 
     # -- answers -------------------------------------------------------------------------------------------
 
-    def _unmade(self, group: tuple[EngineSetting, int, str]) -> list[Asked]:
-        setting, concurrency, variant = group
-        questions = [ask(prompt, variant) for prompt in self.prompts]
-        return [each for each in questions if _honest_key(setting, concurrency, each) not in self.records]
+    def _unmade(self, group: Honest) -> list[Prompt]:
+        return [each for each in group.among(self.prompts) if group.key(each) not in self.records]
 
-    async def _make(self, engine: Engine, setting: EngineSetting, concurrency: int, variant: str) -> None:
+    async def _make(self, engine: Engine, group: Honest) -> None:
         kit = self._kit(engine)
 
         async def one(asked: Asked) -> None:
@@ -191,18 +178,18 @@ class Bench:
             made = await kit.generate(prompt, asked.body["max_tokens"], asked.sampling, asked.seed)
             sample = honest_sample(kit, asked, prompt, made)
             stored = {"tokens": made.tokens, "logprobs": made.logprobs, "finish": made.finish}
-            key = _honest_key(setting, concurrency, asked)
+            key = group.key(asked.prompt)
             self.records.put(key, stored | {"text": made.text, "sample": _sample_json(sample)})
 
         await self._all(
-            f"honest {setting.name} x{concurrency} {variant}",
-            [one(asked) for asked in self._unmade((setting, concurrency, variant))],
-            concurrency,
+            f"honest {group.name}",
+            [one(ask(prompt, group.variant)) for prompt in self._unmade(group)],
+            group.concurrency,
         )
 
     def _undone(self, case: Case) -> list[Asked]:
         questions = [ask(prompt, case.variant) for prompt in self.prompts]
-        return [each for each in questions if _cheat_key(case, each) not in self.records]
+        return [each for each in questions if cheat_key(case.name, each.prompt) not in self.records]
 
     async def _cheat(self, engine: Engine, case: Case) -> None:
         kit = self._kit(engine)
@@ -214,7 +201,7 @@ class Bench:
                 if choice.tokens == kit.honest(asked).tokens:
                     sample = None
             stored = None if sample is None else {"sample": _sample_json(sample)}
-            self.records.put(_cheat_key(case, asked), stored)
+            self.records.put(cheat_key(case.name, asked.prompt), stored)
 
         await self._all(case.name, [one(asked) for asked in self._undone(case)], BATCH)
 
@@ -223,24 +210,26 @@ class Bench:
 
     # -- judging -------------------------------------------------------------------------------------------
 
-    def _unjudged(
-        self, groups: Sequence[tuple[EngineSetting, int, str]], cheats: bool
-    ) -> list[tuple[str, bool]]:
-        """Return the keys of samples to re-score, and whether it is a cheater's."""
+    def _unjudged(self, judge: EngineSetting | None, cheats: bool) -> list[tuple[str, bool]]:
+        """Return the keys of answers that `judge` has to re-score, and whether it is a cheater's."""
         wanted = [
-            (_honest_key(setting, concurrency, ask(prompt, variant)), False)
-            for setting, concurrency, variant in groups
-            for prompt in self.prompts
+            (group.key(prompt), False)
+            for group in HONEST
+            if judge in group.judges
+            for prompt in group.among(self.prompts)
         ]
         if cheats:
-            wanted += [(_cheat_key(case, ask(p, case.variant)), True) for case in CASES for p in self.prompts]
+            wanted += [(cheat_key(case.name, p), True) for case in CASES for p in self.prompts]
         return [
             (key, cheat)
             for key, cheat in wanted
-            if f"judged/{key}" not in self.records and key in self.records and self.records[key] is not None
+            if judge is not None
+            and judged_key(judge, key) not in self.records
+            and key in self.records
+            and self.records[key] is not None
         ]
 
-    async def _judge(self, engine: Engine, wanted: Sequence[tuple[str, bool]]) -> None:
+    async def _judge(self, engine: Engine, judge: EngineSetting, wanted: Sequence[tuple[str, bool]]) -> None:
         async def one(key: str, cheat: bool) -> None:
             sample = _sample_from(self.records[key]["sample"])
             found: dict[str, Any] = {"length": sample.commitment.output_tokens}
@@ -249,7 +238,7 @@ class Bench:
                     sample.question.kind, sample.question.body, sample.commitment
                 )
             except UnknownTokenError:
-                self.records.put(f"judged/{key}", found | {"foreign": True})
+                self.records.put(judged_key(judge, key), found | {"foreign": True})
                 return
             for name, each in (
                 ("as committed", sample),
@@ -259,9 +248,9 @@ class Bench:
                 assert result.numbers is not None
                 faults = [[fault.kind.value, int(fault.level)] for fault in result.faults]
                 found[name] = {"numbers": list(result.numbers), "faults": faults}
-            self.records.put(f"judged/{key}", found)
+            self.records.put(judged_key(judge, key), found)
 
-        await self._all("re-scoring", [one(*each) for each in wanted], 6)
+        await self._all(f"re-scoring in {judge.name}", [one(*each) for each in wanted], 6)
 
     # -- what it costs -------------------------------------------------------------------------------------
 
@@ -334,14 +323,6 @@ async def _timed(work: Callable[[], Awaitable[list[Any]]]) -> tuple[float, list[
     return time.perf_counter() - begun, result
 
 
-def _honest_key(setting: EngineSetting, concurrency: int, asked: Asked) -> str:
-    return f"honest/{setting.name} x{concurrency} {asked.variant}/{asked.prompt.index}"
-
-
-def _cheat_key(case: Case, asked: Asked) -> str:
-    return f"cheat/{case.name}/{asked.prompt.index}"
-
-
 def _sample_json(sample: Sample) -> dict[str, Any]:
     question = sample.question
     return {
@@ -366,7 +347,7 @@ def _sample_from(stored: Mapping[str, Any]) -> Sample:
 
 async def calibrated(bench: Bench, prompts: int, held_out: int) -> Thresholds:
     """Return the limits of the packaged model from calibration prompts, made now if they are not there."""
-    plan = Plan(bench.model_id, CALIBRATED, prompts, held_out, top=bench.top)
+    plan = Plan(bench.model_id, SETTINGS, prompts, held_out, top=bench.top)
     folder = bench.folder / "calibration"
     with Records(folder / "records.jsonl", plan.about()) as records:
 
@@ -385,7 +366,7 @@ async def _main(options: argparse.Namespace) -> None:
     manifest = manifest_of(opened, await asyncio.to_thread(hash_model, opened, FileHasher()))
     ends = opened.end_tokens
     assert ends is not None
-    about = {"model_id": manifest.digest.hex(), "prompts": PROMPTS_VERSION, "top": options.top, "version": 1}
+    about = {"model_id": manifest.digest.hex(), "prompts": PROMPTS_VERSION, "top": options.top, "version": 2}
     prompts = prompt_set(PromptSet.EVALUATION, options.prompts)
     with Records(options.work / "records.jsonl", about) as records:
         bench = Bench(model, options.work, records, prompts, manifest.digest, ends, options.top)
@@ -395,17 +376,15 @@ async def _main(options: argparse.Namespace) -> None:
             limits = await calibrated(bench, options.calibration, options.held_out)
             (options.work / "thresholds.json").write_bytes(limits.to_bytes())
         await bench.run()
-        verify_report.write(
-            records, [p.index for p in prompts], bench.honest_groups(), limits, options.output, options.report
-        )
+        verify_report.write(records, prompts, limits, options.output, options.report)
 
 
 def main() -> None:
     """Run what is missing and write the figures."""
     parser = argparse.ArgumentParser(prog="tests.bench.verify", description=__doc__)
     parser.add_argument("--prompts", type=int, default=200, help="evaluation prompts")
-    parser.add_argument("--calibration", type=int, default=144, help="prompts that set the limits")
-    parser.add_argument("--held-out", type=int, default=72, help="prompts that test the limits")
+    parser.add_argument("--calibration", type=int, default=432, help="prompts that set the limits")
+    parser.add_argument("--held-out", type=int, default=48, help="prompts that test the limits")
     parser.add_argument("--top", type=int, default=20, help="best tokens asked for per position")
     parser.add_argument("--work", type=Path, default=BUILD / "verify", help="records: a run goes on there")
     parser.add_argument("--thresholds", type=Path, help="limits to judge by, instead of calibrating")

@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any, Final
 
 from cocoon_sdk.verify.calibration import EngineSetting
+from cocoon_sdk.verify.prompts import Prompt
 from cocoon_sdk.verify.records import Records
 from cocoon_sdk.verify.sampling import Sampling
 from cocoon_sdk.verify.score import Score, observe
@@ -23,6 +24,7 @@ from cocoon_sdk.verify.statistics import NAMES, Numbers
 from cocoon_sdk.verify.structure import Level
 from cocoon_sdk.verify.thresholds import MILLION, KindThresholds, SamplingKind, Thresholds, binomial_bound
 from tests.bench.verify_attacks import CASES, UNDECLARED_TOP_K
+from tests.bench.verify_plan import HONEST, JUDGE, cheat_key, judged_key
 
 POOLED: Final = "int8"
 AUDITS: Final = 16
@@ -70,11 +72,14 @@ class Tally:
     """Answers on which the cheat did nothing, or could not be done."""
 
 
-def judge(records: Records, key: str, limits: Thresholds, form: str = COMMITTED) -> Judged | None:
-    """Return one answer under the limits; None when it was not re-scored."""
-    if f"judged/{key}" not in records:
+def judge(
+    records: Records, key: str, checker: EngineSetting, limits: Thresholds, form: str = COMMITTED
+) -> Judged | None:
+    """Return one answer under the limits; None when it was not re-scored in that setting."""
+    judged = judged_key(checker, key)
+    if judged not in records:
         return None
-    found, body = records[f"judged/{key}"], records[key]["sample"]["body"]
+    found, body = records[judged], records[key]["sample"]["body"]
     sampling = Sampling.of_request(body)
     kind = limits.kind(SamplingKind.GREEDY if sampling.greedy else SamplingKind.SAMPLED)
     assert kind is not None
@@ -118,34 +123,34 @@ def pooled(judged: Sequence[Judged]) -> float | None:
 
 def write(
     records: Records,
-    indices: Sequence[int],
-    groups: Sequence[tuple[EngineSetting, int, str]],
+    prompts: Sequence[Prompt],
     limits: Thresholds,
     output: Path,
     report: Path | None,
 ) -> None:
     """Judge all records, write the figures and, if wanted, the report; print the table."""
     honest = {
-        f"{setting.name} x{concurrency} {variant}": [
+        f"{group.name} | {checker.name}": [
             found
-            for index in indices
-            if (found := judge(records, f"honest/{setting.name} x{concurrency} {variant}/{index}", limits))
+            for prompt in group.among(prompts)
+            if (found := judge(records, group.key(prompt), checker, limits))
         ]
-        for setting, concurrency, variant in groups
+        for group in HONEST
+        for checker in group.judges
     }
     tallies: dict[str, Tally] = {}
     for case in CASES:
         tally = tallies[case.name] = Tally()
-        for index in indices:
-            key = f"cheat/{case.name}/{index}"
+        for prompt in prompts:
+            key = cheat_key(case.name, prompt)
             if key not in records:
                 continue
-            committed = judge(records, key, limits) if records[key] is not None else None
+            committed = judge(records, key, JUDGE, limits) if records[key] is not None else None
             if committed is None:
                 tally.idle += 1
                 continue
             tally.as_committed.append(committed)
-            again = judge(records, key, limits, TRUE_LOGPROBS)
+            again = judge(records, key, JUDGE, limits, TRUE_LOGPROBS)
             if again is not None:
                 tally.re_scored.append(again)
     figures = _figures(honest, tallies, records.get("measured"))
@@ -211,8 +216,8 @@ def _words(
         f"(rate at most {details['false_alarms_bound_95']:.3%} with 95 % confidence), "
         f"{details['honest_suspects']} suspects.",
         "",
-        "| made in | checks | false alarms | LP mean | LP max | TOK mean | TOK max |",
-        "|---|---|---|---|---|---|---|",
+        "| made in | checked in | checks | false alarms | LP mean | LP max | TOK mean | TOK max |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, group in honest.items():
         largest = [_largest(group, statistic) for statistic in NAMES]

@@ -211,7 +211,8 @@ def test_operator_can_rely_on_the_command_when_there_is_no_gpu(settings: Setting
 
     assert {"--enforce-eager", f"--dtype={cpu_dtype()}", "--port=1234", "--host=127.0.0.1"} <= set(command)
     assert command[-1] == "--seed=1"
-    assert environment["OMP_NUM_THREADS"] == "3"
+    assert (environment["OMP_NUM_THREADS"], environment["OMP_WAIT_POLICY"]) == ("3", "PASSIVE")
+    assert vllm_environment(settings(device=Device.CPU), {}, "")["OMP_NUM_THREADS"] == str(os.cpu_count())
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert environment["PATH"] == "/bin"
     assert "COCOON_KEY" not in environment

@@ -20,6 +20,7 @@ from cocoon_sdk.verify.statistics import Numbers
 from cocoon_sdk.verify.thresholds import Thresholds, fit
 from tests.bench import verify, verify_report
 from tests.bench.verify_attacks import CASES, TRUE
+from tests.bench.verify_plan import HONEST, SETTINGS
 from tests.helpers.table_model import END, MODEL_ID, TableModel
 from tests.helpers.table_server import END_TOKENS, table_server
 
@@ -41,7 +42,7 @@ class TableBench(verify.Bench):
     @asynccontextmanager
     async def _engine(self, setting: EngineSetting, weights: str | None) -> AsyncIterator[verify.Engine]:
         self.started_engines.append(weights or setting.name)
-        machine = [each.name for each in verify.SETTINGS].index(setting.name)
+        machine = [each.name for each in SETTINGS].index(setting.name)
         model = TableModel(weights=WEIGHTS.get(weights or "", 1), spread=0.01, machine=machine)
         async with (
             table_server(model) as (_, served),
@@ -68,9 +69,8 @@ async def run(folder: Path, prompts: tuple[Prompt, ...]) -> tuple[TableBench, di
         bench = TableBench(folder, folder, records, prompts, MODEL_ID, END_TOKENS, 20)
         bench.started_engines = []
         await bench.run()
-        indices = [prompt.index for prompt in prompts]
         output, report = folder / "figures.json", folder / "report.md"
-        verify_report.write(records, indices, bench.honest_groups(), limits(), output, report)
+        verify_report.write(records, prompts, limits(), output, report)
     figures: dict[str, Any] = json.loads(output.read_text())
     return bench, figures
 
@@ -78,8 +78,9 @@ async def run(folder: Path, prompts: tuple[Prompt, ...]) -> tuple[TableBench, di
 async def test_cheaters_are_caught_and_the_honest_are_not(tmp_path: Path) -> None:
     prompts = short(12)
     bench, figures = await run(tmp_path, prompts)
-    assert bench.started_engines == ["float32-small", "float32", *WEIGHTS, "bfloat16", "float32"]
-    assert figures["honest_checks"] == 10 * len(prompts)
+    assert bench.started_engines == ["float32", *WEIGHTS, "bfloat16", "float32-small", "float32"]
+    checks = [len(group.among(prompts)) * len(group.judges) for group in HONEST]
+    assert figures["honest_checks"] == sum(checks) > 2_000 / 200 * len(prompts)
     assert figures["false_alarms"] == 0
     details = figures["details"]
     judged, idle = details["cheats_judged"], details["cheats_that_did_nothing"]

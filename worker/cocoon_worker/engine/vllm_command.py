@@ -20,6 +20,11 @@ from cocoon_worker.engine.base import EngineIdentity
 HOST = "127.0.0.1"
 SAMPLER = "cocoon_worker.engine.sampler:CocoonSampler"
 """Our logits processor, by which choices of tokens can be replayed, as vLLM loads it."""
+_IN_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""Runs the model in the scheduler's own process. What vLLM takes on a CPU by itself, a process of its own,
+makes the scheduler spin on a core while that process computes. (Its reason is binding threads to cores, which
+we do not; the plain name `uni` would be overruled.)
+"""
 _MAX_CONFIG_BYTES = 1 << 20
 _GPUS = Path("/proc/driver/nvidia/gpus")
 _MAX_CPUINFO_BYTES = 1 << 20
@@ -54,8 +59,7 @@ class VllmSettings:
     """How to run vLLM. `model` is a folder or a repository name; `served_name` is what requests carry.
 
     `dtype` left open is vLLM's own choice on a GPU and `cpu_dtype` on a CPU; who promises one sets it.
-    `python` is the interpreter that has vLLM installed; `cpu_threads` defaults to all cores but one (its
-    threads spin while they wait: with none to spare, any other load slows it ten times); `extra_args` go
+    `python` is the interpreter that has vLLM installed; `cpu_threads` defaults to all cores; `extra_args` go
     to vLLM as they are. `sampling` is the most that is promised of its answers. Times in
     seconds, `cpu_kv_cache_gib` in GiB, `max_model_len` in tokens.
     """
@@ -94,6 +98,7 @@ def vllm_command(settings: VllmSettings, port: int) -> tuple[str, ...]:
     ]
     if settings.device is Device.CPU:
         command.append("--enforce-eager")  # compiling takes minutes and gains little on a CPU
+        command.append(f"--distributed-executor-backend={_IN_PROCESS}")
     if (dtype := _dtype(settings)) is not None:
         command.append(f"--dtype={dtype}")
     if _samples_replayably(settings):
@@ -156,10 +161,12 @@ def vllm_environment(settings: VllmSettings, environ: Mapping[str, str], api_key
     if _samples_replayably(settings):
         env["VLLM_USE_V2_MODEL_RUNNER"] = "0"  # the newer runner, first choice on a GPU, refuses our sampler
     if settings.device is Device.CPU:
-        threads = settings.cpu_threads or max(1, (os.cpu_count() or 1) - 1)
+        threads = settings.cpu_threads or os.cpu_count() or 1
         env |= {
             "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kv_cache_gib),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(threads),
+            # Threads that wait yield: spinning, any other load on the machine slows them ten times.
+            "OMP_WAIT_POLICY": "PASSIVE",
         }
     return env
