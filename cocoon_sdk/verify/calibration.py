@@ -19,6 +19,7 @@ import numpy as np
 from cocoon_sdk.errors import ConfigError
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.commitment import Choice
+from cocoon_sdk.verify.endpoint import EndpointLimits
 from cocoon_sdk.verify.generation import Generated, Generator, trial_seed
 from cocoon_sdk.verify.prompts import PROMPTS_VERSION, Prompt, PromptSet, prompt_set
 from cocoon_sdk.verify.records import Records
@@ -32,6 +33,8 @@ DEFAULT_PROMPTS: Final = 144
 DEFAULT_HELD_OUT: Final = 72
 CONCURRENCIES: Final = (1, 4, 16)
 RESCORING_CONCURRENCY: Final = 6
+_PATIENT: Final = EndpointLimits(timeout_s=1800)
+"""A computer that emulates a number format takes minutes for a full batch."""
 T = TypeVar("T")
 
 
@@ -191,8 +194,8 @@ class Calibration:
         self, served: Served, setting: EngineSetting, missing: Sequence[tuple[int, Prompt]]
     ) -> None:
         async with (
-            Generator(served.url, served.api_key, served.model) as generator,
-            Verifier(served.url, served.api_key, served.model) as tokenizer,
+            Generator(served.url, served.api_key, served.model, limits=_PATIENT) as generator,
+            Verifier(served.url, served.api_key, served.model, limits=_PATIENT) as tokenizer,
         ):
 
             async def one(concurrency: int, prompt: Prompt) -> None:
@@ -211,7 +214,7 @@ class Calibration:
         self, served: Served, here: EngineSetting, made: EngineSetting, missing: Sequence[tuple[int, Prompt]]
     ) -> None:
         top = self._plan.top
-        async with Verifier(served.url, served.api_key, served.model, top=top) as verifier:
+        async with Verifier(served.url, served.api_key, served.model, top=top, limits=_PATIENT) as verifier:
 
             async def one(concurrency: int, prompt: Prompt) -> None:
                 stored = self._records[_key("answer", made, concurrency, prompt)]

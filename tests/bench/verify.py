@@ -52,7 +52,7 @@ from tests.bench.verify_plan import (
 )
 
 BUILD: Final = Path(__file__).resolve().parents[2] / "build"
-_LIMITS: Final = EndpointLimits(timeout_s=900)
+_LIMITS: Final = EndpointLimits(timeout_s=1800)
 _COST_PROMPTS: Final = 32
 _COST_TOKENS: Final = 256
 _SPEED_TOKENS: Final = 96
