@@ -29,6 +29,7 @@ class Tag(StrEnum):
     SESSION_REQUEST = "cocoon.v1.session.request"
     SESSION_RESPONSE = "cocoon.v1.session.response"
     SESSION_RECEIPT = "cocoon.v1.session.receipt"
+    SESSION_EVIDENCE = "cocoon.v1.session.evidence"
     SEED_JOB = "cocoon.v1.seed.job"
     SEED_REQUEST = "cocoon.v1.seed.request"
     PROMPT_TOKENS = "cocoon.v1.prompt.tokens"

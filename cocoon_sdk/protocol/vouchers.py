@@ -21,6 +21,7 @@ from cocoon_sdk.types import Hash, Nano
 
 MAX_VOUCHER: Final = Nano((1 << 53) - 1)
 """Largest cumulative amount, in nanoTON: 9 million TON (what travels on chain has 53 bits)."""
+SESSION_REF_BYTES: Final = 76
 _VOUCHER_KEY: Final = b"cocoon.v1.voucher-key"
 
 
@@ -52,6 +53,21 @@ class SessionRef:
                 self.session_id.to_bytes(4, "big"),
                 account_id(self.worker).to_bytes(32, "big"),
             )
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SessionRef:
+        """Read what `to_bytes` wrote. Raises `MalformedError` unless it has 76 bytes."""
+        if len(data) != SESSION_REF_BYTES:
+            raise MalformedError("cannot read the name of a session", why=f"it has {len(data)} bytes")
+        return cls(
+            Domain(
+                int.from_bytes(data[:4], "big", signed=True),
+                Address((0, bytes(data[4:36]))),
+                int.from_bytes(data[36:40], "big"),
+            ),
+            int.from_bytes(data[40:44], "big"),
+            Address((0, bytes(data[44:]))),
         )
 
 
