@@ -173,7 +173,10 @@ class Endpoint:
             if self._key is not None:
                 headers["Authorization"] = f"Bearer {self._key}"
             self._session = aiohttp.ClientSession(
-                headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+                timeout=aiohttp.ClientTimeout(),  # `timeout_s` alone counts: its own is five minutes
+                headers=headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
             )
         return self._session
 

@@ -211,7 +211,7 @@ def test_operator_can_rely_on_the_command_when_there_is_no_gpu(settings: Setting
 
     assert {"--enforce-eager", f"--dtype={cpu_dtype()}", "--port=1234", "--host=127.0.0.1"} <= set(command)
     assert command[-1] == "--seed=1"
-    assert (environment["OMP_NUM_THREADS"], environment["OMP_WAIT_POLICY"]) == ("3", "PASSIVE")
+    assert (environment["OMP_NUM_THREADS"], environment["GOMP_SPINCOUNT"]) == ("3", "3000")
     assert vllm_environment(settings(device=Device.CPU), {}, "")["OMP_NUM_THREADS"] == str(os.cpu_count())
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert environment["PATH"] == "/bin"
