@@ -35,6 +35,7 @@ from cocoon_sdk.protocol.envelope import (
 )
 from cocoon_sdk.protocol.hashing import same_hash
 from cocoon_sdk.protocol.pricing import price
+from cocoon_sdk.protocol.requests import check_request
 from cocoon_sdk.protocol.terms import SamplingClass, Terms
 from cocoon_sdk.verify.commitment import Commitment
 
@@ -192,6 +193,9 @@ def weigh(dispute: Dispute, known: Items, found: Outcome) -> Weighed:
     _wire, text = split_payload(known[ItemKind.PAYLOAD])
     try:
         payload = parse_payload_text(text)
+        if payload.kind in _CHECKABLE:
+            # What workers refuse is nobody's debt, and may be made to misuse the engine that re-scores.
+            check_request(payload.kind.value, payload.request)
     except MalformedError:
         return Weighed(Ground.BAD_PAYLOAD)
     try:

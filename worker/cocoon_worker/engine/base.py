@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 import msgspec
 
 from cocoon_sdk.errors import EngineError, EngineInterruptedError
+from cocoon_sdk.protocol.requests import RequestLimits
 
 Json: TypeAlias = dict[str, Any]
 
@@ -120,18 +121,14 @@ class EngineChunk(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineLimits:
-    """Bounds on what goes into and comes out of an engine. Bytes are of JSON, tokens are the model's.
+class EngineLimits(RequestLimits):
+    """Bounds on what goes into and comes out of an engine.
 
     `default_output_tokens` stands in where a request names no maximum; a larger maximum than
     `max_output_tokens` is clamped to it, not refused.
     """
 
-    max_request_bytes: int = 1 << 20
     max_response_bytes: int = 16 << 20
-    max_messages: int = 512
-    max_inputs: int = 256
-    max_prompt_tokens: int = 1 << 17
     max_output_tokens: int = 4096
     default_output_tokens: int = 512
 

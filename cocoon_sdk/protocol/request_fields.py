@@ -1,17 +1,33 @@
 """Checks of single request fields: types and bounds, each named by the field that it refuses.
 
-Owns the bounds. Pure; which fields pass at all is decided in `request`.
+Owns the bounds and the error. Which fields pass at all is decided in `requests`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from cocoon_worker.engine.base import EngineLimits, EngineRequestError
+from cocoon_sdk.errors import MalformedError
 
-Check: TypeAlias = Callable[[str, Any, EngineLimits], None]
+
+class RequestRefusedError(MalformedError):
+    """No honest worker takes this request: not in form, for something that is not offered, or too large."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLimits:
+    """Bounds on what is asked. Bytes are of JSON, tokens are the model's."""
+
+    max_request_bytes: int = 1 << 20
+    max_messages: int = 512
+    max_inputs: int = 256
+    max_prompt_tokens: int = 1 << 17
+
+
+Check: TypeAlias = Callable[[str, Any, RequestLimits], None]
 
 MAX_TOKEN_ID = (1 << 31) - 1
 MAX_LOGPROBS = 20  # what vLLM serves by default
@@ -24,15 +40,17 @@ _MAX_GRAMMAR_CHARS = 1 << 16
 _MAX_STRUCTURED_CHOICES = 1024
 
 
-def refused(field: str, why: str) -> EngineRequestError:
+def refused(field: str, why: str) -> RequestRefusedError:
     """Return the error that names the field."""
-    return EngineRequestError(f"the request's field {field!r} is refused", why=why, hint="Change or drop it.")
+    return RequestRefusedError(
+        f"the request's field {field!r} is refused", why=why, hint="Change or drop it."
+    )
 
 
 def number(low: float, high: float) -> Check:
     """Accept numbers within bounds."""
 
-    def check(name: str, value: Any, _: EngineLimits) -> None:
+    def check(name: str, value: Any, _: RequestLimits) -> None:
         if value is not None and (type(value) not in (int, float) or not low <= value <= high):
             raise refused(name, f"it must be a number from {low} to {high}")
 
@@ -42,7 +60,7 @@ def number(low: float, high: float) -> Check:
 def integer(low: int, high: int) -> Check:
     """Accept whole numbers within bounds."""
 
-    def check(name: str, value: Any, _: EngineLimits) -> None:
+    def check(name: str, value: Any, _: RequestLimits) -> None:
         if value is not None and (type(value) is not int or not low <= value <= high):
             raise refused(name, f"it must be a whole number from {low} to {high}")
 
@@ -52,26 +70,26 @@ def integer(low: int, high: int) -> Check:
 def only(*allowed: object) -> Check:
     """Accept these values only."""
 
-    def check(name: str, value: Any, _: EngineLimits) -> None:
+    def check(name: str, value: Any, _: RequestLimits) -> None:
         if not any(type(value) is type(each) and value == each for each in allowed):
             raise refused(name, "it must be " + " or ".join(json.dumps(each) for each in allowed))
 
     return check
 
 
-def flag(name: str, value: Any, _: EngineLimits) -> None:
+def flag(name: str, value: Any, _: RequestLimits) -> None:
     """Accept true and false."""
     if value is not None and type(value) is not bool:
         raise refused(name, "it must be true or false")
 
 
-def text(name: str, value: Any, _: EngineLimits) -> None:
+def text(name: str, value: Any, _: RequestLimits) -> None:
     """Accept text."""
     if value is not None and not isinstance(value, str):
         raise refused(name, "it must be text")
 
 
-def stop(name: str, value: Any, _: EngineLimits) -> None:
+def stop(name: str, value: Any, _: RequestLimits) -> None:
     """Accept stop sequences."""
     stops = [value] if isinstance(value, str) else value
     if value is None:
@@ -84,7 +102,7 @@ def stop(name: str, value: Any, _: EngineLimits) -> None:
         raise refused(name, f"it must be at most {_MAX_STOPS} texts of at most {_MAX_STOP_CHARS} characters")
 
 
-def tokens(name: str, value: Any, limits: EngineLimits) -> None:
+def tokens(name: str, value: Any, limits: RequestLimits) -> None:
     """Accept token ids."""
     if value is not None and not _is_tokens(value, limits.max_prompt_tokens):
         raise refused(name, f"it must be at most {limits.max_prompt_tokens} token ids")
@@ -98,7 +116,7 @@ def _is_tokens(value: object, most: int) -> bool:
     )
 
 
-def logit_bias(name: str, value: Any, _: EngineLimits) -> None:
+def logit_bias(name: str, value: Any, _: RequestLimits) -> None:
     """Accept biases of tokens."""
     if value is not None and not (
         isinstance(value, dict)
@@ -109,7 +127,7 @@ def logit_bias(name: str, value: Any, _: EngineLimits) -> None:
         raise refused(name, "it must map token ids to numbers from -100 to 100")
 
 
-def sampler_arguments(name: str, value: Any, _: EngineLimits) -> None:
+def sampler_arguments(name: str, value: Any, _: RequestLimits) -> None:
     """Accept what samplers take."""
     if value is not None and not (
         isinstance(value, dict)
@@ -119,7 +137,7 @@ def sampler_arguments(name: str, value: Any, _: EngineLimits) -> None:
         raise refused(name, "it must map at most 16 names to texts or numbers")
 
 
-def metadata(name: str, value: Any, _: EngineLimits) -> None:
+def metadata(name: str, value: Any, _: RequestLimits) -> None:
     """Accept a few named texts."""
     if value is not None and not (
         isinstance(value, dict)
@@ -129,7 +147,7 @@ def metadata(name: str, value: Any, _: EngineLimits) -> None:
         raise refused(name, "it must map at most 16 names to texts")
 
 
-def template_arguments(name: str, value: Any, _: EngineLimits) -> None:
+def template_arguments(name: str, value: Any, _: RequestLimits) -> None:
     """Accept switches of the chat template."""
     # Switches such as enable_thinking. "chat_template" and the like would be a way around this list.
     if value is not None and not (
@@ -148,7 +166,7 @@ def template_arguments(name: str, value: Any, _: EngineLimits) -> None:
 def texts(most: int) -> Check:
     """Accept a few texts."""
 
-    def check(name: str, value: Any, _: EngineLimits) -> None:
+    def check(name: str, value: Any, _: RequestLimits) -> None:
         if value is not None and not (
             isinstance(value, list) and len(value) <= most and all(isinstance(item, str) for item in value)
         ):
@@ -157,7 +175,7 @@ def texts(most: int) -> Check:
     return check
 
 
-def stream_options(name: str, value: Any, _: EngineLimits) -> None:
+def stream_options(name: str, value: Any, _: RequestLimits) -> None:
     """Accept what may be asked of a stream."""
     known = {"include_usage", "continuous_usage_stats", "include_obfuscation"}
     if value is not None and not (
@@ -168,7 +186,7 @@ def stream_options(name: str, value: Any, _: EngineLimits) -> None:
         raise refused(name, f"it must be flags of {', '.join(sorted(known))}")
 
 
-def structured(name: str, value: Any, _: EngineLimits) -> None:
+def structured(name: str, value: Any, _: RequestLimits) -> None:
     """Check the constraints that vLLM offers beside `response_format`: exactly one of them."""
     if value is None:
         return
@@ -188,7 +206,7 @@ def structured(name: str, value: Any, _: EngineLimits) -> None:
         raise refused(name, f"it must hold one constraint: {', '.join(kinds)}")
 
 
-def response_format(name: str, value: Any, _: EngineLimits) -> None:
+def response_format(name: str, value: Any, _: RequestLimits) -> None:
     """Accept the forms an answer may have."""
     if value is not None and not (
         isinstance(value, dict) and value.get("type") in ("text", "json_object", "json_schema")
@@ -196,7 +214,7 @@ def response_format(name: str, value: Any, _: EngineLimits) -> None:
         raise refused(name, 'its type must be "text", "json_object" or "json_schema"')
 
 
-def tool_list(name: str, value: Any, _: EngineLimits) -> None:
+def tool_list(name: str, value: Any, _: RequestLimits) -> None:
     """Accept functions."""
     if value is not None and not (
         isinstance(value, list)
@@ -206,21 +224,21 @@ def tool_list(name: str, value: Any, _: EngineLimits) -> None:
         raise refused(name, f"it must be at most {_MAX_TOOLS} functions")
 
 
-def tool_choice(name: str, value: Any, _: EngineLimits) -> None:
+def tool_choice(name: str, value: Any, _: RequestLimits) -> None:
     """Accept whether and which function is called."""
     named = isinstance(value, dict) and value.get("type") == "function"
     if value is not None and not named and value not in ("none", "auto", "required"):
         raise refused(name, "it must be none, auto, required or one function")
 
 
-def prompt(name: str, value: Any, limits: EngineLimits) -> None:
+def prompt(name: str, value: Any, limits: RequestLimits) -> None:
     """Accept one prompt."""
     # A list of prompts would be several generations: one request is one answer.
     if not (isinstance(value, str) and value) and not (value and _is_tokens(value, limits.max_prompt_tokens)):
         raise refused(name, f"it must be one text, or at most {limits.max_prompt_tokens} token ids")
 
 
-def inputs(name: str, value: Any, limits: EngineLimits) -> None:
+def inputs(name: str, value: Any, limits: RequestLimits) -> None:
     """Accept what is embedded."""
     single = isinstance(value, str) or _is_tokens(value, limits.max_prompt_tokens)
     several = (
@@ -240,7 +258,7 @@ _EMPTY_MESSAGE_FIELDS = frozenset({"annotations", "audio", "function_call"})
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
-def messages(name: str, value: Any, limits: EngineLimits) -> None:
+def messages(name: str, value: Any, limits: RequestLimits) -> None:
     """Accept a conversation of text."""
     if not isinstance(value, list) or not 1 <= len(value) <= limits.max_messages:
         raise refused(name, f"it must hold 1 to {limits.max_messages} messages")
