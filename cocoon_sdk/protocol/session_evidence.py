@@ -19,12 +19,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from cocoon_sdk.crypto.keys import VerifyKey
-from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.errors import KeyMaterialError, MalformedError
 from cocoon_sdk.protocol.canonical import canonical_bytes, parse_canonical
 from cocoon_sdk.protocol.disputes import MAX_EVIDENCE_BYTES
 from cocoon_sdk.protocol.hashing import Tag, tagged_hash
 from cocoon_sdk.protocol.pricing import Usage
-from cocoon_sdk.protocol.session_wire import Amount, Body, Count, Name, RequestId, Signature
+from cocoon_sdk.protocol.session_wire import Amount, Body, Count, Hash32, Name, RequestId, Signature
 from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.protocol.vouchers import NO_PROOF, SESSION_REF_BYTES, Receipt, SessionRef, request_hash
 from cocoon_sdk.types import Hash, Nano
@@ -49,7 +49,8 @@ class EvidenceRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields
 
     `request` is the body as it travelled, `response` every piece of the answer, in order, each behind its
     length (4 bytes). `commitment` is the JSON that came before the receipt, empty if none was promised,
-    `terms` the canonical JSON of the terms. Counts are tokens, amounts nanoTON.
+    `terms` the canonical JSON of the terms, `operator` the key that signed. Counts are tokens, amounts
+    nanoTON.
     """
 
     rid: RequestId
@@ -63,6 +64,7 @@ class EvidenceRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields
     total: Amount
     commitment: Body
     terms: _TermsBytes
+    operator: Hash32
     signature: Signature
 
     def __post_init__(self) -> None:
@@ -72,6 +74,7 @@ class EvidenceRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields
     def of(
         cls,
         receipt: Receipt,
+        operator: VerifyKey,
         signature: bytes,
         *,
         kind: str,
@@ -99,6 +102,7 @@ class EvidenceRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields
                     int(receipt.total),
                     commitment,
                     canonical_bytes(terms.to_wire(), max_bytes=MAX_TERMS_BYTES),
+                    operator.raw,
                     signature,
                 ],
                 cls,
@@ -145,11 +149,19 @@ class EvidenceRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields
         """Return the terms. Raises `MalformedError`."""
         return Terms.from_wire(parse_canonical(self.terms, max_bytes=MAX_TERMS_BYTES))
 
-    def signed_by(self, operators: Iterable[VerifyKey], session: SessionRef) -> bool:
-        """Tell whether one of these keys signed this record for `session`. Raises nothing."""
+    @property
+    def signer(self) -> VerifyKey | None:
+        """The key that is said to have signed it, None for what is no key."""
         try:
-            receipt = self.receipt
-            return any(receipt.verified_by(key, session, self.signature) for key in operators)
+            return VerifyKey(self.operator)
+        except KeyMaterialError:
+            return None
+
+    def is_signed(self, session: SessionRef) -> bool:
+        """Tell whether `operator` signed exactly this for `session`; whose key it is, is another question."""
+        key = self.signer
+        try:
+            return key is not None and self.receipt.verified_by(key, session, self.signature)
         except MalformedError:
             return False
 

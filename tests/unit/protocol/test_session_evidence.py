@@ -68,6 +68,7 @@ def signed(
     )
     return EvidenceRecord.of(
         receipt,
+        key.verify_key,
         receipt.sign(key, session),
         kind=kind,
         request=request,
@@ -96,9 +97,9 @@ def test_evidence_reads_back_and_is_signed(records: list[EvidenceRecord]) -> Non
     assert again.session == SESSION
     assert again.digest() == evidence_digest(data)
     assert [record.rid for record in again.records] == sorted(record.rid for record in records)
-    assert all(record.signed_by([STRANGER.verify_key, OPERATOR.verify_key], SESSION) for record in records)
-    assert not any(record.signed_by([OPERATOR.verify_key], OTHER) for record in records)
-    assert not any(record.signed_by([STRANGER.verify_key], SESSION) for record in records)
+    assert all(record.is_signed(SESSION) for record in records)
+    assert not any(record.is_signed(OTHER) for record in records)
+    assert {record.signer for record in records} == {OPERATOR.verify_key}
 
 
 @given(st.binary(max_size=400))
@@ -120,7 +121,7 @@ def test_evidence_that_was_altered_has_another_hash_and_is_not_signed(data: st.D
     except MalformedError:
         return
     if evidence.name == SESSION.to_bytes():
-        assert not any(record.signed_by([OPERATOR.verify_key], SESSION) for record in evidence.records)
+        assert not any(record.is_signed(SESSION) for record in evidence.records)
 
 
 def test_evidence_has_one_encoding() -> None:
@@ -190,12 +191,15 @@ def test_record_cannot_be_read_when_its_pieces_are_cut_short(response: bytes) ->
         {"commitment": b""},
         {"commitment": b'{"v":2}'},
         {"terms": b"{}"},
+        {"operator": STRANGER.verify_key.raw},
+        {"operator": bytes(32)},
+        {"signature": bytes(64)},
     ],
 )
 def test_worker_is_not_held_to_what_it_did_not_sign(change: dict[str, Any]) -> None:
     record = signed()
-    assert record.signed_by([OPERATOR.verify_key], SESSION)
-    assert not msgspec.structs.replace(record, **change).signed_by([OPERATOR.verify_key], SESSION)
+    assert record.is_signed(SESSION)
+    assert not msgspec.structs.replace(record, **change).is_signed(SESSION)
 
 
 def test_record_cannot_be_made_of_a_receipt_about_something_else() -> None:
@@ -203,6 +207,7 @@ def test_record_cannot_be_made_of_a_receipt_about_something_else() -> None:
     with pytest.raises(MalformedError, match="something else"):
         EvidenceRecord.of(
             record.receipt,
+            OPERATOR.verify_key,
             record.signature,
             kind=record.kind,
             request=record.request,
