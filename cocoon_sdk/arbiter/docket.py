@@ -12,7 +12,7 @@ from typing import Final
 from pytoniq_core import Address
 
 from cocoon_sdk.arbiter.errors import TooManyDisputesError
-from cocoon_sdk.arbiter.evidence import read_on_chain
+from cocoon_sdk.arbiter.evidence import on_chain_of
 from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.arbiter.store import ArbiterStore, Followed
 from cocoon_sdk.chain.base import Chain
@@ -21,10 +21,14 @@ from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import AccountNotFoundError, ForgedAccountError, GetterError, MalformedError
+from cocoon_sdk.history import JobSearch
+from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.exit_codes import PendingError
 from cocoon_sdk.types import Hash
 
 _MAX_GENUINE: Final = 10_000
+_PAGES: Final = 16
+_SLACK_S: Final = 3600
 
 
 class Docket:
@@ -69,7 +73,12 @@ class Docket:
                 f"the dispute about job {number} is not ours", why="its parameters name other arbiters"
             )
         await self._make_room()
-        hearing = Hearing(dispute, await read_on_chain(self._chain, dispute), self._key, self._store)
+        search = JobSearch(
+            self._chain, escrow, number, dispute.result_hash, since=dispute.disputed_at - _life_s(dispute)
+        )
+        while not await search.advance(_PAGES):
+            pass
+        hearing = Hearing(dispute, on_chain_of(search.payload, search.result), self._key, self._store)
         await self._store.follow(
             Followed(
                 dispute.digest, escrow, int(dispute.kind), number, dispute.disputed_at, ended_at=0, note=""
@@ -128,3 +137,8 @@ class Docket:
             PendingError,
         ) as error:
             raise NoDisputeError(what, why=str(error)) from None
+
+
+def _life_s(dispute: Dispute) -> int:
+    """Return how long before its dispute a job can have been opened, at most."""
+    return m.Params.from_cell(dispute.params).max_phases + _SLACK_S

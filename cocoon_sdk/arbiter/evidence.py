@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from pytoniq_core import Cell
+
 from cocoon_sdk.arbiter.errors import EvidenceError
 from cocoon_sdk.arbiter.rules import Delivery, Outcome, Shown
-from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.contracts.disputes import Dispute
 from cocoon_sdk.crypto.keys import KEY_BYTES, BoxKey
 from cocoon_sdk.data import InlineData, decode_data
 from cocoon_sdk.errors import CocoonError, DecryptionError, HashMismatchError, MalformedError
-from cocoon_sdk.history import payload_of, result_of
 from cocoon_sdk.protocol.canonical import parse_canonical
 from cocoon_sdk.protocol.disputes import Ground, Item, ItemKind, payload_item, received_digest, split_payload
 from cocoon_sdk.protocol.envelope import (
@@ -58,16 +58,14 @@ class OnChain:
         return Delivery.ELSEWHERE if self.result is None else Delivery.SEALED
 
 
-async def read_on_chain(chain: Chain, dispute: Dispute) -> OnChain:
-    """Find what client and worker put on chain. Raises `HistoryNotFoundError` and other `ChainError`s."""
-    opened = await payload_of(chain, dispute.escrow, dispute.number)
-    submitted = await result_of(chain, dispute.escrow, dispute.number, result_hash=bytes(dispute.result_hash))
+def on_chain_of(payload: Cell | None, result: Cell | None) -> OnChain:
+    """Read the data cells that client and worker put on chain; what is not in form was not delivered."""
     found: list[bytes | None] = []
-    for cell in (opened.data, submitted.data):
+    for cell in (payload, result):
         try:
             where = None if cell is None else decode_data(cell)
         except CocoonError:
-            where = None  # what is not in form was not delivered
+            where = None
         found.append(where.content if isinstance(where, InlineData) else None)
     return OnChain(*found)
 

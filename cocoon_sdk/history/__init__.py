@@ -19,9 +19,8 @@ from cocoon_sdk.history.actions import (
     UnreadableAction,
     decode_external,
 )
+from cocoon_sdk.history.job_search import JobSearch
 from cocoon_sdk.history.lookup import (
-    MAX_WALK,
-    HistoryNotFoundError,
     JobEvent,
     JobEventKind,
     OpenedJob,
@@ -30,10 +29,8 @@ from cocoon_sdk.history.lookup import (
     job_events,
     payload_of,
     result_of,
-    sending_transaction,
     state_after,
     steps_of,
-    walk,
 )
 from cocoon_sdk.history.session_actions import (
     AcceptSessionAction,
@@ -58,6 +55,7 @@ from cocoon_sdk.history.transactions import (
     decode_message,
     decode_transaction,
 )
+from cocoon_sdk.history.walking import MAX_WALK, HistoryNotFoundError, sending_transaction, walk
 
 __all__ = [
     "MAX_WALK",
@@ -76,6 +74,7 @@ __all__ = [
     "HistoryNotFoundError",
     "JobEvent",
     "JobEventKind",
+    "JobSearch",
     "MessageKind",
     "OpenJobAction",
     "OpenedJob",

@@ -6,7 +6,7 @@ finds was accepted by contracts, but data cells are still whatever a stranger pu
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 from pytoniq_core import Address, Cell
 
 from cocoon_sdk.chain.base import Chain
-from cocoon_sdk.errors import ChainError, MalformedError
+from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.history.actions import (
     AcceptResultAction,
     AcceptSignedAction,
@@ -30,19 +30,11 @@ from cocoon_sdk.history.transactions import (
     ChainMessage,
     DecodedTransaction,
     MessageKind,
-    decode_transaction,
 )
+from cocoon_sdk.history.walking import MAX_SEARCH, HistoryNotFoundError, sending_transaction, walk
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.job_states import JobState
 from cocoon_sdk.types import Hash, Nano
-
-MAX_WALK: Final = 4096
-"""Transactions that a search looks at before it gives up."""
-_PAGE: Final = 64
-
-
-class HistoryNotFoundError(ChainError):
-    """The endpoint does not show the transaction that was looked for."""
 
 
 class JobEventKind(StrEnum):
@@ -103,54 +95,6 @@ class SubmittedResult:
     worker_transaction: DecodedTransaction = field(repr=False)
 
 
-async def walk(
-    chain: Chain,
-    address: Address,
-    *,
-    before_lt: int | None = None,
-    after_lt: int = 0,
-    limit: int = MAX_WALK,
-) -> AsyncIterator[DecodedTransaction]:
-    """Yield transactions of an account, newest first, at most `limit`; unreadable ones are left out.
-
-    Raises what `Chain.transactions` raises.
-    """
-    seen = 0
-    while seen < limit:
-        page = await chain.transactions(
-            address, limit=min(_PAGE, limit - seen), before_lt=before_lt, after_lt=after_lt
-        )
-        if not page:
-            return
-        for record in page:
-            try:
-                decoded = decode_transaction(record)
-            except MalformedError:
-                continue  # not made by one of our contracts' messages
-            yield decoded
-        seen += len(page)
-        before_lt = page[-1].lt
-        if page[-1].prev_lt <= after_lt:
-            return
-
-
-async def sending_transaction(chain: Chain, src: Address, created_lt: int) -> DecodedTransaction:
-    """Return the transaction of `src` that sent the message created at `created_lt`.
-
-    It is the newest one with a smaller lt. Raises `HistoryNotFoundError` when the endpoint does not show it
-    (a lagging one, or a forged message), `MalformedError` when it cannot be read.
-    """
-    found = await chain.transactions(src, limit=1, before_lt=created_lt)
-    decoded = decode_transaction(found[0]) if found else None
-    if decoded is None or all(message.created_lt != created_lt for message in decoded.out_messages):
-        raise HistoryNotFoundError(
-            f"cannot find the transaction of {src.to_str()} that sent a message",
-            why=f"no transaction at the endpoint created one at lt {created_lt}",
-            hint="The endpoint may lag: try again, or use one that keeps the history",
-        )
-    return decoded
-
-
 async def payload_of(
     chain: Chain, escrow: Address, job_id: int, *, notice: ChainMessage | None = None, after_lt: int = 0
 ) -> OpenedJob:
@@ -159,12 +103,12 @@ async def payload_of(
     Raises `HistoryNotFoundError`, or `MalformedError` when the transaction cannot be read.
     """
     if notice is not None:
-        found = _opening(await sending_transaction(chain, escrow, notice.created_lt), job_id)
+        found = opening_in(await sending_transaction(chain, escrow, notice.created_lt), job_id)
     else:
         found = None
-        async for transaction in walk(chain, escrow, after_lt=after_lt):
-            found = _opening(transaction, job_id)
-            if found is not None:
+        async for transaction in walk(chain, escrow, after_lt=after_lt, limit=MAX_SEARCH):
+            found = opening_in(transaction, job_id)
+            if found is not None or is_below(transaction, job_id):
                 break
     if found is None:
         raise _no_job(escrow, job_id, "no transaction opened it")
@@ -181,16 +125,16 @@ async def result_of(
 ) -> SubmittedResult:
     """Return the submission that the escrow took for a job (with `result_hash`, exactly that one).
 
-    Raises `HistoryNotFoundError` when there is
-    none, `MalformedError` when the worker's transaction cannot be read.
+    Raises `HistoryNotFoundError` when there is none, `MalformedError` when the worker's transaction cannot
+    be read.
     """
-    async for transaction in walk(chain, escrow, after_lt=after_lt):
-        submission = _submission(transaction, job_id)
+    async for transaction in walk(chain, escrow, after_lt=after_lt, limit=MAX_SEARCH):
+        submission = submission_in(transaction, job_id)
         if submission is not None and (
             result_hash is None or submission.result_hash.to_bytes(32, "big") == result_hash
         ):
-            return await _with_data(chain, transaction, submission)
-        if _opening(transaction, job_id) is not None:
+            return await submitted_by(chain, transaction, submission)
+        if opening_in(transaction, job_id) is not None or is_below(transaction, job_id):
             break
     raise _no_job(escrow, job_id, "no submission reached the escrow")
 
@@ -200,7 +144,7 @@ async def job_events(
 ) -> tuple[JobEvent, ...]:
     """Return everything that happened to a job, oldest first; empty when the escrow never opened it.
 
-    Walks from the newest transaction down to the opening, at most `MAX_WALK`. Raises what `Chain` raises.
+    Walks from the newest transaction down to the opening, as far as `walk` goes. Raises what `Chain` raises.
     """
     found: list[JobEvent] = []
     async for transaction in walk(chain, escrow, after_lt=after_lt):
@@ -326,14 +270,24 @@ def _paid(transaction: DecodedTransaction, job_id: int) -> Nano:
     return Nano(sum(reward.amount for reward in rewards if isinstance(reward, m.Reward)))
 
 
-def _opening(transaction: DecodedTransaction, job_id: int) -> OpenedJob | None:
+def opening_in(transaction: DecodedTransaction, job_id: int) -> OpenedJob | None:
+    """Return how a transaction of an escrow opened a job; None when it did not."""
     for step in steps_of(transaction, job_id):
         if isinstance(step.action, OpenJobAction):
             return OpenedJob(job_id, step.action.terms, step.action.data, transaction)
     return None
 
 
-def _submission(transaction: DecodedTransaction, job_id: int) -> m.Submit | m.SubmitClaimed | None:
+def is_below(transaction: DecodedTransaction, job_id: int) -> bool:
+    """Tell whether a transaction opened an older job: ids count up, so ours is not further down."""
+    return any(
+        skipped is None and isinstance(action, OpenJobAction) and action.job_id < job_id
+        for action, skipped in actions_of(transaction, AccountKind.ESCROW)
+    )
+
+
+def submission_in(transaction: DecodedTransaction, job_id: int) -> m.Submit | m.SubmitClaimed | None:
+    """Return the submission for a job that a transaction of an escrow took; None when it did not."""
     taken = (JobEventKind.SUBMITTED, JobEventKind.PAID_AT_ONCE)
     for step in steps_of(transaction, job_id):
         content = None if step.message is None else step.message.content
@@ -342,9 +296,13 @@ def _submission(transaction: DecodedTransaction, job_id: int) -> m.Submit | m.Su
     return None
 
 
-async def _with_data(
+async def submitted_by(
     chain: Chain, transaction: DecodedTransaction, submission: m.Submit | m.SubmitClaimed
 ) -> SubmittedResult:
+    """Return a submission with its data, which stands in the worker's own transaction.
+
+    Raises `HistoryNotFoundError` or `MalformedError` when that cannot be had.
+    """
     incoming = transaction.in_message
     if incoming is None or incoming.src is None:
         raise MalformedError("a submission without a sender")
@@ -375,6 +333,6 @@ def _result_data(origin: DecodedTransaction, submission: m.Submit | m.SubmitClai
 def _no_job(escrow: Address, job_id: int, why: str) -> HistoryNotFoundError:
     return HistoryNotFoundError(
         f"job {job_id} of {escrow.to_str()}",
-        why=f"{why} in the {MAX_WALK} newest transactions that the endpoint shows",
+        why=f"{why} in the newest transactions that the endpoint shows",
         hint="Check the id; the endpoint may lag or have dropped old history",
     )

@@ -14,7 +14,7 @@ from pytoniq_core import Address
 
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.history.actions import AccountKind, OpenJobAction
-from cocoon_sdk.history.lookup import actions_of, walk
+from cocoon_sdk.history.lookup import actions_of
 from cocoon_sdk.history.session_actions import (
     CloseSessionAction,
     DisputeSessionAction,
@@ -23,6 +23,7 @@ from cocoon_sdk.history.session_actions import (
     TopUpSessionAction,
 )
 from cocoon_sdk.history.transactions import ChainMessage, DecodedTransaction, MessageKind
+from cocoon_sdk.history.walking import walk
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.abi_cells import Reader
 from cocoon_sdk.types import Hash, Nano

@@ -1,0 +1,73 @@
+"""Chains as an attacker leaves them: histories full of small messages, endpoints that reach only so far."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytoniq_core import Address, Cell
+
+from cocoon_sdk.chain.base import TransactionRecord
+from cocoon_sdk.errors import ChainError
+from cocoon_sdk.sandbox import Blockchain, SandboxChain
+
+
+class PaddedChain(SandboxChain):
+    """Somebody sent `count` messages to each of `padded`, right after whatever else stands there.
+
+    The padding begins above the newest transaction at the first look and has its time. Its cells cannot be
+    read, which is what a reader makes of messages that are none of our contracts'.
+    """
+
+    def __init__(self, blockchain: Blockchain) -> None:
+        super().__init__(blockchain)
+        self.padded: dict[Address, int] = {}
+        self.reach: int | None = None
+        """How far below one that was handed out the endpoint finds a transaction; None: anywhere."""
+        self.looks = 0
+        self._base: dict[Address, TransactionRecord] = {}
+        self._lowest: dict[Address, int] = {}
+
+    def pad(self, address: Address, count: int) -> None:
+        """Fill an account's history."""
+        self.padded[address] = count
+
+    async def transactions(
+        self, address: Address, *, limit: int = 16, before_lt: int | None = None, after_lt: int = 0
+    ) -> list[TransactionRecord]:
+        self.looks += 1
+        count = self.padded.get(address, 0)
+        if not count:
+            return await super().transactions(address, limit=limit, before_lt=before_lt, after_lt=after_lt)
+        if address not in self._base:
+            (self._base[address],) = await super().transactions(address, limit=1)
+        base = self._base[address]
+        top = base.lt + count
+        start = top if before_lt is None else min(top, before_lt - 1)
+        known = self._lowest.get(address, top)
+        if self.reach is not None and min(known, top) - max(start, base.lt) > self.reach:
+            raise ChainError("a look at the history", why="too far below what this endpoint was asked for")
+        found = [self._padding(base, lt) for lt in range(start, max(base.lt, start - limit), -1)]
+        if len(found) < limit:
+            found += await super().transactions(
+                address, limit=limit - len(found), before_lt=before_lt, after_lt=after_lt
+            )
+        found = [each for each in found if each.lt > after_lt]
+        if found:
+            self._lowest[address] = min(known, found[-1].lt)
+        return found
+
+    def _padding(self, base: TransactionRecord, lt: int) -> TransactionRecord:
+        before = base.hash if lt == base.lt + 1 else _hash(lt - 1)
+        return replace(
+            base,
+            lt=lt,
+            hash=_hash(lt),
+            prev_lt=lt - 1,
+            prev_hash=before,
+            now=self.blockchain.now,
+            cell=Cell.empty(),
+        )
+
+
+def _hash(lt: int) -> bytes:
+    return lt.to_bytes(32, "big")
