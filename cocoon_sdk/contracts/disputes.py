@@ -1,6 +1,7 @@
 """`Dispute`: what the chain says about one dispute, and the message that ends it.
 
-Owns reading a disputed entry with its own parameters, whose word counts, and putting signatures together.
+Owns reading a disputed job or session with its own parameters, whose word counts, and putting signatures
+together.
 Must not know evidence, votes or who sends the message (docs/protocol.md 5, docs/arbiter.md).
 """
 
@@ -24,7 +25,9 @@ from cocoon_sdk.protocol.abi_cells import Reader
 from cocoon_sdk.protocol.abi_dict import parse as parse_dict
 from cocoon_sdk.protocol.disputes import DisputeKind, dispute_digest
 from cocoon_sdk.protocol.job_states import EntryStatus
+from cocoon_sdk.protocol.session_states import evidence_of
 from cocoon_sdk.protocol.signing import account_address
+from cocoon_sdk.protocol.vouchers import SessionRef
 from cocoon_sdk.types import Hash, Nano
 
 _GAS_PRICES: Final = 21
@@ -50,7 +53,10 @@ class Member:
 class Dispute:
     """One dispute as its own parameters and entry state it. Amounts in nanoTON, times in unix seconds.
 
-    `number` is the job's id. `hot_key` is the escrow's now: None when no signature under it may count.
+    `number` is the job's or session's id. `result_hash` is what the verdict names: of a job's result, or of a
+    session's evidence. `terms` are the job's, None for a session, whose receipts name theirs; a session has
+    an `amount` of 0. `lock` is the stake's, with the collateral in it. `hot_key` is the escrow's now: None
+    when no signature under it may count.
     """
 
     kind: DisputeKind
@@ -63,7 +69,8 @@ class Dispute:
     result_hash: Hash
     amount: Nano
     collateral: Nano
-    terms: m.JobTerms = field(repr=False)
+    lock: int
+    terms: m.JobTerms | None = field(repr=False)
     params: Cell = field(repr=False)
     members: Mapping[int, Member] = field(repr=False)
     threshold: int
@@ -75,18 +82,31 @@ class Dispute:
 
     @property
     def payload_hash(self) -> Hash:
-        """What the payload's openings are checked against."""
-        return Hash(self.terms.payload_hash.to_bytes(32, "big"))
+        """What the payload's openings are checked against. Raises `MalformedError` for a session."""
+        return Hash(self._job_terms.payload_hash.to_bytes(32, "big"))
 
     @property
     def terms_hash(self) -> Hash:
-        """What the worker's terms are checked against."""
-        return Hash(self.terms.terms_hash.to_bytes(32, "big"))
+        """What the worker's terms are checked against. Raises `MalformedError` for a session."""
+        return Hash(self._job_terms.terms_hash.to_bytes(32, "big"))
 
     @property
     def model_id(self) -> Hash:
-        """The model of the disputed work."""
-        return Hash(self.terms.model_id.to_bytes(32, "big"))
+        """The model of the disputed job. Raises `MalformedError` for a session."""
+        return Hash(self._job_terms.model_id.to_bytes(32, "big"))
+
+    @property
+    def _job_terms(self) -> m.JobTerms:
+        if self.terms is None:
+            raise MalformedError("a session has no payload, and its receipts name its terms")
+        return self.terms
+
+    @property
+    def session(self) -> SessionRef:
+        """The name of the disputed session. Raises `MalformedError` for a job."""
+        if self.kind is not DisputeKind.SESSION:
+            raise MalformedError("a job is no session")
+        return SessionRef(self.domain, self.number, self.worker)
 
     @property
     def ends_at(self) -> int:
@@ -156,10 +176,88 @@ async def read_dispute(chain: Chain, escrow: Escrow, number: int) -> Dispute:
     view = await escrow.state()
     entry = await escrow.job(number)
     if entry is None or entry.status != EntryStatus.DISPUTED:
-        raise NoDisputeError(
-            f"job {number} of {escrow.address.to_str()} is not disputed",
-            why="it has ended, or never was" if entry is None else "nobody disputes it",
+        raise _no_dispute("job", escrow, number, is_there=entry is not None)
+    return await _dispute(
+        escrow,
+        view,
+        entry,
+        kind=DisputeKind.JOB,
+        number=number,
+        result_hash=Hash(entry.key_or_result.to_bytes(32, "big")),
+        amount=Nano(entry.amount),
+        terms=m.JobTerms.from_cell(entry.terms),
+    )
+
+
+async def read_session_dispute(escrow: Escrow, number: int) -> Dispute:
+    """Return the dispute about a session of a genuine escrow (the caller checked that).
+
+    Raises `NoDisputeError` when the session is not disputed (any more), and `ChainError`.
+    """
+    view = await escrow.state()
+    entry = await escrow.session(number)
+    evidence = None if entry is None else evidence_of(entry)
+    if entry is None or evidence is None:
+        raise _no_dispute("session", escrow, number, is_there=entry is not None)
+    return await _dispute(
+        escrow,
+        view,
+        entry,
+        kind=DisputeKind.SESSION,
+        number=number,
+        result_hash=evidence,
+        amount=Nano(0),
+        terms=None,
+    )
+
+
+async def read_any_dispute(chain: Chain, escrow: Escrow, number: int) -> Dispute:
+    """Return the dispute about a job or a session, whichever has this id: they share one counter.
+
+    Raises `NoDisputeError` when neither is disputed (any more), and `ChainError`.
+    """
+    if await escrow.session(number) is not None:
+        return await read_session_dispute(escrow, number)
+    return await read_dispute(chain, escrow, number)
+
+
+async def is_disputed(escrow: Escrow, dispute: Dispute) -> bool:
+    """Tell whether the chain still shows this dispute. Raises `ChainError`."""
+    expected = bytes(dispute.result_hash)
+    if dispute.kind is DisputeKind.SESSION:
+        session = await escrow.session(dispute.number)
+        return (
+            session is not None
+            and session.deadline == dispute.disputed_at
+            and evidence_of(session) == expected
         )
+    job = await escrow.job(dispute.number)
+    return (
+        job is not None
+        and job.status == EntryStatus.DISPUTED
+        and job.deadline == dispute.disputed_at
+        and job.key_or_result == int.from_bytes(expected, "big")
+    )
+
+
+def _no_dispute(what: str, escrow: Escrow, number: int, *, is_there: bool) -> NoDisputeError:
+    return NoDisputeError(
+        f"{what} {number} of {escrow.address.to_str()} is not disputed",
+        why="nobody disputes it" if is_there else "it has ended, or never was",
+    )
+
+
+async def _dispute(
+    escrow: Escrow,
+    view: m.EscrowView,
+    entry: m.Job | m.Session,
+    *,
+    kind: DisputeKind,
+    number: int,
+    result_hash: Hash,
+    amount: Nano,
+    terms: m.JobTerms | None,
+) -> Dispute:
     rules = m.ParamsRules.from_cell(m.Params.from_cell(entry.params).rules)
     members, threshold = arbiters_of(entry.params)
     domain = await escrow.domain(view)
@@ -168,17 +266,18 @@ async def read_dispute(chain: Chain, escrow: Escrow, number: int) -> Dispute:
     except KeyMaterialError:
         hot_key = None
     return Dispute(
-        kind=DisputeKind.JOB,
+        kind=kind,
         escrow=escrow.address,
         number=number,
         disputed_at=entry.deadline,
         domain=domain,
-        digest=dispute_digest(domain, DisputeKind.JOB, number, entry.deadline),
+        digest=dispute_digest(domain, kind, number, entry.deadline),
         worker=account_address(entry.worker),
-        result_hash=Hash(entry.key_or_result.to_bytes(32, "big")),
-        amount=Nano(entry.amount),
+        result_hash=result_hash,
+        amount=amount,
         collateral=Nano(entry.collateral),
-        terms=m.JobTerms.from_cell(entry.terms),
+        lock=entry.lock,
+        terms=terms,
         params=entry.params,
         members=members,
         threshold=threshold,

@@ -61,6 +61,7 @@ class DisputeKind(IntEnum):
     """What is disputed."""
 
     JOB = 1
+    SESSION = 2
 
 
 def dispute_digest(domain: Domain, kind: DisputeKind, number: int, disputed_at: int) -> Hash:
@@ -90,6 +91,10 @@ class ItemKind(IntEnum):
     """The client's signature that it had the result: bound by the escrow's hot key."""
     TERMS = 5
     """The terms' canonical JSON: bound by the terms hash."""
+    SESSION = 6
+    """All that is shown about a session (`cocoon_sdk.protocol.session_evidence`): bound by the hash that the
+    dispute names. The only item of a session's dispute, and of no other.
+    """
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

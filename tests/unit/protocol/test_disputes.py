@@ -77,7 +77,8 @@ def test_dispute_is_named_by_network_escrow_activation_job_and_time() -> None:
     ]
     names = {d.dispute_digest(each, d.DisputeKind.JOB, 1, 5) for each in (domain, *others)}
     names |= {d.dispute_digest(domain, d.DisputeKind.JOB, *each) for each in ((2, 5), (1, 6))}
-    assert len(names) == 6
+    names.add(d.dispute_digest(domain, d.DisputeKind.SESSION, 1, 5))
+    assert len(names) == 7
 
 
 def vote(**changes: object) -> d.Vote:
