@@ -13,6 +13,7 @@ from cocoon_sdk.errors import ConfigError, EngineInterruptedError, EngineUnavail
 from cocoon_worker.engine.base import (
     Engine,
     EngineAnswerError,
+    EngineIdentity,
     EngineKind,
     EngineLimits,
     EngineRequest,
@@ -49,6 +50,16 @@ async def test_engine_can_answer_when_the_endpoint_is_well(engine: OpenAIEngine,
     assert isinstance(engine, Engine)
     assert engine.models() == (MODEL,)
     assert (await engine.health()).ready
+
+
+@pytest.mark.parametrize(("platform", "told"), [("cpu", False), ("", True), ("cuda NVIDIA H100", True)])
+async def test_client_cannot_end_an_engine_on_a_cpu_with_a_seed(
+    upstream: Upstream, platform: str, told: bool
+) -> None:
+    seeded = EngineRequest(EngineKind.CHAT, {**CHAT.body, "seed": 7})
+    async with engine_running(upstream, identity=EngineIdentity(platform=platform)) as engine:
+        await engine.run(seeded, deadline_s=10)
+    assert ("seed" in upstream.bodies[-1]) is told
 
 
 async def test_engine_can_count_when_nothing_is_said_about_the_cache(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -50,6 +50,10 @@ class EngineRequest:
     kind: EngineKind
     body: Mapping[str, Any]
     evidence: bool = False
+
+
+ON_CPU: Final = "cpu"
+"""Platform of an engine that computes on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)

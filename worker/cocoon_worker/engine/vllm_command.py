@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from cocoon_sdk.protocol.terms import SamplingClass
-from cocoon_worker.engine.base import EngineIdentity
+from cocoon_worker.engine.base import ON_CPU, EngineIdentity
 
 HOST = "127.0.0.1"
 SAMPLER = "cocoon_worker.engine.sampler:CocoonSampler"
@@ -138,7 +138,7 @@ def _model_dtype(model: Path) -> str:
 
 def _platform(device: Device, gpus: Path) -> str:
     if device is Device.CPU:
-        return "cpu"
+        return ON_CPU
     try:
         texts = [path.read_text("ascii", "replace") for path in sorted(gpus.glob("*/information"))]
     except OSError:
