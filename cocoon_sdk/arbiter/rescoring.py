@@ -24,7 +24,7 @@ from cocoon_sdk.protocol.disputes import Ground
 from cocoon_sdk.protocol.hashing import same_hash
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Hash
-from cocoon_sdk.verify.checking import Findings, NotCheckableError, check, check_form
+from cocoon_sdk.verify.checking import NotCheckableError, check, check_form
 from cocoon_sdk.verify.rescoring import Rescoring, UnknownTokenError, Verifier
 from cocoon_sdk.verify.seeds import job_seed
 from cocoon_sdk.verify.structure import Level, Question
@@ -46,10 +46,14 @@ Calibration: TypeAlias = Callable[[Hash], Awaitable[Hash | None]]
 
 @dataclass(frozen=True, slots=True)
 class JudgedModel:
-    """A model that this arbiter can judge: who re-scores it, and its thresholds."""
+    """A model that this arbiter can judge: who re-scores it, and its thresholds.
+
+    `context` is how many tokens of prompt and output every worker of the model has to hold, None for unknown.
+    """
 
     verifier: Verifier
     thresholds: Thresholds
+    context: int | None = None
 
 
 class RescoringJudge:
@@ -74,10 +78,13 @@ class RescoringJudge:
         """
         model = await self._model(case)
         try:
-            findings = self._form(case, model.thresholds)
+            question = _question(case, model)
+            findings = check_form(question, _response(case), case.commitment, model.thresholds)
             if findings is None:
                 rescorings = await self._rescored(case, model.verifier)
-                findings = await asyncio.to_thread(self._checked, case, rescorings, model.thresholds)
+                findings = await asyncio.to_thread(
+                    check, question, _response(case), case.commitment, rescorings, model.thresholds
+                )
         except (NotCheckableError, MalformedError) as error:
             log.info("not_checkable", dispute=case.dispute.digest.hex()[:16], why=error.why)
             return Ground.NOT_CHECKABLE
@@ -120,14 +127,9 @@ class RescoringJudge:
         except MalformedError:
             raise
         except CocoonError as error:
+            # Also for what is too long for our endpoint only: nobody is paid because we are too small.
             raise JudgingError("the answer cannot be re-scored now", why=str(error)) from None
         return found
-
-    def _form(self, case: Case, thresholds: Thresholds) -> Findings | None:
-        return check_form(_question(case), _response(case), case.commitment, thresholds)
-
-    def _checked(self, case: Case, rescorings: Sequence[Rescoring], thresholds: Thresholds) -> Findings:
-        return check(_question(case), _response(case), case.commitment, rescorings, thresholds)
 
 
 def _response(case: Case) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def _response(case: Case) -> dict[str, Any]:
     }
 
 
-def _question(case: Case) -> Question:
+def _question(case: Case, model: JudgedModel) -> Question:
     dispute = case.dispute
     return Question(
         kind=case.payload.kind.value,
@@ -149,5 +151,5 @@ def _question(case: Case) -> Question:
         # Who states no manifest has not said anything false; the numbers speak for or against it.
         model_id=None if case.commitment.manifest is None else dispute.model_id,
         output_limit=None,
-        context=None,
+        context=model.context,
     )

@@ -176,7 +176,8 @@ def _models(settings: ArbiterSettings) -> dict[Hash, Any]:
             top=model.top,
             end_tokens=model.end_tokens or None,
         )
-        found[Hash(bytes.fromhex(model_id))] = JudgedModel(verifier, Thresholds.from_bytes(data))
+        limits = Thresholds.from_bytes(data)
+        found[Hash(bytes.fromhex(model_id))] = JudgedModel(verifier, limits, model.context)
     return found
 
 

@@ -38,6 +38,8 @@ DEFAULT_TOP: Final = 20
 MAX_TOP: Final = 1000
 MAX_TOKENS: Final = 1 << 18
 """Most tokens of prompt and output together."""
+AT_ONCE: Final = 8
+"""Prefills that one verifier asks for at a time: an endpoint that is flooded answers none of them in time."""
 CHAT: Final = "chat.completion"
 COMPLETION: Final = "completion"
 
@@ -86,6 +88,10 @@ _read_entries: Final = msgspec.json.Decoder(dict[_TokenId, _Entry]).decode
 
 class UnknownTokenError(VerifierError):
     """The answer's tokens are none of this model: the endpoint's vocabulary does not have them."""
+
+
+class TooManyTokensError(VerifierError):
+    """Prompt and output together are longer than anything that is asked of an endpoint."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,8 +145,9 @@ class Transport(Protocol):
 class Verifier:
     """A vLLM endpoint that serves `model`, with its tokenizer. `top` tokens are asked for per position.
 
-    `end_tokens` come from the model's generation configuration. Close it, or use it with `async with`.
-    Raises `ConfigError` for a URL or key that cannot be used.
+    `end_tokens` come from the model's generation configuration. At most `at_once` prefills are under way; the
+    others wait, and their time does not run yet. Close it, or use it with `async with`. Raises `ConfigError`
+    for a URL or key that cannot be used.
     """
 
     def __init__(
@@ -153,8 +160,10 @@ class Verifier:
         end_tokens: Collection[int] | None = None,
         limits: EndpointLimits | None = None,
         clock: Clock | None = None,
+        at_once: int = AT_ONCE,
     ) -> None:
-        self._begin(Endpoint(url, api_key=api_key, limits=limits, clock=clock), model, top, end_tokens)
+        endpoint = Endpoint(url, api_key=api_key, limits=limits, clock=clock)
+        self._begin(endpoint, model, top, end_tokens, at_once)
 
     @classmethod
     def over(
@@ -167,10 +176,12 @@ class Verifier:
     ) -> Self:
         """Return one that asks over something else than HTTP, such as another worker's paid session."""
         self = cls.__new__(cls)
-        self._begin(transport, model, top, end_tokens)
+        self._begin(transport, model, top, end_tokens, AT_ONCE)
         return self
 
-    def _begin(self, transport: Transport, model: str, top: int, end_tokens: Collection[int] | None) -> None:
+    def _begin(
+        self, transport: Transport, model: str, top: int, end_tokens: Collection[int] | None, at_once: int
+    ) -> None:
         if not 1 <= top <= MAX_TOP:
             raise MalformedError(
                 "cannot re-score", why=f"1 to {MAX_TOP} tokens per position can be asked for"
@@ -178,7 +189,7 @@ class Verifier:
         self._endpoint = transport
         self._model, self._top = model, top
         self._end_tokens = None if end_tokens is None else frozenset(end_tokens)
-        self._detokenizes = True
+        self._places = asyncio.Semaphore(at_once)
 
     def __repr__(self) -> str:
         return f"Verifier({self._endpoint.host}, {self._model!r})"
@@ -226,14 +237,15 @@ class Verifier:
     async def rescore(self, prompt: Sequence[int], output: Sequence[int]) -> Rescored:
         """Score `output` after `prompt` with one prefill.
 
-        Raises `UnknownTokenError` for tokens that the model does not have, `VerifierRefusedError` (mostly:
-        its context is too short), `VerifierUnavailableError`, `VerifierTimeoutError`, `VerifierAnswerError`.
+        Raises `UnknownTokenError` for tokens that the model does not have, `TooManyTokensError`,
+        `VerifierRefusedError` (mostly: its context is too short), `VerifierUnavailableError`,
+        `VerifierTimeoutError`, `VerifierAnswerError`.
         """
         if not output:
             return _nothing(self._top)
         count = len(prompt) + len(output)
         if count > MAX_TOKENS:
-            raise MalformedError(
+            raise TooManyTokensError(
                 "cannot re-score", why=f"prompt and output have more than {MAX_TOKENS} tokens"
             )
         body = {
@@ -242,7 +254,8 @@ class Verifier:
         }
         most = (1 << 20) + count * (self._top + 1) * _BYTES_PER_ENTRY
         try:
-            raw = await self._endpoint.post("v1/completions", body, max_bytes=most)
+            async with self._places:
+                raw = await self._endpoint.post("v1/completions", body, max_bytes=most)
         except VerifierRefusedError as error:
             if _VOCABULARY in error.answer:
                 raise UnknownTokenError("the answer cannot be re-scored", why=error.answer) from None
@@ -250,16 +263,16 @@ class Verifier:
         return _read_rescored(raw, len(prompt), tuple(output), self._top)
 
     async def text(self, tokens: Sequence[int]) -> str | None:
-        """Return the tokens as text, special ones included; None where the endpoint cannot tell."""
+        """Return the tokens as text, special ones included; None where the endpoint refuses to tell.
+
+        One refusal says nothing about the next answer's tokens: everybody's are asked for.
+        """
         if not tokens:
             return ""
-        if not self._detokenizes:
-            return None
         body = {"model": self._model, "tokens": list(tokens)}
         try:
             raw = await self._endpoint.post("detokenize", body, max_bytes=_MAX_TEXT_BYTES)
         except VerifierRefusedError:
-            self._detokenizes = False
             return None
         return _decoded(_read_detokenized, raw, "its text").prompt
 

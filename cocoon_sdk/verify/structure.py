@@ -83,8 +83,9 @@ class Question:
     """What was asked, under which promise. `body` is the OpenAI body, `seed` follows from job or session.
 
     `model_id` is the manifest's hash that the terms name; None leaves it unchecked. `output_limit` and
-    `context` are `max_output_tokens` and `max_context` of the worker's offer, in tokens, where known.
-    `cancelled`: the client stopped the answer itself.
+    `context` are `max_output_tokens` and `max_context` of the worker's offer, in tokens, where known; without
+    the offer, `context` may be what every worker of the model has to hold. `cancelled`: the client stopped
+    the answer itself.
     """
 
     kind: str
@@ -179,9 +180,17 @@ def _statements(question: Question, commitment: Commitment) -> Iterator[Fault]:
     if asked is not None and commitment.max_tokens > asked:
         why = f"the engine was given {commitment.max_tokens} tokens, {asked} were asked for"
         yield Fault(FaultKind.LIMIT, Level.REFUND, why)
+    if asked is None and offered is not None and commitment.max_tokens > offered:
+        why = f"the engine was given {commitment.max_tokens} tokens, at most {offered} are offered"
+        yield Fault(FaultKind.LIMIT, Level.REFUND, why)
     longest = max((len(choice.tokens) for choice in commitment.choices), default=0)
     if longest > commitment.max_tokens:
         why = f"a choice has {longest} tokens, the engine was given {commitment.max_tokens}"
+        yield Fault(FaultKind.LIMIT, Level.REFUND, why)
+    # Some workers hold an offer's context against the prompt alone.
+    room = None if question.context is None else question.context + (offered or 0)
+    if room is not None and commitment.prompt_tokens + longest > room:
+        why = f"{commitment.prompt_tokens} and {longest} tokens do not fit into {question.context} of context"
         yield Fault(FaultKind.LIMIT, Level.REFUND, why)
 
 

@@ -23,7 +23,13 @@ from cocoon_sdk.verify.endpoint import (
     VerifierTimeoutError,
     VerifierUnavailableError,
 )
-from cocoon_sdk.verify.rescoring import UnknownTokenError, Verifier, tokenizer_question
+from cocoon_sdk.verify.rescoring import (
+    MAX_TOKENS,
+    TooManyTokensError,
+    UnknownTokenError,
+    Verifier,
+    tokenizer_question,
+)
 
 KEY = "a-secret-key"
 CHAT_BODY = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
@@ -257,12 +263,59 @@ async def test_broken_connection_is_not_tried_again_when_something_may_have_been
         assert len(fake.asked) == 1
 
 
-async def test_text_is_unknown_when_the_endpoint_does_not_detokenize() -> None:
+async def test_worker_cannot_switch_the_text_check_off_for_others_when_its_own_text_is_refused() -> None:
     async with serving() as (fake, verifier):
-        fake.answers["/detokenize"] = [_error(404, "not found")]
+        fake.answers["/detokenize"] = [_error(400, "no such text")]
         assert await verifier.text([1]) is None
-        assert await verifier.text([2]) is None
-        assert fake.paths == ["/detokenize"]
+        assert await verifier.text([2]) == " w2"
+
+
+async def test_verifier_cannot_flood_its_endpoint_when_an_answer_has_many_choices() -> None:
+    arrived: asyncio.Queue[asyncio.Event] = asyncio.Queue()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        body, go = await request.json(), asyncio.Event()
+        arrived.put_nowait(go)
+        await go.wait()
+        return web.json_response(completion(body))
+
+    async with serving(at_once=2) as (fake, verifier):
+        fake.answers["/v1/completions"] = [slow] * 5
+        asked = [asyncio.ensure_future(verifier.rescore([5], [token])) for token in range(5)]
+        for _ in range(2):
+            pair = [await arrived.get(), await arrived.get()]
+            assert fake.paths.count("/v1/completions") <= 4
+            assert arrived.empty()
+            for go in pair:
+                go.set()
+        (await arrived.get()).set()
+        assert [int(each.tokens[0]) for each in await asyncio.gather(*asked)] == list(range(5))
+
+
+async def test_time_does_not_run_for_a_prefill_that_waits_for_its_turn() -> None:
+    async with serving(at_once=1) as (_, verifier):
+        begun: list[bool] = []
+        post = verifier._endpoint.post
+
+        async def noted(path: str, body: dict[str, Any], *, max_bytes: int) -> bytes:
+            begun.append(True)  # the time of a request begins here
+            return await post(path, body, max_bytes=max_bytes)
+
+        verifier._endpoint.post = noted  # type: ignore[method-assign]
+        await verifier._places.acquire()
+        waiting = asyncio.ensure_future(verifier.rescore([5], [9]))
+        await asyncio.sleep(0)
+        assert not begun
+        verifier._places.release()
+        await waiting
+        assert begun
+
+
+async def test_answer_beyond_every_endpoint_says_nothing_about_the_request() -> None:
+    async with serving() as (fake, verifier):
+        with pytest.raises(TooManyTokensError):
+            await verifier.rescore([5] * MAX_TOKENS, [9])
+        assert not fake.asked
 
 
 async def test_verifier_is_unavailable_when_nobody_listens() -> None:

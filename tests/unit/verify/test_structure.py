@@ -137,7 +137,9 @@ def kinds(found: list[Fault]) -> set[FaultKind]:
         Case([10], CANCELLED, "Hello", told="", question={"cancelled": True}, usage={"prompt_tokens": 3}),
         # Nothing is known about the model: nothing is looked for.
         Case([10, 11, END], "stop", "Hello world", question={"model_id": None}),
-        Case([10, 11, END], "stop", "Hello world", {}),
+        Case([10, 11, END], "stop", "Hello world", {}, commitment={"max_tokens": 100}),
+        # An offer's context may be held against the prompt alone.
+        Case([10, 11, END], "stop", "Hello world", {"max_tokens": 9}, question={"context": 4}),
         Case([10, 11, END], "stop", " Hello world\n"),
     ],
 )  # fmt: skip
@@ -182,6 +184,12 @@ def test_honest_answer_has_no_fault(case: Case) -> None:
         (Case([10, 11], "length", "Hello world", {"max_tokens": 1}, commitment={"max_tokens": 2}),
          FaultKind.LIMIT, Level.REFUND),
         (Case([10, 11], "length", "Hello world", {"max_tokens": 1}), FaultKind.LIMIT, Level.REFUND),
+        # More than is offered, or than fits: nobody may be able to re-score that.
+        (dataclasses.replace(honest(), body={}, commitment={"max_tokens": 101}), FaultKind.LIMIT,
+         Level.REFUND),
+        (dataclasses.replace(honest(), question={"context": 5, "output_limit": None}), FaultKind.LIMIT,
+         Level.REFUND),
+        (dataclasses.replace(honest(), commitment={"prompt_tokens": 1098}), FaultKind.LIMIT, Level.REFUND),
         # Ends before it began.
         (Case([], "length", "", question={"context": None}), FaultKind.FINISH, Level.REFUND),
         (Case([10, END, 11, END], "stop", "Hello world"), FaultKind.FINISH, Level.REFUND),
