@@ -48,7 +48,7 @@ Calibration: TypeAlias = Callable[[Hash], Awaitable[Hash | None]]
 class JudgedModel:
     """A model that this arbiter can judge: who re-scores it, and its thresholds.
 
-    `context` is how many tokens of prompt and output every worker of the model has to hold, None for unknown.
+    `context` is how many tokens of prompt and output the model holds, None for unknown.
     """
 
     verifier: Verifier

@@ -42,8 +42,8 @@ class ModelSettings(BaseModel):
     end_tokens: Annotated[tuple[int, ...], Field(max_length=64)] = ()
     """Tokens that end an answer, from the model's generation configuration; empty: not checked."""
     context: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
-    """Tokens of prompt and output together that every worker of the model has to hold; without it, an answer
-    that ends for its length too early is only suspect."""
+    """Tokens of prompt and output together that the model holds; without it, an answer that ends for its
+    length too early is only suspect."""
 
 
 class ArbiterSettings(ArbiterConfig, BaseSettings):

@@ -84,8 +84,7 @@ class Question:
 
     `model_id` is the manifest's hash that the terms name; None leaves it unchecked. `output_limit` and
     `context` are `max_output_tokens` and `max_context` of the worker's offer, in tokens, where known; without
-    the offer, `context` may be what every worker of the model has to hold. `cancelled`: the client stopped
-    the answer itself.
+    the offer, `context` may be what the model holds. `cancelled`: the client stopped the answer itself.
     """
 
     kind: str
