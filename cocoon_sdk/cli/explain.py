@@ -22,7 +22,10 @@ def explain(
         ),
     ],
     ask: Annotated[
-        bool, typer.Option("--ask/--no-ask", help="Also ask the worker's own endpoint about a running job.")
+        bool,
+        typer.Option(
+            "--ask/--no-ask", help="Also ask the worker about a running job, and who checked its result."
+        ),
     ] = True,
     as_json: Json = False,
 ) -> None:
@@ -32,6 +35,7 @@ def explain(
 
 async def _explain(session: Session, what: str, *, ask: bool) -> None:
     from cocoon_sdk.cli.asking import worker_asker
+    from cocoon_sdk.cli.inquiry import inquiry
     from cocoon_sdk.explain import explain as explained
     from cocoon_sdk.explain import parse_target
 
@@ -39,7 +43,12 @@ async def _explain(session: Session, what: str, *, ask: bool) -> None:
     asker = worker_asker(session.chain, session.settings.private_networks) if ask else None
     with session.out.step("Reading the chain"):
         found = await explained(
-            session.chain, target, network=session.known_network, ask=asker, known=_own_accounts(session)
+            session.chain,
+            target,
+            network=session.known_network,
+            ask=asker,
+            inquire=inquiry(session) if ask else None,
+            known=_own_accounts(session),
         )
     session.out.result(found.to_json(), found)
 

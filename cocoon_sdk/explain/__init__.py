@@ -2,6 +2,7 @@
 
 from cocoon_sdk.explain.account import Recognised, recognise
 from cocoon_sdk.explain.explanation import Explanation, Section, explain
+from cocoon_sdk.explain.findings import Inquiry
 from cocoon_sdk.explain.job import Asker, JobReport, NotAnEscrowError, job_report
 from cocoon_sdk.explain.target import (
     AccountTarget,
@@ -18,6 +19,7 @@ __all__ = [
     "AccountTarget",
     "Asker",
     "Explanation",
+    "Inquiry",
     "JobReport",
     "JobTarget",
     "NotAnEscrowError",

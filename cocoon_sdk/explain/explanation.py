@@ -20,6 +20,7 @@ from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.explain import other_words  # noqa: F401 - registers its sentences
 from cocoon_sdk.explain.account import account_facts
 from cocoon_sdk.explain.facts import Fact, Party, Role, to_plain
+from cocoon_sdk.explain.findings import Inquiry
 from cocoon_sdk.explain.job import Asker, believed, job_report
 from cocoon_sdk.explain.session import SessionReport, session_report
 from cocoon_sdk.explain.target import AccountTarget, JobTarget, Target
@@ -118,17 +119,19 @@ async def explain(
     *,
     network: Network | None = None,
     ask: Asker | None = None,
+    inquire: Inquiry | None = None,
     known: Sequence[Address] = (),
 ) -> Explanation:
     """Explain a job or session, a transaction or an account.
 
-    `network` is the registry that is trusted, `ask` asks a worker's endpoint, `known` are the accounts in
+    `network` is the registry that is trusted, `ask` asks a worker's endpoint, `inquire` whoever checked the
+    work, `known` are the accounts in
     which a transaction is looked for that is named by its hash alone. Raises `NotAnEscrowError`,
     `ForgedAccountError`, `HistoryNotFoundError`, and what the `Chain` raises.
     """
     now = (await chain.head()).now
     if isinstance(target, JobTarget):
-        return await _job(chain, target, now, network, ask)
+        return await _job(chain, target, now, network, ask, inquire)
     if isinstance(target, AccountTarget):
         facts = await account_facts(chain, target.address, network)
         sections = [Section("What it is", facts[:1])]
@@ -145,15 +148,22 @@ async def explain(
 
 
 async def _job(
-    chain: Chain, target: JobTarget, now: int, network: Network | None, ask: Asker | None
+    chain: Chain,
+    target: JobTarget,
+    now: int,
+    network: Network | None,
+    ask: Asker | None,
+    inquire: Inquiry | None,
 ) -> Explanation:
-    session = await session_report(chain, await believed(chain, target.escrow, network), target.job_id, now)
+    found = await believed(chain, target.escrow, network)
+    session = await session_report(chain, found, target.job_id, now, inquire=inquire)
     if session is not None:
         return _session(session, target, now)
-    report = await job_report(chain, target.escrow, target.job_id, network=network, ask=ask)
+    report = await job_report(chain, target.escrow, target.job_id, network=network, ask=ask, inquire=inquire)
     sections = (
         Section("Who", report.parties),
         Section("What happened", report.events),
+        Section("What was found", report.found),
         Section("Now", report.now),
         Section("What can happen next", report.next),
         Section("Money", report.totals),
@@ -167,6 +177,7 @@ def _session(report: SessionReport, target: JobTarget, now: int) -> Explanation:
     sections = (
         Section("Who", report.parties),
         Section("What happened", report.events),
+        Section("What was found", report.found),
         Section("Now", report.now),
         Section("What can happen next", report.next),
     )

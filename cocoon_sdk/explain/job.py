@@ -18,10 +18,12 @@ from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.errors import CocoonError, ForgedAccountError
 from cocoon_sdk.explain.account import STATUS_BY_NUMBER, Recognised, recognise
 from cocoon_sdk.explain.facts import AccountKindName, Fact, Party, Role, Standing, TxRef
+from cocoon_sdk.explain.findings import Inquiry
 from cocoon_sdk.explain.job_facts import (
     ActionSkipped,
     ArbiterPaid,
     HistoryCutOff,
+    JobDisputed,
     JobReclaimed,
     JobStatus,
     JobTotals,
@@ -51,8 +53,9 @@ from cocoon_sdk.history import (
     walk,
 )
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.disputes import DisputeKind, dispute_digest
 from cocoon_sdk.protocol.signing import account_address
-from cocoon_sdk.types import Nano
+from cocoon_sdk.types import Hash, Nano
 
 Asker: TypeAlias = Callable[[Address, Address, int], Awaitable[WorkerSays | None]]
 """Asks a worker (its stake's address) about a job (escrow, id) over its endpoint; None if it has none."""
@@ -71,15 +74,22 @@ class JobReport:
 
     parties: tuple[Fact, ...]
     events: tuple[Fact, ...]
+    found: tuple[Fact, ...]
     now: tuple[Fact, ...]
     next: tuple[Fact, ...]
     totals: tuple[Fact, ...]
 
 
 async def job_report(
-    chain: Chain, escrow: Address, job_id: int, *, network: Network | None = None, ask: Asker | None = None
+    chain: Chain,
+    escrow: Address,
+    job_id: int,
+    *,
+    network: Network | None = None,
+    ask: Asker | None = None,
+    inquire: Inquiry | None = None,
 ) -> JobReport:
-    """Read a job and all that happened to it.
+    """Read a job and all that happened to it; `inquire` asks who checked its result.
 
     Raises `NotAnEscrowError`, `ForgedAccountError`, and what the `Chain` raises.
     """
@@ -87,7 +97,7 @@ async def job_report(
     view = await Escrow.at(chain, escrow).state()
     if view.params is None or not 0 < job_id < view.next_id:
         unknown = StandsNow(status=JobStatus.UNKNOWN, held=Nano(0))
-        return JobReport(tuple(_parties(found, None)), (), (unknown,), (), ())
+        return JobReport(tuple(_parties(found, None)), (), (), (unknown,), (), ())
     entry = await Escrow.at(chain, escrow).job(job_id)
     rules = Rules.of(view.params if entry is None else entry.params)
     story = JobStory(escrow, job_id, rules)
@@ -112,6 +122,7 @@ async def job_report(
     return JobReport(
         parties=tuple(_parties(found, story)),
         events=tuple(events),
+        found=() if inquire is None else tuple(await inquire(job_id, await _dispute(chain, story))),
         now=tuple(now),
         next=await _next(chain, escrow, job_id, entry),
         totals=(_totals(story, workers),) if story.facts else (),
@@ -140,6 +151,15 @@ async def _since_opening(chain: Chain, escrow: Address, job_id: int) -> tuple[li
         if any(step.kind is JobEventKind.OPENED for step in steps_of(transaction, job_id)):
             return found[::-1], True
     return found[::-1], False
+
+
+async def _dispute(chain: Chain, story: JobStory) -> Hash | None:
+    """Return the digest of the dispute about a job, None if there was none."""
+    times = [fact.at for fact in story.facts if isinstance(fact, JobDisputed) and fact.at is not None]
+    if not times:
+        return None
+    domain = await Escrow.at(chain, story.escrow).domain()
+    return dispute_digest(domain, DisputeKind.JOB, story.job_id, times[-1])
 
 
 def _some(story: JobStory) -> list[Address]:

@@ -6,7 +6,7 @@ adapters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytoniq_core import Address
@@ -16,6 +16,7 @@ from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.explain.account import Recognised
 from cocoon_sdk.explain.facts import Fact, Party, Role, TxRef
+from cocoon_sdk.explain.findings import Inquiry
 from cocoon_sdk.explain.job_facts import CanDo
 from cocoon_sdk.explain.session_facts import (
     SessionClosed,
@@ -32,6 +33,7 @@ from cocoon_sdk.explain.session_facts import (
 )
 from cocoon_sdk.history import SessionEvent, SessionEventKind, session_events
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.disputes import DisputeKind, dispute_digest
 from cocoon_sdk.protocol.session_states import SessionState, settles_at, state_of, turns_at
 from cocoon_sdk.protocol.signing import account_address
 from cocoon_sdk.types import Hash, Nano
@@ -43,12 +45,17 @@ class SessionReport:
 
     parties: tuple[Fact, ...]
     events: tuple[Fact, ...]
+    found: tuple[Fact, ...]
     now: tuple[Fact, ...]
     next: tuple[Fact, ...]
 
 
-async def session_report(chain: Chain, found: Recognised, session_id: int, now: int) -> SessionReport | None:
+async def session_report(
+    chain: Chain, found: Recognised, session_id: int, now: int, *, inquire: Inquiry | None = None
+) -> SessionReport | None:
     """Read a session of an escrow that was recognised; None when the id is no session's.
+
+    `inquire` asks who checked its answers.
 
     Raises what the `Chain` raises.
     """
@@ -65,9 +72,20 @@ async def session_report(chain: Chain, found: Recognised, session_id: int, now: 
     return SessionReport(
         parties=tuple(_parties(found, worker)),
         events=tuple(_told(event, worker) for event in events),
+        found=() if inquire is None else await _found(chain, escrow, session_id, events, inquire),
         now=(_standing(entry),),
         next=() if entry is None else tuple(_next(entry, now)),
     )
+
+
+async def _found(
+    chain: Chain, escrow: Address, session_id: int, events: Sequence[SessionEvent], inquire: Inquiry
+) -> tuple[Fact, ...]:
+    disputes = [event for event in events if event.kind is SessionEventKind.DISPUTED]
+    if not disputes:
+        return tuple(await inquire(session_id, None))
+    domain, at = await Escrow.at(chain, escrow).domain(), disputes[-1].transaction.now
+    return tuple(await inquire(session_id, dispute_digest(domain, DisputeKind.SESSION, session_id, at)))
 
 
 def _parties(found: Recognised, worker: Address) -> Iterator[Party]:

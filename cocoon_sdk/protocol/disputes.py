@@ -200,6 +200,27 @@ class Ground(StrEnum):
 
 
 Index = Annotated[int, Field(ge=0, le=255)]
+MAX_FAULTS: Final = 8
+"""Most faults that a vote names."""
+
+
+class Measure(WireModel):
+    """One statistic of an answer, with the limits of its model, in millionths of a nat."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z_]{1,16}$")]
+    value: WireInt
+    refund: WireInt
+    slash: WireInt
+
+
+class Measured(WireModel):
+    """What a ground rests on: statistics, and what is wrong whatever they say. It repeats no content."""
+
+    measures: Annotated[tuple[Measure, ...], Field(strict=False, max_length=8)] = ()
+    faults: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=80)], ...],
+        Field(strict=False, max_length=MAX_FAULTS),
+    ] = ()
 
 
 class Vote(WireModel):
@@ -213,6 +234,8 @@ class Vote(WireModel):
     ground: Annotated[Ground, Field(strict=False)]
     late: bool
     """Whether the worker showed the result only in the dispute, and so pays the arbiters."""
+    measured: Measured | None = None
+    """What this arbiter measured, so that everybody can see why; None where nothing was."""
     salt: SaltHex = Field(default_factory=lambda: os.urandom(SALT_BYTES), repr=False)
 
     @property
