@@ -51,6 +51,12 @@ class SharedEngine:
         self._thread.join(_STOP_S)
         self._loop.close()
 
+    def endpoint(self) -> tuple[str, str | None]:
+        """Return base URL, ending in /v1, and key of the vLLM that runs now."""
+        client = self.engine._client
+        assert client is not None
+        return f"{self.engine._root}/v1", client._api_key
+
     async def call(self, step: Coroutine[Any, Any, T]) -> T:
         """Await something of the engine's loop from the test's loop; cancelling goes through."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(step, self._loop))

@@ -67,9 +67,7 @@ async def made(engine: SharedEngine, **body: Any) -> Made:
 
 
 def verifier(engine: SharedEngine) -> Verifier:
-    client = engine.engine._client
-    assert client is not None
-    return Verifier(f"{engine.engine._root}/v1", client._api_key, PACKAGED_MODEL)
+    return Verifier(*engine.endpoint(), PACKAGED_MODEL)
 
 
 async def judged(engine: SharedEngine, answer: Made, **options: Any) -> Findings:

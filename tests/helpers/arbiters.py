@@ -47,7 +47,7 @@ from cocoon_sdk.types import Nano
 from cocoon_sdk.verify.commitment import Choice, Commitment
 from tests.helpers.audit import BURN
 from tests.helpers.sdk import USAGE, ScriptedWorker, Town, completion
-from tests.helpers.suite import Suite, hash_of
+from tests.helpers.suite import Suite, Worker, hash_of
 
 FORWARD_FEE = 400_000
 """Of an empty message, at the sandbox's prices, in nanoTON."""
@@ -258,10 +258,11 @@ class Purse:
     payouts: tuple[int, ...]
 
 
-def purse(town: Town, client: AsyncCocoon, worker: ScriptedWorker) -> Purse:
+def purse(town: Town, client: AsyncCocoon, worker: ScriptedWorker | Worker) -> Purse:
     """Look at all accounts that a verdict touches; the sandbox's own ledger must balance too."""
     Ledger.of(town.chain).assert_balanced()
-    stake, escrow = worker.account.get_state(), town.driver(client).get_state()
+    account = worker.account if isinstance(worker, ScriptedWorker) else worker
+    stake, escrow = account.get_state(), town.driver(client).get_state()
     return Purse(
         stake=stake.stake,
         earned=stake.earned,

@@ -74,10 +74,15 @@ class AuditTown:
     async def worker(self, name: str, *, lies: bool = False, **offer: Any) -> WorkerService:
         """Return a running worker; one that `lies` serves the cheap table."""
         options = {"table": cheap_table} if lies else {}
+        double = await self.place.stack.enter_async_context(vllm_double(**options))
+        self.doubles[name] = double
+        return await self.worker_before(name, {"url": double.url}, engine_model=MODEL, **offer)
+
+    async def worker_before(self, name: str, engine: dict[str, Any], **offer: Any) -> WorkerService:
+        """Return a running worker in front of an engine that is there."""
         stack, rig = self.place.stack, self.place.rig
-        double = await stack.enter_async_context(vllm_double(**options))
-        sold = {**PRICES, "model": MODEL_NAME, "engine_model": MODEL, "sampling": "replayable", **offer}
-        engine = {"kind": "openai", "url": double.url, "platform": "cpu", "dtype": "float32"}
+        sold = {**PRICES, "model": MODEL_NAME, "sampling": "replayable", **offer}
+        engine = {"kind": "openai", "platform": "cpu", "dtype": "float32", **engine}
         config = rig.config(name, endpoint=True, offer=sold, engine_settings=engine)
         port = free_port()
         endpoint = {"port": port, "public_url": f"http://127.0.0.1:{port}"}
@@ -88,7 +93,7 @@ class AuditTown:
         )
         await stack.enter_async_context(service)
         await service.settle()
-        self.doubles[name], self.services[name] = double, service
+        self.services[name] = service
         return service
 
     def policy(self, **changes: Any) -> AuditPolicy:
@@ -134,9 +139,12 @@ class AuditTown:
 
 
 @asynccontextmanager
-async def audit_town(blockchain: Blockchain, folder: Path) -> AsyncIterator[AuditTown]:
-    """Make a town; everything is closed at the end, the clients first."""
-    town = Town(blockchain, calibration=bytes(thresholds().digest()))
+async def audit_town(
+    blockchain: Blockchain, folder: Path, limits: Thresholds | None = None
+) -> AsyncIterator[AuditTown]:
+    """Make a town whose model has these limits; everything is closed at the end, the clients first."""
+    limits = limits or thresholds()
+    town = Town(blockchain, calibration=bytes(limits.digest()), model_id=bytes(limits.model_id))
     place = GatewayTown(town, folder)
     async with place.stack, vllm_double() as verifier:
         yield AuditTown(place, verifier, folder)

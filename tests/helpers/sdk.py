@@ -166,6 +166,7 @@ class Town:
     chain: Blockchain
     adapter: Chain = field(default=None)  # type: ignore[assignment]  # made below
     calibration: bytes = hash_of("calibration")
+    model_id: bytes = hash_of("manifest")
     suite: Suite = field(init=False)
     model: RegisteredModel = field(init=False)
     _made: list[AsyncCocoon] = field(default_factory=list, repr=False)
@@ -173,7 +174,7 @@ class Town:
     def __post_init__(self) -> None:
         self.suite = Suite(self.chain)
         self.adapter = self.adapter or SandboxChain(self.chain)
-        model_id = hash_of("manifest")
+        model_id = self.model_id
         entry = model_entry(MODEL_NAME, self.calibration, Nano.ton("0.15"))
         governor, registry = self.suite.governor, self.suite.network.registry
         proposal = m.Propose(query_id=0, kind=PROPOSE_MODEL, model_id=as_int(model_id), content=entry)

@@ -71,8 +71,9 @@ def test_reader_sees_each_vote_once_with_the_numbers_that_decided_it() -> None:
     )
     assert words(found[1]) == Sentence(
         "Arbiter 2 found: slash. It would pay 0 TON and slash 2 TON. Another prompt; "
-        "log-probabilities are off by 0.012 nat on average (the reward goes beyond 0.04 nat, collateral beyond "
-        "0.11 nat); choices are off by up to 3.1 nat (the reward goes beyond 0.09 nat, collateral beyond 0.24 nat).",
+        "log-probabilities are off by 0.012 nat on average (the reward goes beyond 0.04 nat, "
+        "collateral beyond 0.11 nat); choices are off by up to 3.1 nat (the reward goes beyond 0.09 nat, "
+        "collateral beyond 0.24 nat).",
         Tone.BAD,
     )
     assert to_plain(found[1])["numbers"]["tok_max"] == {
