@@ -6,20 +6,29 @@ how evidence travels or is kept. Errors never repeat content.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from pytoniq_core import Cell
 
 from cocoon_sdk.arbiter.errors import EvidenceError
-from cocoon_sdk.arbiter.rules import Delivery, Outcome, Shown
+from cocoon_sdk.arbiter.receipts import SessionCase, read_case
+from cocoon_sdk.arbiter.rules import Delivery, Outcome, SessionShown, Shown
 from cocoon_sdk.contracts.disputes import Dispute
 from cocoon_sdk.crypto.keys import KEY_BYTES, BoxKey
 from cocoon_sdk.data import InlineData, decode_data
 from cocoon_sdk.errors import CocoonError, DecryptionError, HashMismatchError, MalformedError
 from cocoon_sdk.protocol.canonical import parse_canonical
-from cocoon_sdk.protocol.disputes import Ground, Item, ItemKind, payload_item, received_digest, split_payload
+from cocoon_sdk.protocol.disputes import (
+    DisputeKind,
+    Ground,
+    Item,
+    ItemKind,
+    payload_item,
+    received_digest,
+    split_payload,
+)
 from cocoon_sdk.protocol.envelope import (
     JobKind,
     JobRef,
@@ -36,6 +45,7 @@ from cocoon_sdk.protocol.envelope import (
 from cocoon_sdk.protocol.hashing import same_hash
 from cocoon_sdk.protocol.pricing import price
 from cocoon_sdk.protocol.requests import check_request
+from cocoon_sdk.protocol.session_evidence import evidence_digest
 from cocoon_sdk.protocol.terms import SamplingClass, Terms
 from cocoon_sdk.verify.commitment import Commitment
 
@@ -86,13 +96,10 @@ def published(dispute: Dispute, on_chain: OnChain) -> Item | None:
 
 def check_item(item: Item, dispute: Dispute, known: Items) -> None:
     """Check one item against the chain and what is known already. Raises `EvidenceError`."""
-    fits = {
-        ItemKind.PAYLOAD: _fits_payload,
-        ItemKind.RESULT: _fits_result,
-        ItemKind.CLIENT_KEY: _fits_client_key,
-        ItemKind.RECEIVED: _fits_received,
-        ItemKind.TERMS: _fits_terms,
-    }[item.kind]
+    fits = _FITS[dispute.kind].get(item.kind)
+    if fits is None:
+        what = f"the {item.kind.name.lower()} is no evidence in this dispute"
+        raise EvidenceError(what, why=f"it is about a {dispute.kind.name.lower()}")
     try:
         right = fits(item.data, dispute, known)
     except CocoonError as error:
@@ -129,6 +136,22 @@ def _fits_terms(data: bytes, dispute: Dispute, _: Items) -> bool:
     return same_hash(_read_terms(data).terms_hash, dispute.terms_hash)
 
 
+def _fits_session(data: bytes, dispute: Dispute, _: Items) -> bool:
+    return same_hash(evidence_digest(data), dispute.result_hash)
+
+
+_FITS: Final[Mapping[DisputeKind, Mapping[ItemKind, Callable[[bytes, Dispute, Items], bool]]]] = {
+    DisputeKind.JOB: {
+        ItemKind.PAYLOAD: _fits_payload,
+        ItemKind.RESULT: _fits_result,
+        ItemKind.CLIENT_KEY: _fits_client_key,
+        ItemKind.RECEIVED: _fits_received,
+        ItemKind.TERMS: _fits_terms,
+    },
+    DisputeKind.SESSION: {ItemKind.SESSION: _fits_session},
+}
+
+
 def _read_terms(data: bytes) -> Terms:
     return Terms.from_wire(parse_canonical(data, max_bytes=_MAX_TERMS_BYTES))
 
@@ -150,8 +173,10 @@ def opened_result(dispute: Dispute, on_chain: OnChain, known: Items) -> tuple[bo
         return False, None
 
 
-def what_is_shown(dispute: Dispute, on_chain: OnChain, known: Items) -> Shown:
+def what_is_shown(dispute: Dispute, on_chain: OnChain, known: Items) -> Shown | SessionShown:
     """Return which evidence is there, for the decision table."""
+    if dispute.kind is DisputeKind.SESSION:
+        return SessionShown(ItemKind.SESSION in known)
     opens, _text = opened_result(dispute, on_chain, known)
     return Shown(
         delivery=on_chain.delivery,
@@ -180,7 +205,7 @@ class Weighed:
     """What evidence comes to: a ground, or a case to judge. `due` is what an overcharging worker earned."""
 
     ground: Ground | None
-    case: Case | None = None
+    case: Case | SessionCase | None = None
     due: int = 0
 
 
@@ -188,6 +213,9 @@ def weigh(dispute: Dispute, known: Items, found: Outcome) -> Weighed:
     """Go on in the decision table where evidence alone did not decide; no model is needed for this."""
     if found.ground is not None:
         return Weighed(found.ground)
+    if ItemKind.SESSION in known:
+        shown = read_case(dispute, known[ItemKind.SESSION])
+        return Weighed(Ground.CLIENT_SILENT if shown is None else None, shown)
     _wire, text = split_payload(known[ItemKind.PAYLOAD])
     try:
         payload = parse_payload_text(text)

@@ -20,7 +20,7 @@ from cocoon_sdk.arbiter.evidence import (
     what_is_shown,
 )
 from cocoon_sdk.arbiter.panel import Numbers, Panel
-from cocoon_sdk.arbiter.rules import Bounds, Shown, is_settled, numbers, outcome
+from cocoon_sdk.arbiter.rules import Bounds, SessionShown, is_settled, numbers, outcome
 from cocoon_sdk.arbiter.store import ArbiterStore, OwnVote
 from cocoon_sdk.arbiter.timetable import Timetable
 from cocoon_sdk.contracts.disputes import Dispute
@@ -61,7 +61,7 @@ class Hearing:
         self.is_doubled = False
         """Whether somebody else votes with our key: then we are silent."""
         self._on_chain, self._key, self._store = on_chain, key, store
-        self._shown = Shown(on_chain.delivery)
+        self._shown = what_is_shown(dispute, on_chain, {})
 
     async def prepare(self) -> None:
         """Go on where the store left it; take what is public on chain."""
@@ -81,6 +81,8 @@ class Hearing:
     def held(self) -> list[ItemKind]:
         """Which kinds of evidence are there."""
         shown = self._shown
+        if isinstance(shown, SessionShown):
+            return [ItemKind.SESSION] if shown.evidence else []
         there = {
             ItemKind.PAYLOAD: shown.payload,
             ItemKind.RESULT: shown.result,

@@ -8,16 +8,24 @@ from __future__ import annotations
 from typing import Protocol
 
 from cocoon_sdk.arbiter.evidence import Case
+from cocoon_sdk.arbiter.receipts import SessionCase
 from cocoon_sdk.protocol.disputes import Ground
 
 
 class Judge(Protocol):
-    """Scores one case; every honest arbiter's must come to the same ground."""
+    """Scores cases; every honest arbiter's must come to the same ground."""
 
     async def judge(self, case: Case) -> Ground:
         """Return `HONEST`, `SUSPECT`, `REFUND` or `SLASH`; `NOT_CHECKABLE` for what nobody could judge.
 
         Raises `JudgingError` when that cannot be told here and now: the arbiter tries again, or is silent.
+        """
+        ...
+
+    async def judge_session(self, case: SessionCase) -> Ground:
+        """Return `HONEST`, `SUSPECT`, `SLASH`, `NO_COMMITMENT` or `NOT_CHECKABLE` for records that count.
+
+        Raises as `judge` does.
         """
         ...
 

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import structlog
 
 from cocoon_sdk.arbiter.errors import JudgingError
 from cocoon_sdk.arbiter.evidence import Case
+from cocoon_sdk.arbiter.receipts import SessionCase
+from cocoon_sdk.arbiter.session_judging import judge_records
 from cocoon_sdk.errors import CocoonError, MalformedError
 from cocoon_sdk.protocol.disputes import Ground
 from cocoon_sdk.protocol.hashing import same_hash
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Hash
-from cocoon_sdk.verify.checking import NotCheckableError, check, check_form
+from cocoon_sdk.verify.checking import Findings, NotCheckableError, check, check_form
+from cocoon_sdk.verify.commitment import Commitment
 from cocoon_sdk.verify.rescoring import Rescoring, UnknownTokenError, Verifier
 from cocoon_sdk.verify.seeds import job_seed
 from cocoon_sdk.verify.structure import Level, Question
@@ -76,15 +79,10 @@ class RescoringJudge:
         """See `Judge.judge`. Content that no engine could have taken, or that cannot be replayed at all, is
         not held against the worker.
         """
-        model = await self._model(case)
         try:
-            question = _question(case, model)
-            findings = check_form(question, _response(case), case.commitment, model.thresholds)
-            if findings is None:
-                rescorings = await self._rescored(case, model.verifier)
-                findings = await asyncio.to_thread(
-                    check, question, _response(case), case.commitment, rescorings, model.thresholds
-                )
+            findings = await self.examine(
+                case.dispute.model_id, _question(case), _response(case), case.commitment
+            )
         except (NotCheckableError, MalformedError) as error:
             log.info("not_checkable", dispute=case.dispute.digest.hex()[:16], why=error.why)
             return Ground.NOT_CHECKABLE
@@ -98,13 +96,35 @@ class RescoringJudge:
             return Ground.NOT_CHECKABLE  # calibrated for other kinds of sampling only
         return _GROUNDS[findings.level]
 
-    async def _model(self, case: Case) -> JudgedModel:
-        model_id = case.dispute.model_id
+    async def judge_session(self, case: SessionCase) -> Ground:
+        """See `Judge.judge_session`."""
+        return await judge_records(case, self.examine)
+
+    async def examine(
+        self, model_id: Hash, question: Question, response: Mapping[str, Any], commitment: Commitment
+    ) -> Findings:
+        """Re-score one answer of a model and say what is found.
+
+        Raises `NotCheckableError`, `MalformedError` for a request that no engine would have taken, and
+        `JudgingError`.
+        """
+        model = await self._model(model_id)
+        question = replace(question, context=model.context)
+        findings = check_form(question, response, commitment, model.thresholds)
+        if findings is not None:
+            return findings
+        rescorings = await self._rescored(question, commitment, model.verifier)
+        return await asyncio.to_thread(check, question, response, commitment, rescorings, model.thresholds)
+
+    async def _model(self, model_id: Hash) -> JudgedModel:
         what = f"cannot judge answers of model {model_id.hex()[:16]}"
         model = self._models.get(model_id)
         if model is None:
             raise JudgingError(what, why="no endpoint is named for it", hint="Name one in the settings")
-        named = await self._calibration(model_id)
+        try:
+            named = await self._calibration(model_id)
+        except MalformedError as error:  # of what the endpoint says, not of the question
+            raise JudgingError(what, why=str(error)) from None
         if named is None or not same_hash(named, model.thresholds.digest()):
             # Other thresholds than everybody's could lead to another verdict than everybody's.
             raise JudgingError(
@@ -114,13 +134,14 @@ class RescoringJudge:
             )
         return model
 
-    async def _rescored(self, case: Case, verifier: Verifier) -> list[Rescoring]:
+    async def _rescored(
+        self, question: Question, commitment: Commitment, verifier: Verifier
+    ) -> list[Rescoring]:
         """Return what the model says, batch by batch; nothing when it does not have the answer's tokens."""
-        kind, body = case.payload.kind.value, case.payload.request
         found: list[Rescoring] = []
         try:
             for size in self._batches:
-                copies = (verifier.examine(kind, body, case.commitment) for _ in range(size))
+                copies = (verifier.examine(question.kind, question.body, commitment) for _ in range(size))
                 found += await asyncio.gather(*copies)
         except UnknownTokenError:
             return []
@@ -141,7 +162,7 @@ def _response(case: Case) -> dict[str, Any]:
     }
 
 
-def _question(case: Case, model: JudgedModel) -> Question:
+def _question(case: Case) -> Question:
     dispute = case.dispute
     return Question(
         kind=case.payload.kind.value,
@@ -150,6 +171,4 @@ def _question(case: Case, model: JudgedModel) -> Question:
         sampling=SamplingClass.UNVERIFIED if case.terms is None else case.terms.sampling,
         # Who states no manifest has not said anything false; the numbers speak for or against it.
         model_id=None if case.commitment.manifest is None else dispute.model_id,
-        output_limit=None,
-        context=model.context,
     )

@@ -42,6 +42,13 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionShown:
+    """Which evidence is there about a session. The client owes all of it: nobody else can make it."""
+
+    evidence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What evidence alone decides. `ground` None: the content has to be judged."""
 
@@ -50,8 +57,10 @@ class Outcome:
     with_terms: bool = False
 
 
-def outcome(shown: Shown) -> Outcome:
+def outcome(shown: Shown | SessionShown) -> Outcome:
     """Return what the evidence comes to if nothing is added."""
+    if isinstance(shown, SessionShown):
+        return Outcome(None if shown.evidence else Ground.CLIENT_SILENT)
     sealed = shown.delivery is Delivery.SEALED
     if not shown.payload:
         return Outcome(Ground.CLIENT_SILENT)
@@ -63,8 +72,11 @@ def outcome(shown: Shown) -> Outcome:
     return Outcome(None, late=late, with_terms=shown.terms)
 
 
-def _could_become(shown: Shown) -> Iterator[Shown]:
+def _could_become(shown: Shown | SessionShown) -> Iterator[Shown | SessionShown]:
     """Yield every state that more evidence could lead to, the present one included."""
+    if isinstance(shown, SessionShown):
+        yield from {shown, SessionShown(evidence=True)}
+        return
 
     def either(there: bool) -> tuple[bool, ...]:
         return (True,) if there else (False, True)
@@ -88,7 +100,7 @@ def _could_become(shown: Shown) -> Iterator[Shown]:
             yield more
 
 
-def is_settled(shown: Shown) -> bool:
+def is_settled(shown: Shown | SessionShown) -> bool:
     """Tell whether no further evidence can change the outcome: then nobody has to wait for the deadline."""
     now = outcome(shown)
     return all(outcome(later) == now for later in _could_become(shown))
@@ -99,7 +111,7 @@ def is_settled(shown: Shown) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the contract allows a verdict on one job: the submitted amount, and the largest slash."""
+    """What the contract allows a verdict: the submitted amount (none in a session), and the largest slash."""
 
     amount: int
     max_slash: int

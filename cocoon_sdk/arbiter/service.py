@@ -23,6 +23,7 @@ from cocoon_sdk.arbiter.finding import DisputeFinder
 from cocoon_sdk.arbiter.gossip import Gossip
 from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.arbiter.judging import Judge
+from cocoon_sdk.arbiter.receipts import SessionCase, with_operator_keys
 from cocoon_sdk.arbiter.server import ArbiterServer
 from cocoon_sdk.arbiter.store import ArbiterStore
 from cocoon_sdk.chain.base import Chain
@@ -33,7 +34,7 @@ from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.contracts.sender import OwnerWallet
 from cocoon_sdk.crypto.keys import BoxKey, SigningKey
 from cocoon_sdk.errors import ChainError, CocoonError, ConfigError
-from cocoon_sdk.protocol.disputes import ArbiterInfo, Evidence, Opinions, open_evidence
+from cocoon_sdk.protocol.disputes import ArbiterInfo, Evidence, Ground, Opinions, open_evidence
 from cocoon_sdk.types import Hash
 
 _MAX_PAUSE_S: Final = 30.0
@@ -266,7 +267,13 @@ class ArbiterService:
 
     # -- judging -------------------------------------------------------------------------------------------
 
-    def _spawn(self, hearing: Hearing, case: Case) -> None:
+    async def _ground(self, case: Case | SessionCase) -> Ground:
+        if isinstance(case, Case):
+            return await self._judge.judge(case)
+        signed = await with_operator_keys(self._chain, case)
+        return Ground.CLIENT_SILENT if signed is None else await self._judge.judge_session(signed)
+
+    def _spawn(self, hearing: Hearing, case: Case | SessionCase) -> None:
         digest = hearing.dispute.digest
         task = asyncio.create_task(self._judged(hearing, case))
         self._tasks[digest] = task
@@ -278,11 +285,11 @@ class ArbiterService:
 
         task.add_done_callback(forget)
 
-    async def _judged(self, hearing: Hearing, case: Case) -> None:
+    async def _judged(self, hearing: Hearing, case: Case | SessionCase) -> None:
         digest = hearing.dispute.digest
         try:
             async with self._judging:
-                ground = await self._judge.judge(case)
+                ground = await self._ground(case)
             async with self._lock(hearing):
                 await hearing.vote(ground)
             log.info("voted", dispute=digest.hex()[:16], ground=ground)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pytoniq_core import Address, Builder, Cell, begin_cell
 
-from cocoon_sdk.crypto.keys import SigningKey, VerifyKey
+from cocoon_sdk.crypto.keys import SIGNATURE_BYTES, SigningKey, VerifyKey
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol.messages import (
@@ -397,9 +397,27 @@ def external_body(
             link = _store(cell, action).end_cell()
         head.store_uint(c.ACTION_BATCH, 8).store_uint(len(actions), 32).store_uint(max_spend, 64)
         signed = head.store_ref(link).end_cell()
+    return (
+        begin_cell()
+        .store_bytes(key.sign(_external_digest(purpose, domain, signed)))
+        .store_cell(signed)
+        .end_cell()
+    )
+
+
+def is_signed_external(body: Cell, purpose: int, domain: Domain, key: VerifyKey) -> bool:
+    """Tell whether `key` signed the body of an external. Raises `MalformedError` for what is no body."""
+    if body.is_exotic or len(body.bits) < 8 * SIGNATURE_BYTES:
+        raise MalformedError("this is not a signed external", why="it holds no signature")
+    source = body.begin_parse()
+    signature = source.load_bytes(SIGNATURE_BYTES)
+    signed = begin_cell().store_slice(source).end_cell()
+    return key.verify(_external_digest(purpose, domain, signed), signature)
+
+
+def _external_digest(purpose: int, domain: Domain, signed: Cell) -> bytes:
     refs = b"".join(ref.hash for ref in signed.refs)
-    digest = hashlib.sha256(domain.hash(purpose) + signed.bits.tobytes() + refs).digest()
-    return begin_cell().store_bytes(key.sign(digest)).store_cell(signed).end_cell()
+    return hashlib.sha256(domain.hash(purpose) + signed.bits.tobytes() + refs).digest()
 
 
 def external_message(destination: Address, body: Cell) -> Cell:

@@ -15,6 +15,7 @@ from cocoon_sdk.arbiter.errors import JudgingError
 from cocoon_sdk.arbiter.evidence import Case
 from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.arbiter.judging import Judge
+from cocoon_sdk.arbiter.receipts import SessionCase
 from cocoon_sdk.arbiter.service import ArbiterService
 from cocoon_sdk.arbiter.store import ArbiterStore
 from cocoon_sdk.chain.base import Chain
@@ -59,9 +60,17 @@ class ScriptedJudge:
 
     says: Ground | None = Ground.HONEST
     cases: list[Case] = field(default_factory=list)
+    sessions: list[SessionCase] = field(default_factory=list)
 
     async def judge(self, case: Case) -> Ground:
         self.cases.append(case)
+        return self._said()
+
+    async def judge_session(self, case: SessionCase) -> Ground:
+        self.sessions.append(case)
+        return self._said()
+
+    def _said(self) -> Ground:
         if self.says is None:
             raise JudgingError("this judge is told nothing")
         return self.says

@@ -1,0 +1,189 @@
+"""What the records of a session come to together: one that is beyond doubt, or many in a row.
+
+Owns reading a record as question and answer, and the rule over several. Must not know who re-scores
+(`rescoring`), whose word a record is (`receipts`), amounts, or other arbiters.
+
+The client chooses what it shows. Out of thousands of honest answers it could pick the one that deviates most,
+so what a single record shows counts only beyond the limit for a slash, which lies far outside of all honest
+answers. What is less counts in a row: requests with numbers without a gap cannot be picked one by one. Their
+running score holds at every length; how often a client could have begun such a row elsewhere is why its line
+is a thousand times further than an audit's.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import structlog
+
+from cocoon_sdk.arbiter.receipts import SessionCase
+from cocoon_sdk.client.sessions.answers.joining import join_pieces, read_event
+from cocoon_sdk.client.sessions.values import CHAT, COMPLETION
+from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.protocol.canonical import parse_canonical
+from cocoon_sdk.protocol.disputes import Ground
+from cocoon_sdk.protocol.requests import check_request
+from cocoon_sdk.protocol.session_evidence import EvidenceRecord
+from cocoon_sdk.protocol.terms import SamplingClass
+from cocoon_sdk.protocol.vouchers import SessionRef
+from cocoon_sdk.types import Hash
+from cocoon_sdk.verify.checking import Findings, NotCheckableError
+from cocoon_sdk.verify.commitment import CANCELLED, MAX_COMMITMENT_BYTES, Commitment
+from cocoon_sdk.verify.score import Score, observe
+from cocoon_sdk.verify.seeds import request_seed
+from cocoon_sdk.verify.statistics import Numbers
+from cocoon_sdk.verify.structure import Level, Question
+from cocoon_sdk.verify.thresholds import KindThresholds
+
+LINE: Final = 1e-6
+"""Probability with which the pooled score of an honest worker's row is ever over the line, at most."""
+LEAST_ROW: Final = 8
+"""Fewest requests in a row whose score counts."""
+_CHECKABLE: Final = frozenset({CHAT, COMPLETION})
+log = structlog.get_logger("cocoon.arbiter")
+
+Examine: TypeAlias = Callable[[Hash, Question, Mapping[str, Any], Commitment], Awaitable[Findings]]
+"""Re-scores one answer of the model with this id. Raises `NotCheckableError`, `MalformedError` for a request
+that no engine would have taken, and `JudgingError` when it cannot be told here and now.
+"""
+
+
+class Seen(NamedTuple):
+    """The numbers of one record, and what they are held against."""
+
+    rid: int
+    numbers: Numbers
+    limits: KindThresholds
+
+
+async def judge_records(case: SessionCase, examine: Examine) -> Ground:
+    """Return what the records come to. Raises `JudgingError`."""
+    if any(_breaks_promise(record) for record in case.records):
+        return Ground.NO_COMMITMENT
+    seen: list[Seen] = []
+    worst: Level | None = None
+    for record in case.records:
+        findings = await _examined(case, record, examine)
+        if findings is None:
+            continue
+        if findings.level is Level.SLASH:
+            return Ground.SLASH
+        worst = max(findings.level, worst or Level.HONEST)
+        if findings.numbers is not None and findings.limits is not None:
+            seen.append(Seen(record.rid, findings.numbers, findings.limits))
+    row = longest_row(seen)
+    if is_over_the_line(row):
+        return Ground.SLASH
+    log.info("session_judged", dispute=case.dispute.digest.hex()[:16], checked=len(seen), row=len(row))
+    if worst is None:
+        return Ground.NOT_CHECKABLE
+    return Ground.HONEST if worst is Level.HONEST else Ground.SUSPECT
+
+
+def longest_row(seen: Sequence[Seen]) -> list[Seen]:
+    """Return the longest row of records whose numbers have no gap, of equals the first.
+
+    `seen` rises by request number. What could not be judged is a gap too.
+    """
+    rows = itertools.groupby(enumerate(seen), key=lambda each: each[1].rid - each[0])
+    return max(([record for _, record in row] for _, row in rows), key=len, default=[])
+
+
+def is_over_the_line(row: Sequence[Seen]) -> bool:
+    """Tell whether a row is long enough, and no honest worker's."""
+    if len(row) < LEAST_ROW:
+        return False
+    score = Score()
+    for each in row:
+        score = observe(score, each.numbers, each.limits)
+    return score.accused(LINE)
+
+
+# -- one record --------------------------------------------------------------------------------------------
+
+
+async def _examined(case: SessionCase, record: EvidenceRecord, examine: Examine) -> Findings | None:
+    """Return what is found of one record; None for what says nothing about the worker."""
+    try:
+        commitment = read_commitment(record)
+        if commitment is None:
+            return None
+        question = question_of(record, case.dispute.session, commitment)
+        findings = await examine(record.read_terms().model_id, question, answer_of(record), commitment)
+    except (NotCheckableError, MalformedError) as error:
+        log.info("not_checkable", dispute=case.dispute.digest.hex()[:16], rid=record.rid, why=error.why)
+        return None
+    log.info(
+        "judged",
+        dispute=case.dispute.digest.hex()[:16],
+        rid=record.rid,
+        level=findings.level.word,
+        numbers=None if findings.numbers is None else dict(findings.numbers.items()),
+    )
+    # Calibrated for other kinds of sampling only: then structure was judged, and nothing else.
+    return None if findings.limits is None and findings.level < Level.REFUND else findings
+
+
+def _promises(record: EvidenceRecord) -> bool:
+    """Tell whether the record's terms promise a commitment to its answer."""
+    verifiable = record.read_terms().sampling is not SamplingClass.UNVERIFIED
+    return verifiable and record.kind in _CHECKABLE and record.output_tokens > 0
+
+
+def _breaks_promise(record: EvidenceRecord) -> bool:
+    """Tell whether the worker signed an answer without the commitment that its terms promise."""
+    if not _promises(record):
+        return False
+    try:
+        return read_commitment(record) is None
+    except MalformedError:
+        return True  # it signed the hash of something else
+
+
+def read_commitment(record: EvidenceRecord) -> Commitment | None:
+    """Return what the worker committed to, None for nothing. Raises `MalformedError`."""
+    if not record.commitment:
+        return None
+    return Commitment.from_json(parse_canonical(record.commitment, max_bytes=MAX_COMMITMENT_BYTES))
+
+
+def question_of(record: EvidenceRecord, session: SessionRef, commitment: Commitment) -> Question:
+    """Return what was asked, under which promise. Raises `MalformedError` for what no worker takes."""
+    body = read_event(record.request)
+    if record.kind not in _CHECKABLE:
+        raise MalformedError("the answer cannot be judged", why=f"{record.kind} makes no tokens")
+    check_request(record.kind, body)
+    receipt, terms = record.receipt, record.read_terms()
+    return Question(
+        kind=record.kind,
+        body=body,
+        seed=request_seed(session, record.rid, receipt.request_hash),
+        sampling=terms.sampling,
+        # Who states no manifest has not said anything false; the numbers speak for or against it.
+        model_id=None if commitment.manifest is None else terms.model_id,
+        # Only the worker says that an answer was cancelled. It may: the tokens count all the same.
+        cancelled=any(choice.finish == CANCELLED for choice in commitment.choices),
+    )
+
+
+def answer_of(record: EvidenceRecord) -> dict[str, Any]:
+    """Return the answer as an OpenAI response, with the counts that it was charged for.
+
+    One that cannot be read has no choices: what is wrong with it must not keep its tokens from being judged.
+    """
+    pieces = record.pieces
+    try:
+        whole = pieces[0] if len(pieces) == 1 and _is_whole(pieces[0]) else join_pieces(record.kind, pieces)
+        response = read_event(whole)
+    except Exception:  # anything: a stranger made it, to be unreadable perhaps
+        response = {"choices": []}
+    usage = {"prompt_tokens": record.input_tokens, "completion_tokens": record.output_tokens}
+    return {**response, "usage": usage}
+
+
+def _is_whole(piece: bytes) -> bool:
+    """Tell whether a piece is a whole answer; of a completion it reads the same either way."""
+    choices = read_event(piece).get("choices")
+    return isinstance(choices, list) and any(isinstance(each, dict) and "message" in each for each in choices)
