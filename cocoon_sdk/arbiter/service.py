@@ -17,9 +17,10 @@ from pytoniq_core import Address
 
 from cocoon_sdk.arbiter.config import ArbiterConfig
 from cocoon_sdk.arbiter.docket import Docket
-from cocoon_sdk.arbiter.errors import ArbiterError, TooManyDisputesError
+from cocoon_sdk.arbiter.errors import ArbiterError
 from cocoon_sdk.arbiter.evidence import Case
 from cocoon_sdk.arbiter.finding import DisputeFinder
+from cocoon_sdk.arbiter.following import Following
 from cocoon_sdk.arbiter.gossip import Gossip
 from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.arbiter.judging import Judge
@@ -29,16 +30,19 @@ from cocoon_sdk.arbiter.store import ArbiterStore
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.arbiters import Arbiters
 from cocoon_sdk.clock import Clock, SystemClock
-from cocoon_sdk.contracts.disputes import NoDisputeError, resolve_message
+from cocoon_sdk.contracts.disputes import resolve_message
 from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.contracts.sender import OwnerWallet
 from cocoon_sdk.crypto.keys import BoxKey, SigningKey
 from cocoon_sdk.errors import ChainError, CocoonError, ConfigError
 from cocoon_sdk.protocol.disputes import ArbiterInfo, Evidence, Ground, Opinions, open_evidence
+from cocoon_sdk.storage import StorageError
 from cocoon_sdk.types import Hash
 
 _MAX_PAUSE_S: Final = 30.0
 _HOUSEKEEPING_S: Final = 3600
+_LOOK_S: Final = 15.0
+"""How long somebody who tells us of a dispute waits for our look at it."""
 log = structlog.get_logger("cocoon.arbiter")
 
 
@@ -69,7 +73,8 @@ class ArbiterService:
         self._judge, self._peers, self._wallet = judge, peers, wallet
         self._clock: Clock = clock or SystemClock()
         self._docket = Docket(chain, network, key, store, most=config.max_disputes)
-        self._finder = DisputeFinder(chain, network, store, self._clock)
+        finder = DisputeFinder(chain, network, store.finding, self._clock)
+        self._following = Following(self._docket, finder, store, self._wake)
         self._closing = contextlib.AsyncExitStack()
         self._locks: dict[Hash, asyncio.Lock] = {}
         self._tasks: dict[Hash, asyncio.Task[None]] = {}
@@ -120,7 +125,8 @@ class ArbiterService:
             url=self._config.public_url,
             since=self._now,
         ).signed(self._key)
-        await self._docket.reopen()
+        self._closing.push_async_callback(self._following.close)
+        await self._following.start(self._now)
         self._server = ArbiterServer(self, self._config)
         try:
             await self._server.start()
@@ -138,6 +144,10 @@ class ArbiterService:
         self._stopping.set()
         self._news.set()
 
+    def _wake(self) -> None:
+        """Have `run` take its next step now."""
+        self._news.set()
+
     async def run(self) -> None:
         """Work until `stop`. Endpoint failures are outlasted."""
         failures = 0
@@ -145,7 +155,7 @@ class ArbiterService:
             try:
                 await self.step()
                 failures = 0
-            except (ChainError, TooManyDisputesError) as error:
+            except (ChainError, StorageError) as error:
                 failures += 1
                 log.warning("round_failed", why=str(error))
             pause = self._config.poll_s
@@ -171,13 +181,8 @@ class ArbiterService:
         return sorted(self._docket.hearings.values(), key=lambda hearing: hearing.dispute.disputed_at)
 
     async def follow(self, escrow: Address, number: int) -> Hearing:
-        """Look at a dispute on chain and follow it. Raises what `Docket.follow` raises."""
-        known = len(self._docket.hearings)
-        hearing = await self._docket.follow(escrow, number)
-        if len(self._docket.hearings) > known:
-            log.info("dispute_followed", dispute=hearing.dispute.digest.hex()[:16], job=number)
-            self._news.set()
-        return hearing
+        """Look at a dispute on chain and follow it. Raises what `Following.follow` raises."""
+        return await self._following.follow(escrow, number, _LOOK_S)
 
     def opened(self, sealed: bytes) -> Evidence:
         """Decrypt evidence. Raises `DecryptionError` or `MalformedError`."""
@@ -204,7 +209,7 @@ class ArbiterService:
     async def step(self) -> None:
         """Hear of new disputes, and bring each one on as far as it goes now.
 
-        Raises `ChainError` (nothing is lost, call again) and `TooManyDisputesError`.
+        Raises `ChainError` and `StorageError`: nothing is lost, call again.
         """
         self._news.clear()
         head = await self._chain.head()
@@ -212,7 +217,7 @@ class ArbiterService:
         if self._now >= self._cleaned_at + _HOUSEKEEPING_S:
             self._cleaned_at = self._now
             await self._store.forget(self._now - self._config.kept_s)
-            await self._docket.reopen()
+            await self._following.reopen(self._now)
         for hearing in self.hearings():
             try:
                 await self._bring_on(hearing)
@@ -220,26 +225,24 @@ class ArbiterService:
                 raise
             except ArbiterError as error:
                 log.error("dispute_failed", dispute=hearing.dispute.digest.hex()[:16], why=str(error))
-        await self._finder.pump(self._now, self._noticed)
+        self._following.step(self._now)
 
     async def look_through(self, escrow: Address) -> None:
-        """Follow every dispute of one escrow. Raises `ChainError`."""
-        await self._finder.look_through(escrow, self._noticed)
+        """Follow every dispute of one escrow. Raises `ChainError` and `StorageError`."""
+        await self._following.look_through(escrow)
 
     async def settle(self, rounds: int = 20) -> None:
-        """Take steps until the judge has nothing under way. For tests, where the chain answers at once."""
+        """Take steps until nothing is under way. For tests, where the chain answers at once."""
         for _ in range(rounds):
             await self.step()
-            if not self._tasks:
+            markets = self._following.pumping
+            if markets is not None:
+                await asyncio.wait({markets})
+            tasks = [*self._tasks.values(), *self._following.tasks]
+            if not tasks:
                 return
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         await self.step()
-
-    async def _noticed(self, escrow: Address, number: int) -> None:
-        try:
-            await self.follow(escrow, number)
-        except NoDisputeError as error:
-            log.debug("notice_ignored", why=str(error))
 
     async def _bring_on(self, hearing: Hearing) -> None:
         digest = hearing.dispute.digest
@@ -312,10 +315,10 @@ class ArbiterService:
             if self._now < self._looked_at.get(digest, 0) + self._config.look_s:
                 return False
             self._looked_at[digest] = self._now
-            if not await self._docket.is_over(hearing):
+            if not await self._docket.is_over(hearing.dispute):
                 return False
         note = "arbitration timed out" if timed_out else "ended on chain"
-        await self._docket.drop(hearing, self._now, note)
+        await self._docket.drop(digest, self._now, note)
         log.info("dispute_over", dispute=digest.hex()[:16], how=note)
         task = self._tasks.pop(digest, None)
         if task is not None:
@@ -340,7 +343,7 @@ class ArbiterService:
         turn = (hearing.index - dispute.digest[0]) % len(dispute.members)
         if self._now < complete_at + turn * self._config.courier_s:
             return
-        if await self._docket.is_over(hearing):
+        if not await self._docket.is_shown(dispute):
             self._looked_at.pop(dispute.digest, None)
             return
         self._complete_at[dispute.digest] = self._now + len(dispute.members) * self._config.courier_s

@@ -13,8 +13,8 @@ from typing import Final
 from pytoniq_core import Address
 
 from cocoon_sdk.arbiter.errors import SecondVerdictError
+from cocoon_sdk.arbiter.finding_store import FindingStore
 from cocoon_sdk.arbiter.panel import Numbers, Panel
-from cocoon_sdk.chain.watcher import Cursor
 from cocoon_sdk.protocol.canonical import canonical_bytes, parse_canonical
 from cocoon_sdk.protocol.disputes import Item, ItemKind, Receipt, SignedVerdict, Vote, VoteCommitment
 from cocoon_sdk.storage import Database, Schema, Statements
@@ -44,6 +44,12 @@ SCHEMA: Final = Schema(
             "CREATE TABLE arbiter_cursors (account BYTEA PRIMARY KEY, lt BIGINT NOT NULL,"
             " hash BYTEA NOT NULL)",
         ),
+        (
+            "ALTER TABLE arbiter_disputes ADD COLUMN seen_seqno BIGINT NOT NULL DEFAULT 0",
+            "ALTER TABLE arbiter_disputes ADD COLUMN ends_at BIGINT NOT NULL DEFAULT 0",
+            "CREATE TABLE arbiter_notices (escrow BYTEA NOT NULL, number BIGINT NOT NULL,"
+            " noticed_at BIGINT NOT NULL, PRIMARY KEY (escrow, number))",
+        ),
     ),
 )
 _TABLES: Final = ("items", "receipts", "own", "commitments", "votes", "verdicts", "disputes")
@@ -53,7 +59,11 @@ _MAX_SIGNED: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A dispute as it is kept. `ended_at` is 0 while it goes on; `note` says how it ended here."""
+    """A dispute as it is kept. `ended_at` is 0 while it goes on; `note` says how it ended here.
+
+    `seen_seqno` is how many externals the escrow had taken when the dispute was first seen, `ends_at` when
+    the escrow takes no verdict any more: both 0 in rows of older versions.
+    """
 
     digest: Hash
     escrow: Address
@@ -62,6 +72,8 @@ class Followed:
     disputed_at: int
     ended_at: int
     note: str
+    seen_seqno: int = 0
+    ends_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,7 @@ class ArbiterStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.finding = FindingStore(database)
 
     async def prepare(self) -> None:
         """Create the tables; make deletions overwrite, and commits outlast a loss of power."""
@@ -95,7 +108,8 @@ class ArbiterStore:
     async def follow(self, followed: Followed) -> None:
         """Keep a dispute; one that is known stays as it is."""
         await self._database.execute(
-            "INSERT INTO arbiter_disputes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+            "INSERT INTO arbiter_disputes (digest, escrow, kind, number, disputed_at, ended_at, note,"
+            " seen_seqno, ends_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
             bytes(followed.digest),
             followed.escrow.hash_part,
             followed.kind,
@@ -103,19 +117,18 @@ class ArbiterStore:
             followed.disputed_at,
             followed.ended_at,
             followed.note,
+            followed.seen_seqno,
+            followed.ends_at,
         )
 
     async def disputes(self, *, ended: bool) -> list[Followed]:
         """Return those that go on, or those that ended, oldest first."""
         condition = "ended_at > 0" if ended else "ended_at = 0"
         rows = await self._database.fetch(
-            "SELECT digest, escrow, kind, number, disputed_at, ended_at, note FROM arbiter_disputes "  # noqa: S608
-            f"WHERE {condition} ORDER BY disputed_at, digest"
+            "SELECT digest, escrow, kind, number, disputed_at, ended_at, note, seen_seqno, ends_at "  # noqa: S608
+            f"FROM arbiter_disputes WHERE {condition} ORDER BY disputed_at, digest"
         )
-        return [
-            Followed(Hash(row[0]), Address((0, row[1])), row[2], row[3], row[4], row[5], row[6])
-            for row in rows
-        ]
+        return [Followed(Hash(row[0]), Address((0, row[1])), *row[2:]) for row in rows]
 
     async def end(self, digest: bytes, now: int, note: str) -> None:
         """Note that a dispute is over, and forget its evidence."""
@@ -282,25 +295,6 @@ class ArbiterStore:
             bytes(digest),
         )
         return [(row[0], row[1], row[2], row[3]) for row in rows]
-
-    # -- cursors -------------------------------------------------------------------------------------------
-
-    async def cursor(self, account: Address) -> Cursor | None:
-        """Return how far an account was watched; None when it never was."""
-        rows = await self._database.fetch(
-            "SELECT lt, hash FROM arbiter_cursors WHERE account = ?", account.hash_part
-        )
-        return Cursor(rows[0][0], rows[0][1]) if rows else None
-
-    async def put_cursor(self, account: Address, cursor: Cursor) -> None:
-        """Keep how far an account was watched."""
-        await self._database.execute(
-            "INSERT INTO arbiter_cursors VALUES (?, ?, ?)"
-            " ON CONFLICT (account) DO UPDATE SET lt = excluded.lt, hash = excluded.hash",
-            account.hash_part,
-            cursor.lt,
-            cursor.hash,
-        )
 
 
 async def _add_commitment(

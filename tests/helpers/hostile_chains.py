@@ -23,6 +23,8 @@ class PaddedChain(SandboxChain):
         self.padded: dict[Address, int] = {}
         self.reach: int | None = None
         """How far below one that was handed out the endpoint finds a transaction; None: anywhere."""
+        self.broken: set[Address] = set()
+        """Accounts whose history the endpoint does not show."""
         self.looks = 0
         self._base: dict[Address, TransactionRecord] = {}
         self._lowest: dict[Address, int] = {}
@@ -35,6 +37,8 @@ class PaddedChain(SandboxChain):
         self, address: Address, *, limit: int = 16, before_lt: int | None = None, after_lt: int = 0
     ) -> list[TransactionRecord]:
         self.looks += 1
+        if address in self.broken:
+            raise ChainError("a look at the history", why="this endpoint has dropped it")
         count = self.padded.get(address, 0)
         if not count:
             return await super().transactions(address, limit=limit, before_lt=before_lt, after_lt=after_lt)

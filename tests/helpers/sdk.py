@@ -170,6 +170,7 @@ class Town:
     suite: Suite = field(init=False)
     model: RegisteredModel = field(init=False)
     _made: list[AsyncCocoon] = field(default_factory=list, repr=False)
+    _names: dict[int, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.suite = Suite(self.chain)
@@ -199,6 +200,7 @@ class Town:
         fields: dict[str, Any] = {"owner": wallet, "private_networks": LOCAL}
         cocoon = AsyncCocoon(adapter, self.suite.network, key_of(name), **{**fields, **options})
         self._made.append(cocoon)
+        self._names[id(cocoon)] = name
         return cocoon
 
     async def close(self) -> None:
@@ -214,11 +216,12 @@ class Town:
         await cocoon.escrow.open(deposit or Nano.ton(50), Nano.ton(1000))
         return cocoon
 
-    def driver(self, client: AsyncCocoon, name: str = "client") -> Any:
+    def driver(self, client: AsyncCocoon) -> Any:
         """Return the suite's driver of a client's escrow."""
         from cocoon_sdk.protocol import constants as c
         from tests.helpers.suite import Client
 
+        name = self._names[id(client)]
         owner = self.chain.actor(name, Nano.ton(10_000))
         deployment = self.suite.network.escrow(owner.address)
         assert deployment.address == client.escrow.address

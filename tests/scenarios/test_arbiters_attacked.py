@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from cocoon_sdk.chain.watcher import ChainResetError
+from cocoon_sdk.client.app import AsyncCocoon
+from cocoon_sdk.client.errors import EvidenceNotSentError
+from cocoon_sdk.client.job import AsyncJob
 from cocoon_sdk.errors import ChainError
 from cocoon_sdk.history import HistoryNotFoundError, JobSearch
-from cocoon_sdk.protocol.disputes import Ground
+from cocoon_sdk.protocol.disputes import Ground, ItemKind
 from cocoon_sdk.protocol.job_states import JobState
 from cocoon_sdk.sandbox import Blockchain
-from tests.helpers.arbiters import Court, submit, verifiable
+from tests.helpers.arbiters import Court, dispute_of, submit, verifiable
 from tests.helpers.hostile_chains import PaddedChain
 from tests.helpers.sdk import MODEL_NAME, ScriptedWorker, Town, chat
+from tests.helpers.worker_faults import LaggingChain
 
 
 @pytest.fixture
@@ -41,6 +47,16 @@ def worker(town: Town) -> ScriptedWorker:
     made = town.worker(announced=False)
     verifiable(made)
     return made
+
+
+async def submitted(
+    town: Town, court: Court, worker: ScriptedWorker, name: str = "client"
+) -> tuple[AsyncCocoon, AsyncJob]:
+    """Open a job from an escrow of somebody's own, and submit for it."""
+    client = await town.client(name, arbiters=court.urls)
+    job = await client.jobs.create(model=MODEL_NAME, messages=chat(), accept="manual")
+    await submit(worker, client, job.id)
+    return client, job
 
 
 # -- padded histories ----------------------------------------------------------------------------------------
@@ -110,3 +126,89 @@ async def test_search_goes_on_where_an_endpoint_failed(
     before = padded.looks
     assert await search.advance(100)
     assert padded.looks - before < 8
+
+
+# -- endpoints that fail or lag ------------------------------------------------------------------------------
+
+
+async def test_dispute_that_cannot_be_read_does_not_keep_others_waiting(
+    town: Town, court: Court, worker: ScriptedWorker, padded: PaddedChain
+) -> None:
+    for index in range(3):
+        await court.start(index, says=Ground.SLASH, wallet=index == 0)
+    broken, first = await submitted(town, court, worker, "broken")
+    _, second = await submitted(town, court, worker, "other")
+    padded.broken.add(broken.escrow.address)
+    with pytest.raises(EvidenceNotSentError):
+        await first.dispute()
+    await court.rounds()
+    await second.dispute()
+    await court.rounds()
+    assert (await first.status()).state is JobState.DISPUTED
+    assert (await second.status()).state is JobState.SLASHED
+    # Neither does it keep an arbiter from starting, which takes up again what it can read.
+    for index in range(3):
+        await court.stop(index)
+        await court.start(index, says=Ground.SLASH, wallet=index == 0)
+    assert not court.running[0].hearing((await dispute_of(broken, first.id)).digest)
+    # Once it can be read, it goes on by itself.
+    padded.broken.clear()
+    town.chain.warp(3600)
+    await court.rounds()
+    await first.send_evidence()
+    await court.rounds()
+    assert (await first.status()).state is JobState.SLASHED
+
+
+async def test_lagging_endpoint_cannot_have_evidence_of_a_dispute_deleted(
+    town: Town, worker: ScriptedWorker, tmp_path: Path
+) -> None:
+    lagging = LaggingChain(town.chain)
+    court = Court(town.chain, lagging, town.suite, tmp_path)
+    await court.start(0, says=None)
+    client, job = await submitted(town, court, worker)
+    lagging.freeze()
+    before = lagging.blockchain
+    lagging.thaw()
+    await job.dispute()
+    await court.rounds(1)
+    dispute = await dispute_of(client, job.id)
+    held = court.hearing(0, dispute).held
+    assert ItemKind.PAYLOAD in held
+    # The endpoint falls back to before the dispute, while we run and when we begin.
+    lagging.blockchain = before
+    for _ in range(3):
+        before.warp(3600)
+        with contextlib.suppress(ChainResetError):  # so the market looks there
+            await court.rounds(2)
+    await court.stop(0)
+    await court.start(0, says=Ground.SLASH)
+    for _ in range(3):
+        before.warp(3600)
+        with contextlib.suppress(ChainResetError):  # so the market looks there
+            await court.rounds(2)
+    assert court.running[0].hearing(dispute.digest) is None
+    lagging.thaw()
+    town.chain.warp(8 * 3600)
+    await court.rounds(2)
+    assert court.hearing(0, dispute).held == held
+    await court.close()
+
+
+async def test_dispute_is_over_only_when_two_looks_say_so(
+    town: Town, court: Court, worker: ScriptedWorker
+) -> None:
+    for index in range(3):
+        await court.start(index, says=Ground.SLASH, wallet=index == 0)
+    client, job = await submitted(town, court, worker)
+    await job.dispute()
+    dispute = await dispute_of(client, job.id)
+    await court.rounds()
+    assert (await job.status()).state is JobState.SLASHED
+    service = court.running[1]
+    town.chain.warp(1)
+    await service.settle()
+    assert service.hearing(dispute.digest) is not None
+    town.chain.warp(1)
+    await service.settle()
+    assert service.hearing(dispute.digest) is None

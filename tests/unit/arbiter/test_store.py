@@ -97,14 +97,14 @@ async def test_arbiter_finds_everything_again_after_a_crash(tmp_path: Path) -> N
     await store.show_vote(vote())
     await store.put_verdict(DISPUTE, signed(5))
     await store.add_item(DISPUTE, Item(ItemKind.RESULT, b"text", (Receipt(2, bytes(64)),)))
-    await store.put_cursor(ESCROW, Cursor(9, bytes(32)))
+    await store.finding.put_cursor(ESCROW, Cursor(9, bytes(32)))
     again = await opened(tmp_path)
     own = await again.own(DISPUTE)
     assert own is not None
     assert (own.vote, own.shown, own.signed) == (vote(), True, (5, 0))
     assert [each.number for each in await again.disputes(ended=False)] == [7]
     assert (await again.items(DISPUTE))[ItemKind.RESULT].receipts == (Receipt(2, bytes(64)),)
-    assert await again.cursor(ESCROW) == Cursor(9, bytes(32))
+    assert await again.finding.cursor(ESCROW) == Cursor(9, bytes(32))
     await again.close()
     await store.close()
 
