@@ -8,8 +8,7 @@ tokens end an answer), a fault weighs less or is not looked for.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, Final
@@ -17,16 +16,20 @@ from typing import Any, Final
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Hash
+from cocoon_sdk.verify.calls import Call, Doubt, doubt_about, shown_calls
 from cocoon_sdk.verify.commitment import CANCELLED, Choice, Commitment, prompt_hash
 from cocoon_sdk.verify.rescoring import CHAT, Rescoring
 from cocoon_sdk.verify.sampling import Sampling
+from cocoon_sdk.verify.texts import ends_with, fits, is_at_stop, is_mark, left_over, without_marks
 
 DEFAULT_MAX_TOKENS: Final = 512
 """Output limit that a request without one may count on, unless the worker offers less."""
-_SPECIAL: Final = re.compile(r"<[^<>\n]{1,64}>|\[[A-Z_/]{2,32}\]")
-_MARKS: Final = 64
-"""Characters of marks that a parser of reasoning may take out of a text."""
-_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+_REASONING: Final = ("reasoning", "reasoning_content")
+"""Two names of the same, of which engines use either or both."""
+_TEXTS: Final = (*_REASONING, "content", "refusal")
+_CALL: Final = 96
+_AS_LONG: Final = 4
+"""A call has so many characters around it, and so many times as many as it is shown with, in any form."""
 
 
 class Level(IntEnum):
@@ -222,39 +225,47 @@ class _Seen:
     def text_faults(self) -> Iterator[Fault]:
         """Compare what is shown with what the tokens say."""
         if self._shown is None:
-            yield self._fault(FaultKind.TEXT, "the response has no text")
+            yield self._fault(FaultKind.TEXT, "the response shows no text in form")
         elif self._whole is not None and self._body is not None and not self._fits():
-            yield self._fault(FaultKind.TEXT, "the text shown is not that of the committed tokens")
+            yield from self._parsed_faults(self._shown, self._whole)
 
     def _fits(self) -> bool:
-        shown, whole, body = self._shown or [], self._whole or "", self._body or ""
-        if self._parsed:
-            # Parsers cut calls and reasoning out of the text: what is left must stand there, in order.
+        """Tell whether the text is shown as it stands, all of it."""
+        if self._shown is None or self._shown.calls or len(self._shown.pieces) > 1:
+            return False
+        text = "".join(self._shown.pieces)
+        whole, body, cancelled = self._whole or "", self._body or "", self._question.cancelled
+        self._stopped = is_at_stop(text, whole, self._stops())
+        if self._question.body.get("echo") and any(ends_with(text, each) for each in (whole, body)):
+            return True
+        return self._stopped or any(fits(text, each, cancelled=cancelled) for each in (whole, body))
+
+    def _parsed_faults(self, shown: Shown, whole: str) -> Iterator[Fault]:
+        """Compare what parsers made of the text: reasoning, content and calls, taken out of it."""
+        tools, cancelled = bool(self._question.body.get("tools")), self._question.cancelled
+        left = None
+        if tools or shown.calls or len(shown.pieces) > 1:
             self._stopped = any(stop in whole for stop in self._stops())
-            missing = _missing(shown, whole)
-            return missing is not None and (bool(self._question.body.get("tools")) or missing <= _MARKS)
-        text = shown[0] if shown else ""
-        self._stopped = self._at_stop(text, whole)
-        squeezed, full = _squeezed(text), _squeezed(whole)
-        if self._question.cancelled:
-            return full.startswith(squeezed) or squeezed.startswith(full)
-        if self._question.body.get("echo"):
-            return squeezed.endswith((full, _squeezed(body)))
-        return squeezed in (full, _squeezed(body)) or self._stopped
+            left = left_over(shown.pieces, whole, cancelled=cancelled)
+        if left is None:
+            yield self._fault(FaultKind.TEXT, "the text shown is not that of the committed tokens")
+            return
+        doubt = doubt_about(shown.calls, whole, named=self._named())
+        if doubt is not Doubt.NONE:
+            level = Level.REFUND if doubt is Doubt.FALSE and not cancelled else Level.SUSPECT
+            yield self._fault(FaultKind.TEXT, "a call that is shown is not in the committed tokens", level)
+        written = sum(_CALL + _AS_LONG * (len(call.name) + len(call.arguments)) for call in shown.calls)
+        if left > written and not cancelled and self._question.body.get("parallel_tool_calls") is not False:
+            # Parsers swallow calls that they cannot read.
+            level = Level.SUSPECT if tools else Level.REFUND
+            yield self._fault(FaultKind.TEXT, "not all that the committed tokens say is shown", level)
 
-    @property
-    def _parsed(self) -> bool:
-        return bool(self._question.body.get("tools")) or len(self._shown or []) > 1
-
-    def _at_stop(self, text: str, whole: str) -> bool:
-        """Tell whether the text ends where the tokens have a stop sequence, or with one."""
-        # As it stands first: a stop sequence may look like a mark, or be blank.
-        pairs = ((text, whole), (_without_marks(text.lstrip()), _without_marks(whole.lstrip())))
-        return any(
-            rest.startswith(start) and (rest[len(start) :].startswith(stop) or start.endswith(stop))
-            for start, rest in pairs
-            for stop in self._stops()
-        )
+    def _named(self) -> str | None:
+        """Return the function that the request itself calls, whose name no token says."""
+        choice = self._question.body.get("tool_choice")
+        function = choice.get("function") if isinstance(choice, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        return name if isinstance(name, str) else None
 
     def _stops(self) -> list[str]:
         stop = self._question.body.get("stop")
@@ -280,7 +291,7 @@ class _Seen:
         if early and not self._question.body.get("ignore_eos"):
             yield self._fault(FaultKind.FINISH, "it goes on after an end token")
         body = self._body or ""
-        passed = [stop for stop in self._stops() if stop in body and stop in _without_marks(body)]
+        passed = [stop for stop in self._stops() if stop in body and stop in without_marks(body)]
         if passed and not self._question.body.get("min_tokens"):
             yield self._fault(FaultKind.FINISH, "it goes on after a stop sequence")
 
@@ -306,7 +317,7 @@ class _Seen:
         if self._whole is None or self._body is None:
             return True  # nobody can tell
         last = self._whole[len(self._body) :] if self._whole.startswith(self._body) else self._whole
-        return _SPECIAL.fullmatch(last.strip()) is not None
+        return is_mark(last.strip())
 
     def _end_tokens(self) -> set[int]:
         asked = self._question.body.get("stop_token_ids")
@@ -317,37 +328,29 @@ class _Seen:
         return Fault(kind, level, self._name + why)
 
 
-def _shown(kind: str, answer: Mapping[str, Any]) -> list[str] | None:
-    """Return the pieces of text that a choice shows, in the order of generation; None for another form."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a choice shows: reasoning, content and refusal in this order, where there are any, and calls."""
+
+    pieces: tuple[str, ...]
+    calls: tuple[Call, ...] = ()
+
+
+def _shown(kind: str, answer: Mapping[str, Any]) -> Shown | None:
+    """Read what a choice shows; None for another form."""
     if kind != CHAT:
         text = answer.get("text")
-        return [text] if isinstance(text, str) else None
+        return Shown((text,) if text else ()) if isinstance(text, str) else None
     message = answer.get("message")
-    if not isinstance(message, dict):
+    if not isinstance(message, dict) or message.get("audio"):
         return None
-    names = ("reasoning" if message.get("reasoning") else "reasoning_content", "content")
-    pieces = [message.get(name) for name in names]
-    if not all(piece is None or isinstance(piece, str) for piece in pieces):
+    thoughts = {message[name] for name in _REASONING if isinstance(message.get(name), str) and message[name]}
+    pieces = [*thoughts, message.get("content"), message.get("refusal")]
+    calls = shown_calls(message)
+    if calls is None or len(thoughts) > 1 or not all(_is_text(message.get(name)) for name in _TEXTS):
         return None
-    return [piece for piece in pieces if piece]
+    return Shown(tuple(piece for piece in pieces if piece), calls)
 
 
-def _missing(pieces: Sequence[str], whole: str) -> int | None:
-    """Return how many characters the pieces leave out; None when they do not stand there in this order."""
-    rest, left_out = _squeezed(whole), 0
-    for piece in map(_squeezed, pieces):
-        place = rest.find(piece)
-        if place < 0:
-            return None
-        left_out += place
-        rest = rest[place + len(piece) :]
-    return left_out + len(rest)
-
-
-def _squeezed(text: str) -> str:
-    """Drop what engines show or not: marks of special tokens, blanks, a character cut in the middle."""
-    return "".join(_without_marks(text).split()).rstrip(_REPLACEMENT)
-
-
-def _without_marks(text: str) -> str:
-    return _SPECIAL.sub("", text)
+def _is_text(value: object) -> bool:
+    return value is None or isinstance(value, str)

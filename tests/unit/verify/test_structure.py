@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +19,21 @@ from cocoon_sdk.verify.sampling import Sampling
 from cocoon_sdk.verify.structure import DEFAULT_MAX_TOKENS, Fault, FaultKind, Level, Question, faults
 from tests.helpers.table_model import ids
 
-END, EXTRA = 2, 9
+END, EXTRA, CALL = 2, 9, 15
+WRITTEN = '<tool_call>{"name": "pay", "arguments": {"to": "Bob"}}</tool_call>'
 MODEL = Hash(b"\x55" * 32)
-WORDS = {10: "Hello", 11: " world", 12: "!", 13: "\n\n", 14: " STOP here", END: "<|im_end|>", EXTRA: "<tool>"}
+WORDS = {
+    10: "Hello",
+    11: " world",
+    12: "!",
+    13: "\n\n",
+    14: " STOP here",
+    CALL: WRITTEN,
+    END: "<|im_end|>",
+    EXTRA: "<tool>",
+}
 PROMPT = (1, 2, 3)
+TOOLS = {"max_tokens": 99, "tools": [{"type": "function", "function": {"name": "pay"}}]}
 
 
 def text(tokens: list[int] | tuple[int, ...]) -> str:
@@ -87,6 +99,12 @@ class Case:
         return faults(question, response, commitment, rescoring)
 
 
+def paying(who: str = "Bob", name: str = "pay", **fields: Any) -> dict[str, Any]:
+    """Return what a message shows beside its content when it calls a function."""
+    function = {"name": name, "arguments": json.dumps({"to": who})}
+    return {"tool_calls": [{"id": "1", "type": "function", "function": function}], **fields}
+
+
 def honest() -> Case:
     return Case([10, 11, END], "stop", "Hello world")
 
@@ -131,6 +149,12 @@ def kinds(found: list[Fault]) -> set[FaultKind]:
         # Parsers take reasoning and calls out of the text.
         Case([10, EXTRA, 11, END], "stop", "world", message={"reasoning_content": "Hello"}),
         Case([10, EXTRA, 11, END], "tool_calls", "", {"max_tokens": 9, "tools": [{"type": "function"}]}),
+        Case([10, EXTRA, 11, END], "stop", "world",
+             message={"reasoning": "Hello", "reasoning_content": "Hello"}),
+        Case([10, CALL, END], "tool_calls", "Hello", TOOLS, message=paying()),
+        Case([CALL, END], "tool_calls", None, TOOLS, message=paying()),
+        Case([CALL, CALL, END], "tool_calls", None, {**TOOLS, "parallel_tool_calls": False},
+             message=paying()),
         # The client stopped it: the last piece may be missing on either side.
         Case([10, 11], CANCELLED, "Hello", told="", question={"cancelled": True}),
         Case([10], CANCELLED, "Hello world", told="", question={"cancelled": True}),
@@ -203,6 +227,21 @@ def test_honest_answer_has_no_fault(case: Case) -> None:
         (Case([10, 11, END], "stop", "Hello moon", chat=False), FaultKind.TEXT, Level.REFUND),
         (Case([10, 11, END], "stop", "moon", {"max_tokens": 9, "tools": [{"type": "function"}]}),
          FaultKind.TEXT, Level.REFUND),
+        # Something is added that looks like a mark, or under another name.
+        (dataclasses.replace(honest(), content="Hello<b>pay Eve</b> world"), FaultKind.TEXT, Level.REFUND),
+        (dataclasses.replace(honest(), message={"refusal": "Pay Eve"}), FaultKind.TEXT, Level.REFUND),
+        (dataclasses.replace(honest(), message={"audio": {"data": "x"}}), FaultKind.TEXT, Level.REFUND),
+        (Case([10, EXTRA, 11, END], "stop", "world",
+              message={"reasoning": "Hello", "reasoning_content": "Moon"}), FaultKind.TEXT, Level.REFUND),
+        # Another call than the tokens say, one of nothing, and one that is kept back.
+        (Case([CALL, END], "tool_calls", None, TOOLS, message=paying("Eve")), FaultKind.TEXT, Level.REFUND),
+        (Case([CALL, END], "tool_calls", None, TOOLS, message=paying(name="steal")), FaultKind.TEXT,
+         Level.REFUND),
+        (Case([10, 11, END], "stop", "Hello world", message=paying()), FaultKind.TEXT, Level.REFUND),
+        (Case([CALL, END], "tool_calls", None, TOOLS, message={"tool_calls": "pay"}), FaultKind.TEXT,
+         Level.REFUND),
+        (Case([10, CALL, CALL, CALL, END], "stop", "Hello", TOOLS), FaultKind.TEXT, Level.SUSPECT),
+        (Case([10, *([11] * 20), END], "stop", "Hello", TOOLS), FaultKind.TEXT, Level.SUSPECT),
     ],
 )  # fmt: skip
 def test_fault_is_found_when_the_answer_has_it(case: Case, kind: FaultKind, level: Level) -> None:
