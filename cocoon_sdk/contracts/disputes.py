@@ -221,25 +221,6 @@ async def read_any_dispute(chain: Chain, escrow: Escrow, number: int) -> Dispute
     return await read_dispute(chain, escrow, number)
 
 
-async def is_disputed(escrow: Escrow, dispute: Dispute) -> bool:
-    """Tell whether the chain still shows this dispute. Raises `ChainError`."""
-    expected = bytes(dispute.result_hash)
-    if dispute.kind is DisputeKind.SESSION:
-        session = await escrow.session(dispute.number)
-        return (
-            session is not None
-            and session.deadline == dispute.disputed_at
-            and evidence_of(session) == expected
-        )
-    job = await escrow.job(dispute.number)
-    return (
-        job is not None
-        and job.status == EntryStatus.DISPUTED
-        and job.deadline == dispute.disputed_at
-        and job.key_or_result == int.from_bytes(expected, "big")
-    )
-
-
 def _no_dispute(what: str, escrow: Escrow, number: int, *, is_there: bool) -> NoDisputeError:
     return NoDisputeError(
         f"{what} {number} of {escrow.address.to_str()} is not disputed",

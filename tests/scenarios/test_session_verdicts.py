@@ -1,0 +1,398 @@
+"""Disputes of sessions before whole arbiters: real contracts, real HTTP; balances to the nanoTON.
+
+What scores the content is a scripted double (`ScriptedJudge`). The worker's receipts are signed by hand, its
+client disputes through the SDK, and its evidence is brought as clients bring it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from cocoon_sdk.client.sessions.account import AsyncSessions
+from cocoon_sdk.client.sessions.funds.holding import HeldSession
+from cocoon_sdk.contracts.disputes import Dispute, read_session_dispute
+from cocoon_sdk.contracts.escrow import Escrow
+from cocoon_sdk.crypto.keys import SigningKey
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.disputes import DisputeKind, Ground, Item, ItemKind, payload_item
+from cocoon_sdk.protocol.exit_codes import ExitCode
+from cocoon_sdk.protocol.session_evidence import EvidenceRecord, SessionEvidence
+from cocoon_sdk.protocol.session_states import SessionStatus
+from cocoon_sdk.protocol.terms import SamplingClass
+from cocoon_sdk.protocol.vouchers import SessionRef, Voucher
+from cocoon_sdk.sandbox import Blockchain
+from cocoon_sdk.types import Nano
+from tests.helpers.arbiters import Court, Purse, commitment, paid_arbiters, purse
+from tests.helpers.client_sessions import SessionTown, session_town
+from tests.helpers.sdk import Town, completion
+from tests.helpers.session_records import signed_record
+from tests.helpers.suite import key_of
+
+EVIDENCE_S = 12 * 3600
+ARBITER_FEE = int(Nano.ton("0.15"))
+COMPENSATION = int(Nano.ton("0.015"))
+PAID = 700_000
+
+
+@pytest.fixture
+async def town(blockchain: Blockchain, tmp_path: Path) -> AsyncIterator[SessionTown]:
+    async with session_town(Town(blockchain), str(tmp_path / "sessions.db")) as made:
+        yield made
+
+
+@pytest.fixture
+async def court(town: SessionTown, tmp_path: Path) -> AsyncIterator[Court]:
+    made = Court(town.town.chain, town.town.adapter, town.town.suite, tmp_path)
+    yield made
+    await made.close()
+
+
+@dataclass
+class Session:
+    """A guarded session, both of its sides, and what its client shows of it."""
+
+    town: SessionTown
+    court: Court
+    sessions: AsyncSessions
+    held: HeldSession
+    signed_ahead: Voucher
+    records: list[EvidenceRecord] = field(default_factory=list)
+    named: SessionRef | None = None
+    """Which session the evidence says that it is about, where that is a lie."""
+
+    @property
+    def ref(self) -> SessionRef:
+        return self.held.ref
+
+    @property
+    def number(self) -> int:
+        return self.ref.session_id
+
+    @property
+    def key(self) -> SigningKey:
+        return self.town.worker.account.key
+
+    def record(
+        self,
+        rid: int,
+        *,
+        key: SigningKey | None = None,
+        session: SessionRef | None = None,
+        sampling: SamplingClass = SamplingClass.REPLAYABLE,
+        committed: bool = True,
+    ) -> EvidenceRecord:
+        """Return what the worker signs for one request."""
+        return signed_record(
+            session or self.ref,
+            rid,
+            key or self.key,
+            self.town.worker.terms(sampling=sampling),
+            kind="chat.completion",
+            body={"messages": [{"role": "user", "content": "What is the capital of France?"}]},
+            pieces=[completion("Paris.")],
+            commitment=commitment() if committed else None,
+            input_tokens=12,
+            output_tokens=5,
+        )
+
+    @property
+    def evidence(self) -> SessionEvidence:
+        return SessionEvidence.of(self.named or self.ref, self.records)
+
+    async def another(self) -> Session:
+        """Open one more guarded session with the same worker, with an answer of its own."""
+        return await guarded(self.town, self.court, self.sessions)
+
+    def replace_key(self, name: str) -> None:
+        """Let the worker's owner set another operator key."""
+        account = self.town.worker.account
+        account.from_owner(m.SetKey(query_id=0, key=key_of(name).verify_key.to_int()))
+        account.key = key_of(name)
+        assert account.get_state().operator_key == account.key.verify_key.to_int()
+        self.town.worker.announce()
+
+    def pad(self, count: int) -> None:
+        """Fill the histories of both accounts."""
+        anybody = self.town.town.chain.actor("anybody", Nano.ton(1000))
+        for _ in range(count):
+            anybody.send(self.town.worker.address, Nano.ton("0.01"))
+            anybody.send(self.town.client.escrow.address, Nano.ton("0.01"))
+
+    async def dispute(self) -> Dispute:
+        """Dispute what was recorded, and return how the chain has it."""
+        await self.sessions.dispute(self.number, self.evidence.digest())
+        client = self.town.client
+        return await read_session_dispute(Escrow.at(client.chain, client.escrow.address), self.number)
+
+    async def show(self, dispute: Dispute, data: bytes | None = None) -> list[str]:
+        """Bring the evidence to every arbiter; return what they did not like."""
+        item = Item(ItemKind.SESSION, self.evidence.to_bytes() if data is None else data)
+        sent = await self.court.arbiters().send_evidence(dispute, [item])
+        return [each.problem for each in sent if each.problem]
+
+    def purse(self) -> Purse:
+        return purse(self.town.town, self.town.client, self.town.worker)
+
+    @property
+    def status(self) -> SessionStatus:
+        entry = self.town.on_chain(self.number)
+        assert entry is not None
+        return SessionStatus(entry.status)
+
+    async def tried(self) -> tuple[Dispute, Purse, Purse]:
+        """Dispute with the evidence, let the arbiters work, and look at all money before and after."""
+        dispute = await self.dispute()
+        assert await self.show(dispute) == []
+        before = self.purse()
+        await self.court.rounds()
+        return dispute, before, self.purse()
+
+
+async def guarded(town: SessionTown, court: Court, sessions: AsyncSessions) -> Session:
+    """Open a session, guard it, redeem something of it, and let its worker sign one answer."""
+    held = await sessions.acquire(await town.offer(), Nano(1000))
+    town.worker.account.accept_session(town.town.driver(town.client), held.ref.session_id)
+    town.redeem(held, await held.sign(PAID))
+    made = Session(town, court, sessions, held, await held.sign(PAID + 1000))
+    made.records.append(made.record(1))
+    return made
+
+
+@pytest.fixture
+async def session(town: SessionTown, court: Court) -> AsyncIterator[Session]:
+    client = town.client
+    sessions = AsyncSessions(client._context, client.workers, database=town.place)
+    yield await guarded(town, court, sessions)
+    await sessions.close()
+
+
+async def started(court: Court, says: Ground | None = Ground.HONEST) -> None:
+    for index in range(3):
+        await court.start(index, says=says, wallet=index == 0)
+
+
+def check_money(session: Session, before: Purse, after: Purse, *, slashed: int) -> None:
+    """Hold every account that a verdict touches against its numbers, to the nanoTON."""
+    assert (after.stake, after.locked) == (before.stake - slashed, 0)
+    assert (after.earned, after.fee_due) == (before.earned, before.fee_due)
+    assert after.burned - before.burned == max(0, slashed - ARBITER_FEE - COMPENSATION)
+    assert len(paid_arbiters(session.town.town, before, after, share=ARBITER_FEE // 3)) == 3
+
+
+# -- verdicts and money --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("says", [Ground.HONEST, Ground.SUSPECT, Ground.NOT_CHECKABLE])
+async def test_honest_worker_is_released_and_the_client_pays_the_arbiters(
+    session: Session, court: Court, says: Ground
+) -> None:
+    await started(court, says)
+    _, before, after = await session.tried()
+    check_money(session, before, after, slashed=0)
+    assert session.status is SessionStatus.CLOSING
+    (case,) = court.judges[0].sessions
+    assert [record.rid for record in case.records] == [1]
+    assert case.ignored == 0
+
+
+@pytest.mark.parametrize("says", [Ground.SLASH, Ground.NO_COMMITMENT])
+async def test_cheating_worker_loses_the_collateral_of_the_session(
+    session: Session, court: Court, says: Ground
+) -> None:
+    await started(court, says)
+    held = (await session.town.client.escrow.balance()).free
+    dispute, before, after = await session.tried()
+    assert before.locked == dispute.collateral > 0
+    check_money(session, before, after, slashed=before.locked)
+    assert session.status is SessionStatus.CLOSING
+    # Bond and compensation are the client's; announcement and gas are gone.
+    now = (await session.town.client.escrow.balance()).free
+    assert held + COMPENSATION - Nano.ton("0.06") < now < held + COMPENSATION
+    # What was signed is paid all the same.
+    earned = session.purse().earned
+    session.town.redeem(session.held, session.signed_ahead)
+    assert session.purse().earned > earned
+
+
+async def test_verdict_about_one_session_is_worth_nothing_in_another(session: Session, court: Court) -> None:
+    await started(court, Ground.SLASH)
+    dispute, _, _ = await session.tried()
+    found = await court.arbiters().verdict(dispute)
+    assert found is not None
+    other = await session.another()
+    theirs = await other.dispute()
+    before = other.purse()
+    anybody = session.town.town.chain.actor("anybody")
+    for resolve, code in (
+        (dispute.resolve(found.pay, found.slash, found.signatures), ExitCode.WRONG_STATE),
+        (theirs.resolve(0, int(theirs.collateral), found.signatures), ExitCode.BAD_SIGNATURE),
+        (
+            m.Resolve(
+                id=other.number,
+                verdict=dispute.verdict(found.pay, found.slash).to_cell(),
+                signatures=dispute.resolve(found.pay, found.slash, found.signatures).signatures,
+            ),
+            ExitCode.BAD_VERDICT,
+        ),
+    ):
+        done = anybody.send(session.town.client.escrow.address, Nano.ton("0.1"), resolve.to_cell())
+        assert [each.exit_code for each in done if each.exit_code] == [code]
+    assert other.status is SessionStatus.DISPUTED
+    assert (other.purse().stake, other.purse().locked) == (before.stake, before.locked)
+
+
+# -- evidence ------------------------------------------------------------------------------------------------
+
+
+async def late(session: Session) -> None:
+    """Let the time for evidence pass, and the arbiters work."""
+    session.town.pass_time(EVIDENCE_S + 3 * 3600 + 1)
+    await session.court.rounds()
+
+
+async def test_client_cannot_win_when_it_withholds_its_evidence(session: Session, court: Court) -> None:
+    await started(court, Ground.SLASH)
+    dispute = await session.dispute()
+    before = session.purse()
+    await court.rounds()
+    assert session.status is SessionStatus.DISPUTED
+    await late(session)
+    check_money(session, before, session.purse(), slashed=0)
+    assert dispute.kind is DisputeKind.SESSION
+    assert not any(judge.sessions for judge in court.judges.values())
+
+
+async def test_client_cannot_show_other_evidence_than_it_named(session: Session, court: Court) -> None:
+    await started(court, Ground.SLASH)
+    dispute = await session.dispute()
+    others = SessionEvidence.of(session.ref, [session.record(2)]).to_bytes()
+    assert len(await session.show(dispute, others)) == 3
+    problems = await court.arbiters().send_evidence(dispute, [payload_item(b"w", b"t")])
+    assert all("no evidence in this dispute" in each.problem for each in problems)
+    before = session.purse()
+    await late(session)
+    check_money(session, before, session.purse(), slashed=0)
+
+
+async def test_one_arbiter_that_has_the_evidence_is_enough(session: Session, court: Court) -> None:
+    await started(court, Ground.SLASH)
+    dispute = await session.dispute()
+    item = Item(ItemKind.SESSION, session.evidence.to_bytes())
+    (member,) = [each for each in dispute.members.values() if each.index == 1]
+    assert (await court.arbiters().deliver(dispute, [item], member)).taken == {ItemKind.SESSION}
+    before = session.purse()
+    await court.rounds()
+    check_money(session, before, session.purse(), slashed=before.locked)
+
+
+async def decided_without_judge(session: Session, court: Court) -> None:
+    """Dispute with records that all say nothing: the worker is released, and nobody judges anything."""
+    await started(court, Ground.SLASH)
+    _, before, after = await session.tried()
+    check_money(session, before, after, slashed=0)
+    assert not any(judge.sessions for judge in court.judges.values())
+
+
+async def test_client_cannot_forge_a_receipt(session: Session, court: Court) -> None:
+    stranger = key_of("stranger")
+    session.records = [session.record(1, key=stranger), session.record(2, key=stranger)]
+    await decided_without_judge(session, court)
+
+
+async def test_client_cannot_sign_a_receipt_in_the_name_of_the_worker(session: Session, court: Court) -> None:
+    forged = session.record(1, key=key_of("stranger"))
+    session.records = [replace(forged, operator=session.key.verify_key.raw)]
+    await decided_without_judge(session, court)
+
+
+async def test_client_cannot_use_a_receipt_of_another_session(session: Session, court: Court) -> None:
+    other = dataclasses.replace(session.ref, session_id=session.number + 1)
+    session.records = [session.record(1, session=other)]
+    await decided_without_judge(session, court)
+
+
+async def test_client_cannot_bring_the_whole_evidence_of_another_session(
+    session: Session, court: Court
+) -> None:
+    session.named = dataclasses.replace(session.ref, session_id=session.number + 1)
+    session.records = [session.record(1, session=session.named)]
+    await decided_without_judge(session, court)
+
+
+async def test_records_that_say_nothing_do_not_spoil_those_that_do(session: Session, court: Court) -> None:
+    await started(court, Ground.SLASH)
+    session.records += [session.record(2, key=key_of("stranger")), session.record(3)]
+    _, before, after = await session.tried()
+    check_money(session, before, after, slashed=before.locked)
+    (case,) = court.judges[0].sessions
+    assert ([record.rid for record in case.records], case.ignored) == ([1, 3], 1)
+
+
+# -- operator keys -------------------------------------------------------------------------------------------
+
+
+async def test_worker_cannot_void_its_receipts_by_replacing_its_key(session: Session, court: Court) -> None:
+    await started(court, Ground.SLASH)
+    session.replace_key("second")
+    session.records.append(session.record(2))
+    session.replace_key("third")
+    session.pad(200)
+    _, before, after = await session.tried()
+    check_money(session, before, after, slashed=before.locked)
+    (case,) = court.judges[0].sessions
+    assert [record.rid for record in case.records] == [1, 2]
+
+
+async def test_worker_cannot_hide_its_old_key_behind_another_acceptance(
+    session: Session, court: Court
+) -> None:
+    await started(court, Ground.SLASH)
+    session.replace_key("second")
+    # It is refused, since the session is guarded; its collateral is in the same lock for a moment.
+    account, driver = session.town.worker.account, session.town.town.driver(session.town.client)
+    done = account.accept_session(driver, session.number)
+    assert any(message.op == m.Gone.OPCODE for each in done for message in each.out_msgs)
+    _, before, after = await session.tried()
+    check_money(session, before, after, slashed=before.locked)
+
+
+async def test_thief_of_a_key_that_was_replaced_cannot_sign_for_a_later_session(
+    session: Session, court: Court
+) -> None:
+    account, driver = session.town.worker.account, session.town.town.driver(session.town.client)
+    stolen = session.key
+    # The thief had it accept a session that did not exist yet: that comes to nothing.
+    ahead = signing.accept_session(session.number + 1, account.session_target(driver, session.number))
+    assert any(message.op == m.Gone.OPCODE for each in account.act(ahead) for message in each.out_msgs)
+    session.replace_key("second")
+    await session.sessions.close_session(session.number)
+    later = await session.another()
+    assert later.number == session.number + 1
+    later.records = [later.record(1, key=stolen)]
+    await started(court, Ground.SLASH)
+    dispute, before, after = await later.tried()
+    assert (after.stake, after.locked) == (before.stake, before.locked - dispute.collateral)
+    assert not any(judge.sessions for judge in court.judges.values())
+
+
+async def test_key_that_came_after_the_dispute_signs_nothing_before_it(
+    session: Session, court: Court
+) -> None:
+    await started(court, Ground.SLASH)
+    later = key_of("second")
+    session.records = [session.record(1, key=later)]
+    dispute = await session.dispute()
+    session.town.pass_time(60)
+    session.replace_key("second")
+    session.replace_key("third")
+    assert await session.show(dispute) == []
+    before = session.purse()
+    await court.rounds()
+    check_money(session, before, session.purse(), slashed=0)
