@@ -60,7 +60,8 @@ def score(database: Database = None, index: Index = None, as_json: Json = False)
         from rich.table import Table
 
         found = await (await session.client()).audits.scores()
-        table = Table("worker", "model", "checked", "passed", "suspect", "failed", "unchecked", "left")
+        counts = ("checked", "passed", "suspect", "failed", "unchecked", "answers", "without receipt")
+        table = Table("worker", "model", *counts, "left")
         for each in found:
             table.add_row(*_score_row(each))
         session.out.result([_score_json(each) for each in found], table if found else "No scores.")
@@ -137,7 +138,8 @@ def _finding_json(record: AuditRecord) -> dict[str, Any]:
 
 def _score_row(score: WorkerScore) -> tuple[str, ...]:
     left = f"{_when(score.left_at)}: {score.left_why}" if score.left_at else ""
-    counts = (score.checked, score.passed, score.suspect, score.failed, score.unchecked)
+    checks = (score.checked, score.passed, score.suspect, score.failed, score.unchecked)
+    counts = (*checks, score.answers, score.unreceipted)
     return (score.worker.to_str(), score.model, *(str(count) for count in counts), left)
 
 
@@ -151,6 +153,8 @@ def _score_json(score: WorkerScore) -> dict[str, Any]:
         "suspect": score.suspect,
         "failed": score.failed,
         "unchecked": score.unchecked,
+        "answers": score.answers,
+        "unreceipted": score.unreceipted,
         "score": score.state,
         "left_at": score.left_at or None,
         "left_why": score.left_why,

@@ -15,7 +15,7 @@ from pytoniq_core import Address
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.arbiters import Arbiters
 from cocoon_sdk.client.auditing import AsyncAudits, AuditPolicy
-from cocoon_sdk.client.auditing.auditor import Surroundings
+from cocoon_sdk.client.auditing.consequences import Surroundings
 from cocoon_sdk.client.connect import connect_chain
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import AsyncWorkers
@@ -142,6 +142,7 @@ class AsyncCocoon:
             self.sessions,
             policy,
             on_finished=self.audits.finished if watch else None,
+            on_ended=self.audits.ended if watch else None,
         )
         self.openai = AsyncOpenAIResources(self.inference)
         self.chat, self.completions = self.openai.chat, self.openai.completions

@@ -19,6 +19,7 @@ from aiohttp import WSMsgType, web
 from pytoniq_core import Address
 
 from cocoon_sdk.client.discovery import WorkerList, WorkerOffer
+from cocoon_sdk.client.sessions.answers.finished import OnEnded
 from cocoon_sdk.client.sessions.answers.inference import InferenceClient
 from cocoon_sdk.client.sessions.answers.selection import SelectionPolicy
 from cocoon_sdk.client.sessions.funds.holding import HeldSession
@@ -451,6 +452,7 @@ async def street(
     policy: SessionPolicy | None = None,
     selection: SelectionPolicy | None = None,
     limits: LinkLimits | None = None,
+    on_ended: OnEnded | None = None,
 ) -> AsyncIterator[Street]:
     async with AsyncExitStack() as stack:
         for worker in workers:
@@ -470,6 +472,7 @@ async def street(
             limits=limits or LinkLimits(),
             clock=time,
             sleep=time.sleep,
+            on_ended=on_ended,
         )
         stack.push_async_callback(made.client.close)
         yield made

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from cocoon_sdk.cli.main import app
 from cocoon_sdk.client.auditing.records import Audited, AuditOutcome, AuditSubject, DisputeStep
-from cocoon_sdk.client.auditing.store import AUDITS_SCHEMA, AuditStore, Conclusion, Judge, Judgement
+from cocoon_sdk.client.auditing.store import AuditStore, Conclusion, Judge, Judgement
+from cocoon_sdk.client.auditing.tables import AUDITS_SCHEMA
 from cocoon_sdk.protocol.signing import Domain
 from cocoon_sdk.storage import open_database
 from cocoon_sdk.types import Hash, Nano

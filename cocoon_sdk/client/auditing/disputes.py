@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from cocoon_sdk.client.auditing.dispute_store import DisputeStore
 from cocoon_sdk.client.auditing.policy import AuditPolicy
 from cocoon_sdk.client.auditing.records import Audited, AuditRecord, DisputeStep
-from cocoon_sdk.client.auditing.store import AuditStore
 from cocoon_sdk.client.job_status import RUNNING, UNPAID_ENDS, JobStatus
 from cocoon_sdk.client.sessions.funds.holders import has_died
 from cocoon_sdk.clock import Clock
@@ -65,7 +65,7 @@ class DisputeDesk:
 
     def __init__(
         self,
-        store: AuditStore,
+        store: DisputeStore,
         policy: AuditPolicy,
         jobs: Callable[[int], DisputableJob],
         holder: str,

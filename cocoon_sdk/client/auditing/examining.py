@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from cocoon_sdk.client.auditing.auditor import Examined
 from cocoon_sdk.client.auditing.case import AuditCase
+from cocoon_sdk.client.auditing.checks import Examined
 from cocoon_sdk.client.auditing.errors import UncheckableError
 from cocoon_sdk.client.auditing.paid import Asker, WorkerEndpoint, top_that_fits
 from cocoon_sdk.client.auditing.policy import AuditPolicy, OwnVerifier

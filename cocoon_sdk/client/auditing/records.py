@@ -121,8 +121,9 @@ class AuditRecord:
 class WorkerScore:
     """What the checks of one worker's results for one model came to, all together.
 
-    `state` is the running score as `cocoon_sdk.verify.score` keeps it. `left_at` (unix seconds, 0: it is not)
-    is since when the worker is not asked any more.
+    `state` is the running score as `cocoon_sdk.verify.score` keeps it. Of all its `answers` in sessions,
+    checked or not, `unreceipted` came without a receipt. `left_at` (unix seconds, 0: it is not) is since when
+    the worker is not asked any more.
     """
 
     worker: Address
@@ -135,6 +136,8 @@ class WorkerScore:
     state: dict[str, Any]
     left_at: int
     left_why: str
+    answers: int = 0
+    unreceipted: int = 0
 
     @property
     def checked(self) -> int:

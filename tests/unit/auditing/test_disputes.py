@@ -12,7 +12,8 @@ import pytest
 from cocoon_sdk.client.auditing import AuditPolicy
 from cocoon_sdk.client.auditing.disputes import DisputeDesk
 from cocoon_sdk.client.auditing.records import AuditOutcome, AuditRecord, DisputeStep
-from cocoon_sdk.client.auditing.store import AUDITS_SCHEMA, AuditStore
+from cocoon_sdk.client.auditing.store import AuditStore
+from cocoon_sdk.client.auditing.tables import AUDITS_SCHEMA
 from cocoon_sdk.client.errors import EvidenceNotSentError
 from cocoon_sdk.client.job_status import JobStatus
 from cocoon_sdk.clock import ManualClock
@@ -65,7 +66,7 @@ async def store(tmp_path: Path) -> AsyncIterator[AuditStore]:
 
 def desk(store: AuditStore, job: ScriptedJob, *, limit: Nano | None = None, **policy: Any) -> DisputeDesk:
     return DisputeDesk(
-        store,
+        store.disputes,
         AuditPolicy(**policy),
         lambda number: job,
         "me",
@@ -77,7 +78,7 @@ def desk(store: AuditStore, job: ScriptedJob, *, limit: Nano | None = None, **po
 
 async def wanted(store: AuditStore, number: int = 1) -> AuditRecord:
     await concluded(store, subject(number), outcome=AuditOutcome.FAILED, dispute=DisputeStep.WANTED)
-    return next(each for each in await store.wanted(DOMAIN) if each.subject.number == number)
+    return next(each for each in await store.disputes.wanted(DOMAIN) if each.subject.number == number)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ async def test_chain_decides_what_becomes_of_a_dispute(
     disputed = state is JobState.SUBMITTED and not late
     assert job.calls.count("dispute") == (1 if disputed else 0)
     assert record.bond == (BOND if disputed else 0)
-    assert await store.holder_of(record.uid) is None
+    assert await store.disputes.holder_of(record.uid) is None
 
 
 async def test_dispute_that_cannot_be_sent_is_tried_again_with_the_same_bond(store: AuditStore) -> None:
@@ -111,7 +112,7 @@ async def test_dispute_that_cannot_be_sent_is_tried_again_with_the_same_bond(sto
     record = await wanted(store)
     assert await desk(store, job).run(record) is DisputeStep.WANTED
     job.fails = None
-    (record,) = await store.wanted(DOMAIN)
+    (record,) = await store.disputes.wanted(DOMAIN)
     assert record.bond == BOND
     assert await desk(store, job, bonds_per_day=BOND).run(record) is DisputeStep.DISPUTED
     assert job.calls == ["dispute", "dispute", "evidence"]
@@ -120,7 +121,7 @@ async def test_dispute_that_cannot_be_sent_is_tried_again_with_the_same_bond(sto
 async def test_evidence_is_sent_again_without_a_second_dispute(store: AuditStore) -> None:
     job = ScriptedJob(evidence_fails=True)
     assert await desk(store, job).run(await wanted(store)) is DisputeStep.WANTED
-    (record,) = await store.wanted(DOMAIN)
+    (record,) = await store.disputes.wanted(DOMAIN)
     job.evidence_fails = False
     assert await desk(store, job).run(record) is DisputeStep.DISPUTED
     assert job.calls == ["dispute", "evidence", "evidence"]
@@ -130,7 +131,7 @@ async def test_dispute_of_ours_that_ended_before_it_was_noted_is_no_late_one(sto
     job = ScriptedJob(evidence_fails=True)
     await desk(store, job).run(await wanted(store))
     job.state = JobState.SLASHED
-    (record,) = await store.wanted(DOMAIN)
+    (record,) = await store.disputes.wanted(DOMAIN)
     assert await desk(store, job).run(record) is DisputeStep.DISPUTED
     (record,) = await store.findings(DOMAIN)
     assert "slashed" in record.dispute_why
@@ -167,6 +168,6 @@ async def test_neither_policy_nor_limits_are_exceeded(
 
 async def test_dispute_in_another_process_is_left_alone(store: AuditStore) -> None:
     record, job = await wanted(store), ScriptedJob()
-    assert await store.take(record.uid, "another", NOW, NOW + 60)
+    assert await store.disputes.take(record.uid, "another", NOW, NOW + 60)
     assert await desk(store, job).run(record) is DisputeStep.WANTED
     assert job.calls == []

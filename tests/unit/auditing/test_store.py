@@ -12,7 +12,8 @@ import pytest
 from pytoniq_core import Address
 
 from cocoon_sdk.client.auditing.records import Audited, AuditOutcome, AuditSubject, DisputeStep
-from cocoon_sdk.client.auditing.store import AUDITS_SCHEMA, AuditStore, Conclusion, Judgement
+from cocoon_sdk.client.auditing.store import AuditStore, Conclusion, Judgement
+from cocoon_sdk.client.auditing.tables import AUDITS_SCHEMA
 from cocoon_sdk.protocol.signing import Domain
 from cocoon_sdk.storage import open_database
 from cocoon_sdk.types import Hash, Nano
@@ -119,22 +120,24 @@ async def test_dispute_is_taken_by_one_and_its_bond_counted_once(store: AuditSto
     wanted = {"outcome": AuditOutcome.FAILED, "dispute": DisputeStep.WANTED}
     await concluded(store, subject(1), **wanted)
     await concluded(store, subject(2), **wanted)
-    first, second = await store.wanted(DOMAIN)
-    assert await store.take(first.uid, "me", NOW, NOW + 60)
-    assert not await store.take(first.uid, "other", NOW, NOW + 60)
-    assert await store.take(first.uid, "other", NOW, NOW + 60, instead_of="me")
-    assert await store.take(first.uid, "me", NOW + 60, NOW + 120)  # the other one is overdue
-    assert await store.holder_of(first.uid) == "me"
-    assert not await store.stake(first, "other", Nano(30), Nano(50), NOW)
-    assert await store.stake(first, "me", Nano(30), Nano(50), NOW)
-    (first, _) = await store.wanted(DOMAIN)
-    assert await store.stake(first, "me", Nano(30), Nano(50), NOW)  # once more, after a crash
-    assert await store.take(second.uid, "me", NOW, NOW + 60)
-    assert not await store.stake(second, "me", Nano(30), Nano(50), NOW)
-    await store.settle(first.uid, "me", DisputeStep.TOO_LATE, "the window is over")
-    assert await store.stake(second, "me", Nano(30), Nano(50), NOW)  # what is not at stake counts no more
-    await store.settle(second.uid, "me", DisputeStep.DISPUTED)
-    assert await store.wanted(DOMAIN) == []
+    first, second = await store.disputes.wanted(DOMAIN)
+    assert await store.disputes.take(first.uid, "me", NOW, NOW + 60)
+    assert not await store.disputes.take(first.uid, "other", NOW, NOW + 60)
+    assert await store.disputes.take(first.uid, "other", NOW, NOW + 60, instead_of="me")
+    assert await store.disputes.take(first.uid, "me", NOW + 60, NOW + 120)  # the other one is overdue
+    assert await store.disputes.holder_of(first.uid) == "me"
+    assert not await store.disputes.stake(first, "other", Nano(30), Nano(50), NOW)
+    assert await store.disputes.stake(first, "me", Nano(30), Nano(50), NOW)
+    (first, _) = await store.disputes.wanted(DOMAIN)
+    assert await store.disputes.stake(first, "me", Nano(30), Nano(50), NOW)  # once more, after a crash
+    assert await store.disputes.take(second.uid, "me", NOW, NOW + 60)
+    assert not await store.disputes.stake(second, "me", Nano(30), Nano(50), NOW)
+    await store.disputes.settle(first.uid, "me", DisputeStep.TOO_LATE, "the window is over")
+    assert await store.disputes.stake(
+        second, "me", Nano(30), Nano(50), NOW
+    )  # what is not at stake counts no more
+    await store.disputes.settle(second.uid, "me", DisputeStep.DISPUTED)
+    assert await store.disputes.wanted(DOMAIN) == []
     found = {each.subject.number: each for each in await store.findings(DOMAIN)}
     assert (found[1].dispute, found[1].dispute_why, found[1].bond) == (
         DisputeStep.TOO_LATE,

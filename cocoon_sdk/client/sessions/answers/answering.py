@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from cocoon_sdk.client.discovery import WorkerOffer
 from cocoon_sdk.client.sessions.answers.catalogue import Catalogue, Listing
-from cocoon_sdk.client.sessions.answers.finished import OnFinished
+from cocoon_sdk.client.sessions.answers.finished import EndedPart, OnEnded, OnFinished
 from cocoon_sdk.client.sessions.answers.joining import read_event, write_json
 from cocoon_sdk.client.sessions.answers.selection import Selection
 from cocoon_sdk.client.sessions.bounds import Ceiling, RequestHead
@@ -47,6 +47,7 @@ from cocoon_sdk.errors import (
     ChainError,
     CocoonError,
     InsufficientEscrowError,
+    MalformedError,
     NoWorkerError,
     PriceTooHighError,
 )
@@ -86,6 +87,7 @@ class House:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep
     on_finished: OnFinished | None = None
+    on_ended: OnEnded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,20 +211,29 @@ class Answering:
         """The answer is complete; return whose it is."""
         turn = await self._close_attempt(Outcome.DONE, "")
         self._house.selection.succeeded(turn.listing.key)
+        self._tell_end(turn)
         return turn.listing, turn.call
 
-    async def fail(self, error: Exception, *, delivered: bool) -> None:
+    async def fail(self, error: Exception, *, delivered: bool, complete: bool = False) -> None:
         """An attempt ended early; `delivered` tells whether the user keeps what came of it.
 
-        Raises the error when no other worker is to be asked.
+        `complete` tells that only its receipt is missing. Raises the error when no other worker is to be
+        asked.
         """
         turn = await self._close_attempt(Outcome.FAILED, str(error)[:_MAX_WHY], delivered=delivered)
+        # What cannot be read was made by the worker, although it was stopped here.
+        if turn.call.by_worker or isinstance(error, MalformedError):
+            self._tell_end(turn, complete=complete)
         if not isinstance(error, CocoonError) or isinstance(error, PriceTooHighError):
             raise error
         self._judge(turn.listing, error)
 
-    async def cancel(self) -> None:
-        """Nobody wants the rest: stop the worker, and wait a moment for its last count."""
+    async def cancel(self, complete: Callable[[], bool]) -> None:
+        """Nobody wants the rest: stop the worker, and wait a moment for its last count.
+
+        Going away is no fault of the worker's, unless its answer was `complete` and only the receipt did not
+        come, not even now.
+        """
         turn = self._turn
         if turn is None:
             return
@@ -233,6 +244,8 @@ class Answering:
         except TimeoutError:
             pass  # the link goes on waiting, and ends when nothing comes
         await self._close_attempt(Outcome.CANCELLED, "nobody reads it any more", delivered=True)
+        if turn.call.receipt is None and complete():
+            self._tell_end(turn, complete=True)
 
     def continue_with(self, body: bytes) -> None:
         """Ask the next worker for the rest only, in events."""
@@ -258,6 +271,12 @@ class Answering:
             self._delivered = _together(self._delivered, attempt.usage)
         await turn.lease.release()
         return turn
+
+    def _tell_end(self, turn: _Turn, *, complete: bool = False) -> None:
+        tell, call = self._house.on_ended, turn.call
+        if tell is not None and call.first_at is not None:
+            now, kept = self._house.clock(), call.receipt is not None
+            tell(EndedPart(turn.listing.offer, kept, complete, call.asked_at, now))
 
     def _judge(self, listing: Listing, error: CocoonError) -> None:
         """Draw the conclusions for a worker; raise what no other worker would do better."""

@@ -83,6 +83,20 @@ def said_so_far(kind: str, events: Sequence[bytes]) -> SoFar:
     return SoFar(text, reason, body)
 
 
+def is_complete(kind: str, events: Sequence[bytes]) -> bool:
+    """Tell whether every choice of an answer has come to its end, whatever its form. Raises nothing."""
+    if kind not in (CHAT, COMPLETION):
+        return False
+    joiner = Joiner(kind)
+    try:
+        for event in events:
+            joiner.add(event)
+        choices = joiner.body()["choices"]
+    except MalformedError:
+        return False
+    return bool(choices) and all(choice["finish_reason"] is not None for choice in choices)
+
+
 def continued_body(kind: str, body: bytes, so_far: SoFar, output_tokens: int) -> bytes | None:
     """Return the body that asks for the rest, None when the request's limit leaves nothing to ask for.
 

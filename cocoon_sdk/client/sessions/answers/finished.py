@@ -1,6 +1,6 @@
-"""A whole answer of one worker, with its receipt: what can be checked afterwards.
+"""What becomes of a worker's answers: whole ones with their receipts, and how each of its parts ended.
 
-Owns the value. Must not know who looks at it.
+Owns the values. Must not know who looks at them.
 """
 
 from __future__ import annotations
@@ -29,5 +29,23 @@ class FinishedAnswer:
     receipt: SignedReceipt
 
 
+@dataclass(frozen=True, slots=True)
+class EndedPart:
+    """How one worker's part in an answer ended, of which at least one piece had come.
+
+    `receipt` tells that its valid receipt came. Without one, `complete` tells that the user had all of the
+    answer all the same. `asked_at` and `ended_at` are monotonic seconds.
+    """
+
+    offer: WorkerOffer
+    receipt: bool
+    complete: bool
+    asked_at: float
+    ended_at: float
+
+
 OnFinished: TypeAlias = Callable[[FinishedAnswer], None]
 """Is told of an answer when its user has all of it; returns at once."""
+
+OnEnded: TypeAlias = Callable[[EndedPart], None]
+"""Is told how each part ended that its worker had to end: not those that were stopped here before."""

@@ -22,6 +22,7 @@ from cocoon_sdk.client.sessions.answers.continuation import (
     NotContinuableError,
     closing_event,
     continued_body,
+    is_complete,
     said_so_far,
 )
 from cocoon_sdk.client.sessions.answers.events import (
@@ -31,7 +32,7 @@ from cocoon_sdk.client.sessions.answers.events import (
     usage_with_cost,
     without_usage,
 )
-from cocoon_sdk.client.sessions.answers.finished import FinishedAnswer, OnFinished
+from cocoon_sdk.client.sessions.answers.finished import FinishedAnswer, OnEnded, OnFinished
 from cocoon_sdk.client.sessions.answers.joining import Joiner, write_json
 from cocoon_sdk.client.sessions.answers.selection import Selection, SelectionPolicy
 from cocoon_sdk.client.sessions.errors import (
@@ -122,7 +123,7 @@ class _Events:
         """Nobody reads any more: stop the worker."""
         if not self.ended:
             self.ended, self._call = True, None
-            await self.answering.cancel()
+            await self.answering.cancel(lambda: self.whole or is_complete(self._request.kind, self.said))
 
     def leave_soon(self, on_bill: Callable[[Bill], None] | None = None) -> None:
         """The same, beside what goes on; then hand out the bill."""
@@ -179,10 +180,14 @@ class _Events:
                 self._throw_away()
                 await answering.fail(error, delivered=False)
                 return None
-            await answering.fail(error, delivered=True)
+            complete = is_complete(kind, self.said)
+            await answering.fail(error, delivered=True, complete=complete)
+            if complete:
+                self.ended = True  # only the worker's receipt is missing
+                return None
             why = f"{error}; {obstacle}"
             raise AnswerCutError("the answer broke off", why=why, hint="Ask again") from error
-        await answering.fail(error, delivered=True)
+        await answering.fail(error, delivered=True, complete=so_far.finished)
         if so_far.finished:
             self.ended = True  # only the worker's receipt is missing
             return None
@@ -276,10 +281,12 @@ class InferenceClient:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
         on_finished: OnFinished | None = None,
+        on_ended: OnEnded | None = None,
     ) -> None:
         catalogue = Catalogue(workers, models, clock=clock)
         pool = LinkPool(sessions, Dialer(policy), limits=limits, clock=clock, sleep=sleep)
-        self._house = House(catalogue, pool, Selection(selection, clock=clock), clock, sleep, on_finished)
+        choice = Selection(selection, clock=clock)
+        self._house = House(catalogue, pool, choice, clock, sleep, on_finished, on_ended)
 
     async def answer(
         self,

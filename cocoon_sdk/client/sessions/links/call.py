@@ -55,7 +55,8 @@ class Call:
     """One request and its answer; made by `Link.ask`. Exactly one task may wait for pieces.
 
     `charged` is what it costs so far, in nanoTON; `whole` tells that the answer came as one body. `asked_at`
-    and `first_at` are monotonic seconds.
+    and `first_at` are monotonic seconds. `by_worker` tells that it ended early and not by this side's doing:
+    the worker gave it up, fell silent, or the connection broke.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class Call:
         "_proof",
         "_waiter",
         "asked_at",
+        "by_worker",
         "cached",
         "cancelling_since",
         "charged",
@@ -88,6 +90,7 @@ class Call:
         self.received = 0
         self.whole = False
         self.ended = False
+        self.by_worker = False
         self.cancelling_since: float | None = None
         self.receipt: SignedReceipt | None = None
         self.asked_at = self.last_at = now
@@ -240,17 +243,27 @@ class Call:
         """Take in that it failed. Raises `CocoonError` for a charge that cannot be right."""
         self._ledger.finish(self.rid, failed.charged)
         self.charged = failed.charged
+        self._blame()
         self._end(error)
 
-    def abort(self, error: Exception) -> None:
+    def abort(self, error: Exception, *, by_worker: bool = False) -> None:
         """End it for who waits; the link still hears of it until the worker's last word."""
         if self._error is None and not self.ended:
+            if by_worker:
+                self._blame()
             self._error = error
             self._wake()
 
-    def lose(self, error: SessionError) -> None:
-        """End it because the link broke."""
+    def lose(self, error: SessionError, *, by_worker: bool) -> None:
+        """End it because the link has ended."""
+        if by_worker:
+            self._blame()
         self._end(again(error))
+
+    def _blame(self) -> None:
+        # What this side had stopped already is nobody's failure.
+        if self._error is None and self.cancelling_since is None:
+            self.by_worker = True
 
     def _end(self, error: Exception | None) -> None:
         self.ended = True

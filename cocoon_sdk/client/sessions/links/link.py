@@ -174,7 +174,7 @@ class Link:
 
     async def close(self) -> None:
         """End the connection; requests under way end with `WorkerLostError`."""
-        self._fail(WorkerLostError("the connection was closed", why="by this side"))
+        self._fail(WorkerLostError("the connection was closed", why="by this side"), by_worker=False)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # -- beginning -----------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ class Link:
                     self._unsaved = False
                     await self.session.save()
         except CocoonError as error:
-            self._fail(failures.of_ours(error))
+            self._fail(failures.of_ours(error), by_worker=False)
         except (aiohttp.ClientError, OSError) as error:
             self._fail(WorkerLostError("the connection to the worker broke", why=type(error).__name__))
 
@@ -372,17 +372,18 @@ class Link:
             why = f"nothing more came for {limits.between_pieces_s:g} s"
         else:
             return
-        call.abort(WorkerTimeoutError("the worker takes too long", why=why))
+        in_time = now <= call.question.deadline
+        call.abort(WorkerTimeoutError("the worker takes too long", why=why), by_worker=in_time)
         self.cancel(call)
 
-    def _fail(self, error: SessionError) -> None:
+    def _fail(self, error: SessionError, *, by_worker: bool = True) -> None:
         if self.error is not None:
             return
         self.error = error
         if self._ticker is not None:
             self._ticker.cancel()
         for call in self._calls.values():
-            call.lose(error)
+            call.lose(error, by_worker=by_worker)
         self._calls.clear()
         self._wake.set()
         # Ends the reading task, which may be the one that came here.
