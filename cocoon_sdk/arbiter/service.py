@@ -81,7 +81,7 @@ class ArbiterService:
         self._not_before: dict[Hash, int] = {}
         self._looked_at: dict[Hash, int] = {}
         self._complete_at: dict[Hash, int] = {}
-        self._gossip = Gossip(peers, config.gossip_s)
+        self._gossip = Gossip(peers, config.gossip_s, self._wake)
         self._judging = asyncio.Semaphore(config.max_judging)
         self._news, self._stopping = asyncio.Event(), asyncio.Event()
         self._seqno, self._now, self._cleaned_at = -1, 0, 0
@@ -125,6 +125,7 @@ class ArbiterService:
             url=self._config.public_url,
             since=self._now,
         ).signed(self._key)
+        self._closing.push_async_callback(self._gossip.close)
         self._closing.push_async_callback(self._following.close)
         await self._following.start(self._now)
         self._server = ArbiterServer(self, self._config)
@@ -238,7 +239,7 @@ class ArbiterService:
             markets = self._following.pumping
             if markets is not None:
                 await asyncio.wait({markets})
-            tasks = [*self._tasks.values(), *self._following.tasks]
+            tasks = [*self._tasks.values(), *self._following.tasks, *self._gossip.tasks]
             if not tasks:
                 return
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -257,8 +258,6 @@ class ArbiterService:
         if weighed is not None and weighed.case is not None and self._now >= self._not_before.get(digest, 0):
             self._spawn(hearing, weighed.case)
         await self._gossip.exchange(hearing, self._now, self._lock(hearing))
-        async with self._lock(hearing):
-            await hearing.advance(self._now)
         if hearing.is_doubled:
             log.error(
                 "key_used_elsewhere",

@@ -69,12 +69,14 @@ async def test_flood_of_notices_waits_on_the_market_and_failed_ones_take_no_room
     monkeypatch.setattr(backlog, "MAX_NEW", 3)
     monkeypatch.setattr(backlog, "MAX_WAITING", 2)
     waiting = Backlog(store.finding)
+    rooms = []
     for number in range(3):
-        assert waiting.has_room
+        rooms.append(waiting.has_room)
         await waiting.add(place(number), 0)
-    assert not waiting.has_room
+    rooms.append(waiting.has_room)
     await waiting.failed(place(0), 0)
-    assert waiting.has_room
+    rooms.append(waiting.has_room)
+    assert rooms == [True, True, True, False, True]
     # Beyond the bound the one that failed most is forgotten.
     await waiting.failed(place(0), 0)
     await waiting.failed(place(1), 0)
