@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cocoon_sdk.arbiter.rules import Bounds, Delivery, Outcome, Shown, is_settled, numbers, outcome, severity
+from cocoon_sdk.arbiter.rules import (
+    Bounds,
+    Delivery,
+    Outcome,
+    SessionShown,
+    Shown,
+    is_settled,
+    numbers,
+    outcome,
+    severity,
+)
 from cocoon_sdk.protocol.disputes import Ground
 
 SEALED, ELSEWHERE = Delivery.SEALED, Delivery.ELSEWHERE
@@ -125,3 +135,18 @@ def test_no_evidence_changes_what_is_settled() -> None:
                 for name in names:
                     more = dataclasses.replace(shown, **{name: True})  # type: ignore[arg-type]
                     assert outcome(more) == outcome(shown), (shown, name)
+
+
+def test_session_without_evidence_is_its_clients_silence_and_nobody_else_owes_any() -> None:
+    empty, full = SessionShown(), SessionShown(evidence=True)
+    assert outcome(empty) == Outcome(Ground.CLIENT_SILENT)
+    assert outcome(full) == Outcome(None)
+    assert not is_settled(empty)
+    assert is_settled(full)
+
+
+@pytest.mark.parametrize("ground", list(Ground))
+def test_verdict_about_a_session_pays_nothing_whatever_it_is(ground: Ground) -> None:
+    slashed = {Ground.WORKER_SILENT, Ground.BAD_RESULT, Ground.NO_COMMITMENT, Ground.SLASH}
+    bounds = Bounds.of(0, 1_000_001, 5_000)
+    assert numbers(ground, bounds) == (0, 500_000 if ground in slashed else 0)
