@@ -149,7 +149,7 @@ def read_commitment(record: EvidenceRecord) -> Commitment | None:
     return Commitment.from_json(parse_canonical(record.commitment, max_bytes=MAX_COMMITMENT_BYTES))
 
 
-def question_of(record: EvidenceRecord, session: SessionRef, commitment: Commitment) -> Question:
+def question_of(record: EvidenceRecord, session: SessionRef, commitment: Commitment | None) -> Question:
     """Return what was asked, under which promise. Raises `MalformedError` for what no worker takes."""
     body = read_event(record.request)
     if record.kind not in _CHECKABLE:
@@ -162,9 +162,9 @@ def question_of(record: EvidenceRecord, session: SessionRef, commitment: Commitm
         seed=request_seed(session, record.rid, receipt.request_hash),
         sampling=terms.sampling,
         # Who states no manifest has not said anything false; the numbers speak for or against it.
-        model_id=None if commitment.manifest is None else terms.model_id,
+        model_id=None if commitment is None or commitment.manifest is None else terms.model_id,
         # Only the worker says that an answer was cancelled. It may: the tokens count all the same.
-        cancelled=any(choice.finish == CANCELLED for choice in commitment.choices),
+        cancelled=commitment is not None and any(choice.finish == CANCELLED for choice in commitment.choices),
     )
 
 

@@ -1,7 +1,8 @@
 """`cocoon verify`: was this answer made as promised?
 
-Fetches a job's question and answer as its client, has the answer re-scored by a vLLM endpoint of the user's
-choice, and shows what the evidence comes to. The exit code says the level, for scripts.
+Fetches a job's question and answer as its client (a session's come in a file: `verify_file`), has the answer
+re-scored by a vLLM endpoint of the user's choice, and shows what the evidence comes to. The exit code says
+the level, for scripts.
 """
 
 from __future__ import annotations
@@ -13,9 +14,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from cocoon_sdk.cli import calibrate
+from cocoon_sdk.cli import calibrate, verify_file
 from cocoon_sdk.cli.options import Index, JobName, Json
 from cocoon_sdk.cli.session import Session, run
+from cocoon_sdk.cli.verify_options import (
+    EndpointUrl,
+    EndTokens,
+    KeyFile,
+    ModelFolder,
+    ServedName,
+    ThresholdsFile,
+    Top,
+    open_verifier,
+    read_thresholds,
+)
+from cocoon_sdk.cli.verify_report import EXIT_NOT_CHECKABLE, EXITS
 
 if TYPE_CHECKING:
     from cocoon_sdk.client.app import AsyncCocoon
@@ -26,32 +39,30 @@ if TYPE_CHECKING:
     from cocoon_sdk.verify.structure import Question
     from cocoon_sdk.verify.thresholds import Thresholds
 
-EXIT_SUSPECT: Final = 3
-EXIT_REFUND: Final = 4
-EXIT_SLASH: Final = 5
-EXIT_NOT_CHECKABLE: Final = 6
-_EXITS: Final = {"honest": 0, "suspect": EXIT_SUSPECT, "refund": EXIT_REFUND, "slash": EXIT_SLASH}
 _JOB: Final = "job"
+_FILE: Final = "file"
 
 
 class _JobByDefault(TyperGroup):
-    """`cocoon verify 7` is `cocoon verify job 7`."""
+    """`cocoon verify 7` is `cocoon verify job 7`, `cocoon verify FILE` is `cocoon verify file FILE`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Take what is no command for a job."""
+        """Take what is no command for a job, or for a file where there is one of this name."""
         if args and not args[0].startswith("-") and args[0] not in self.commands:
-            args = [_JOB, *args]
+            is_file = not args[0].isdecimal() and Path(args[0]).is_file()
+            args = [_FILE if is_file else _JOB, *args]
         return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
     cls=_JobByDefault,
     no_args_is_help=True,
-    help="Check answers. `cocoon verify JOB` leaves with 0 when all is well, 3 suspect, 4 refund, 5 slash, "
-    "6 nothing to check.",
+    help="Check answers. `cocoon verify JOB` and `cocoon verify FILE` leave with 0 when all is well, 3 "
+    "suspect, 4 refund, 5 slash, 6 nothing to check.",
 )
 
 app.command()(calibrate.calibrate)
+app.command(_FILE)(verify_file.verify_file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +84,13 @@ class Asked:
 @app.command(_JOB)
 def verify_job(
     job: JobName,
-    endpoint: Annotated[
-        str, typer.Option("--endpoint", metavar="URL", help="A vLLM that serves the model, up to /v1.")
-    ],
-    api_key_file: Annotated[
-        Path | None, typer.Option("--api-key-file", metavar="FILE", help="Its key (mode 0600).")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="What it calls the model.")
-    ] = None,
-    thresholds: Annotated[
-        Path | None, typer.Option("--thresholds", metavar="FILE", help="The model's calibrated limits.")
-    ] = None,
-    end_token: Annotated[
-        list[int] | None,
-        typer.Option("--end-token", metavar="ID", help="A token that ends answers (several: repeat)."),
-    ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, max=1000, help="Tokens per position to ask for.")] = 20,
+    endpoint: EndpointUrl,
+    api_key_file: KeyFile = None,
+    model: ServedName = None,
+    model_folder: ModelFolder = None,
+    thresholds: ThresholdsFile = None,
+    end_token: EndTokens = None,
+    top: Top = 20,
     wait: Annotated[
         float | None, typer.Option("--wait", metavar="SECONDS", help="Longest time to wait for the result.")
     ] = None,
@@ -99,21 +100,25 @@ def verify_job(
     """Re-score a job's answer with one prefill and say whether it was made as promised. Pays nothing."""
 
     async def work(session: Session) -> None:
-        from cocoon_sdk.cli.files import read_private
         from cocoon_sdk.cli.job import own_job
         from cocoon_sdk.verify.checking import NotCheckableError
-        from cocoon_sdk.verify.rescoring import Verifier
         from cocoon_sdk.verify.verifying import verify
 
-        key = None if api_key_file is None else read_private(api_key_file).strip()
         client = await session.client(hot_key=True, open_escrow=True)
         try:
             with session.out.step(f"Fetching question and answer of job {job}"):
                 asked = await asked_of(client, await own_job(client, job), wait)
             model_id = asked.model_id
             limits = None if thresholds is None else await _read_thresholds(client, thresholds, model_id)
-            verifier = Verifier(endpoint, key, model or asked.model, top=top, end_tokens=end_token or None)
-            await session.closing.enter_async_context(verifier)
+            verifier = await open_verifier(
+                session,
+                endpoint,
+                api_key_file,
+                model or asked.model,
+                top=top,
+                end_tokens=end_token,
+                folder=model_folder,
+            )
             with session.out.step("Re-scoring the answer"):
                 findings = await verify(asked.question, asked.response, asked.commitment, verifier, limits)
         except NotCheckableError as error:
@@ -182,16 +187,10 @@ def _commitment(proof: dict[str, Any] | None) -> Commitment | None:
 async def _read_thresholds(client: AsyncCocoon, path: Path, model_id: bytes) -> Thresholds:
     """Read the limits of a model. Raises `ConfigError` for another model's, or others than are registered."""
     from cocoon_sdk.errors import ConfigError
-    from cocoon_sdk.verify.thresholds import MAX_THRESHOLDS_BYTES, Thresholds
 
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_THRESHOLDS_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot read the thresholds {path}", why=str(error.strerror)) from None
-    found = Thresholds.from_bytes(data)
+    found = read_thresholds(path, model_id)
     registered = await client.models.get(model_id)
-    if found.model_id != model_id or found.digest() != registered.calibration_hash:
+    if found.digest() != registered.calibration_hash:
         raise ConfigError(
             f"the thresholds {path} cannot be used",
             why="they are not those that the registry names for this model",
@@ -204,5 +203,5 @@ def _show(session: Session, findings: Findings) -> None:
     from cocoon_sdk.cli.verify_report import report
 
     session.out.result(findings.to_json(), report(findings))
-    if code := _EXITS[findings.level.word]:
+    if code := EXITS[findings.level.word]:
         raise typer.Exit(code)

@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from cocoon_sdk.verify.texts import squeezed
 
-MAX_CALLS: Final = 128
-"""Most calls of one choice: as many as a request may name functions."""
+MAX_CALLS: Final = 256
+"""Most calls of one choice: as many as clients join."""
 _MOST_STARTS: Final = 512
 _MOST_VALUES: Final = 20_000
 _NEAR: Final = 96

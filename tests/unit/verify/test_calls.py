@@ -116,7 +116,7 @@ def test_call_that_only_the_engine_could_read_is_odd_at_most() -> None:
         {"tool_calls": ["pay"]},
         {"tool_calls": [{"type": "custom", "custom": {"name": "pay", "input": "x"}}]},
         {"tool_calls": [{"function": {"name": "pay"}}]},
-        {"tool_calls": [{"function": {"name": "pay", "arguments": "{}"}}] * 129},
+        {"tool_calls": [{"function": {"name": "pay", "arguments": "{}"}}] * 257},
         {"function_call": "pay"},
     ],
 )
