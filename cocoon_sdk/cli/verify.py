@@ -18,6 +18,8 @@ from cocoon_sdk.cli import calibrate, verify_file
 from cocoon_sdk.cli.options import Index, JobName, Json
 from cocoon_sdk.cli.session import Session, run
 from cocoon_sdk.cli.verify_options import (
+    EXIT_NOT_CHECKABLE,
+    EXITS,
     EndpointUrl,
     EndTokens,
     KeyFile,
@@ -28,7 +30,6 @@ from cocoon_sdk.cli.verify_options import (
     open_verifier,
     read_thresholds,
 )
-from cocoon_sdk.cli.verify_report import EXIT_NOT_CHECKABLE, EXITS
 
 if TYPE_CHECKING:
     from cocoon_sdk.client.app import AsyncCocoon

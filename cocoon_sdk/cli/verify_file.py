@@ -15,6 +15,8 @@ import typer
 from cocoon_sdk.cli.options import Json
 from cocoon_sdk.cli.session import Session, run
 from cocoon_sdk.cli.verify_options import (
+    EXIT_NOT_CHECKABLE,
+    EXITS,
     EndpointUrl,
     EndTokens,
     KeyFile,
@@ -25,7 +27,6 @@ from cocoon_sdk.cli.verify_options import (
     open_verifier,
     read_thresholds,
 )
-from cocoon_sdk.cli.verify_report import EXIT_NOT_CHECKABLE, EXITS, report
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -145,6 +146,8 @@ def shown(evidence: SessionEvidence, found: Mapping[int, Findings | str]) -> Ren
     """Return everything for people."""
     from rich.console import Group
     from rich.text import Text
+
+    from cocoon_sdk.cli.verify_report import report
 
     parts: list[RenderableType] = []
     for record in evidence.records:

@@ -1,13 +1,13 @@
 """What `cocoon verify` needs to re-score, whatever is verified: options, and what is made of them.
 
-Owns the options' words, the verifier, and the reading of thresholds. Must not know where question and answer
-come from.
+Owns the options' words, the verifier, the reading of thresholds, and the exit codes of the levels. Must not
+know where question and answer come from.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from cocoon_sdk.verify.rescoring import Verifier
     from cocoon_sdk.verify.thresholds import Thresholds
 
+EXIT_SUSPECT: Final = 3
+EXIT_REFUND: Final = 4
+EXIT_SLASH: Final = 5
+EXIT_NOT_CHECKABLE: Final = 6
+EXITS: Final = {"honest": 0, "suspect": EXIT_SUSPECT, "refund": EXIT_REFUND, "slash": EXIT_SLASH}
+"""What a command leaves with, by level."""
 EndpointUrl: TypeAlias = Annotated[
     str, typer.Option("--endpoint", metavar="URL", help="A vLLM that serves the model, up to /v1.")
 ]

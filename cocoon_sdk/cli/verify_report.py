@@ -1,8 +1,7 @@
 """How findings look on a terminal: the level and its reasons, the numbers, and a plot of every token.
 
-Owns the drawing, and the exit codes of the levels. Must not know where findings come from. A bar is as high
-as the token's deviation measured by the limit for a single token; what is beyond the limit is drawn as `X`
-and listed below.
+Owns the drawing. Must not know where findings come from. A bar is as high as the token's deviation measured
+by the limit for a single token; what is beyond the limit is drawn as `X` and listed below.
 """
 
 from __future__ import annotations
@@ -18,12 +17,6 @@ if TYPE_CHECKING:
     from cocoon_sdk.verify.checking import Findings
     from cocoon_sdk.verify.statistics import TokenEvidence
 
-EXIT_SUSPECT: Final = 3
-EXIT_REFUND: Final = 4
-EXIT_SLASH: Final = 5
-EXIT_NOT_CHECKABLE: Final = 6
-EXITS: Final = {"honest": 0, "suspect": EXIT_SUSPECT, "refund": EXIT_REFUND, "slash": EXIT_SLASH}
-"""What a command leaves with, by level."""
 BARS: Final = " ▁▂▃▄▅▆▇"
 BEYOND: Final = "X"
 PER_LINE: Final = 64

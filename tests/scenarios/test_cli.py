@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cocoon_sdk.cli.main import app
-from cocoon_sdk.cli.verify import EXIT_NOT_CHECKABLE
+from cocoon_sdk.cli.verify_options import EXIT_NOT_CHECKABLE
 from cocoon_sdk.crypto import SigningKey, write_key_file
 from tests.helpers.local_sandbox import sandbox_up
 

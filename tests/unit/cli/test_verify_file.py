@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from pytoniq_core import Address
 from typer.testing import CliRunner, Result
 
 from cocoon_sdk.cli.main import app
-from cocoon_sdk.cli.verify_report import EXIT_NOT_CHECKABLE, EXIT_REFUND, EXIT_SLASH
+from cocoon_sdk.cli.verify_options import EXIT_NOT_CHECKABLE, EXIT_REFUND, EXIT_SLASH
 from cocoon_sdk.client.sessions.answers.joining import write_json
 from cocoon_sdk.crypto import SigningKey
 from cocoon_sdk.protocol.session_evidence import EvidenceRecord, SessionEvidence
