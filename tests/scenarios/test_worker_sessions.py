@@ -8,6 +8,7 @@ import pytest
 
 from cocoon_sdk.history import ChainMessage, walk
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.session_states import settles_at
 from cocoon_sdk.sandbox.ledger import Ledger
 from cocoon_sdk.types import Nano
 from cocoon_worker.service import WorkerService
@@ -392,6 +393,35 @@ async def test_worker_can_free_its_collateral_when_the_client_never_settles(rig:
         assert session.view is None
         assert rig.account("bob").get_state().locked == 0
         assert entry(service, session).state is SessionState.ENDED
+
+
+async def test_worker_does_not_guard_sessions_of_a_client_whose_dispute_came_to_nothing(
+    rig: Rig, alice: Client
+) -> None:
+    async with bob(rig, guard=True) as service:
+        session = open_session(rig, alice, "bob")
+        await serve(service, session, 1000)
+        await service.settle()
+        alice.dispute_session(session.id)
+        await service.settle()
+        assert entry(service, session).guard is GuardState.DISPUTED
+        disputed = session.view
+        assert disputed is not None
+        # Its client shows nothing, so nobody judges: time ends it, in the worker's favour.
+        rig.warp(settles_at(disputed) - rig.blockchain.now + 601)
+        await service.settle()
+        assert session.view is None
+        assert entry(service, session).guard is GuardState.CLEARED
+        again = open_session(rig, alice, "bob")
+        await serve(service, again, 1000)
+        await service.settle()
+        assert entry(service, again).guard is GuardState.REFUSED
+        assert entry(service, again).reason == "its client disputed an honest session before"
+        assert rig.account("bob").get_state().locked == 0
+        other = open_session(rig, rig.suite.client("carol"), "bob")
+        await serve(service, other, 1000)
+        await service.settle()
+        assert entry(service, other).guard is GuardState.GUARDED
 
 
 async def test_worker_can_serve_without_collateral_when_it_would_be_too_much(rig: Rig, alice: Client) -> None:

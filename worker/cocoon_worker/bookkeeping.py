@@ -62,8 +62,7 @@ class Bookkeeper:
                 job = self._accepted_job(event.key)
                 if job is not None:
                     self.keep(job, on_dispute(job, now))
-                # Nothing new is served in a session that its client disputes; what is signed is redeemed.
-                self.sessions.closing(event.key, now)
+                self.sessions.disputed(event.key, now)
             case LockExpired():
                 for job in self._journal.locked_jobs():
                     if job.lock == event.lock:

@@ -89,6 +89,24 @@ def test_worker_can_redeem_in_a_disputed_session_until_its_longest_end() -> None
     assert (judged.settle_at, judged.unredeemed) == (NOW + 9, 9)
 
 
+def test_worker_can_tell_how_a_dispute_ended() -> None:
+    held = session(guard=GuardState.GUARDED, lock=257, collateral=Nano(5), signed=Nano(9))
+    by_notice = watch.disputed(held, NOW)
+    shown = view(status=SessionStatus.DISPUTED, deadline=NOW, collateral=5, lock=257)
+    by_look = watch.on_view(held, shown, NOW, PATIENCE_S)
+    for each in (by_notice, by_look):
+        assert (each.guard, each.state, each.lock) == (GuardState.DISPUTED, SessionState.CLOSING, 257)
+        cleared = watch.on_outcome(each, outcome(OutcomeKind.RELEASE, lock=257), NOW)
+        assert (cleared.guard, cleared.lock) == (GuardState.CLEARED, 0)
+        # An older block says nothing new.
+        assert watch.on_view(cleared, shown, NOW, PATIENCE_S).guard is GuardState.CLEARED
+        assert watch.disputed(cleared, NOW).guard is GuardState.CLEARED
+        lost = watch.on_outcome(each, outcome(OutcomeKind.SLASH, lock=257), NOW)
+        assert (lost.guard, lost.lock) == (GuardState.DISPUTED, 0)
+    freed = watch.on_outcome(held, outcome(OutcomeKind.RELEASE, lock=257), NOW)
+    assert freed.guard is GuardState.GUARDED, "nobody disputed it"
+
+
 def test_payment_that_came_back_is_due_again() -> None:
     paid = session(signed=Nano(9), redeemed=Nano(9))
     assert watch.on_view(paid, view(redeemed=0), NOW, PATIENCE_S).unredeemed == 9

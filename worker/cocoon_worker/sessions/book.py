@@ -181,6 +181,11 @@ class SessionBook:
         """Return the open sessions for which collateral shall be locked."""
         return self._select("state = 'open' AND guard = 'wanted'", (), limit)
 
+    def was_cleared(self, escrow: int) -> bool:
+        """Tell whether a client disputed a session of this escrow (account id), and it came to nothing."""
+        sql = "SELECT 1 FROM sessions WHERE escrow = ? AND guard = 'cleared' LIMIT 1"
+        return bool(self._database.read(sql, (escrow.to_bytes(32, "big"),)))
+
     def locked_by(self, lock: int) -> list[SessionEntry]:
         """Return the sessions whose collateral a lock of our stake holds."""
         return self._select("lock = ? AND lock <> 0", (lock,))

@@ -21,6 +21,7 @@ from cocoon_worker.sessions.records import GuardState, SessionEntry, SessionKey,
 from cocoon_worker.states import ActionKind
 
 MAX_GUARD_TRIES: Final = 4
+_DISPUTES: Final = (GuardState.DISPUTED, GuardState.CLEARED)
 _PAUSE_S: Final = 15
 _MAX_PAUSE_S: Final = 3600
 
@@ -34,10 +35,16 @@ class SessionBookkeeper:
     # -- what the stake's history shows ---------------------------------------------------------------------
 
     def closing(self, key: JobKey, now: int) -> None:
-        """Note that a client closes or disputes its session; noise if it was never served."""
+        """Note that a client closes its session; noise if it was never served."""
         entry = self._entry(key)
         if entry is not None:
             self._keep(entry, watch.closing(entry, now))
+
+    def disputed(self, key: JobKey, now: int) -> None:
+        """Note that a client disputes its session. Our receipts speak for us: there is nothing to be sent."""
+        entry = self._entry(key)
+        if entry is not None:
+            self._keep(entry, watch.disputed(entry, now))
 
     def outcome(self, event: JobOutcome, now: int) -> None:
         """Note money that came, or collateral that was freed."""
@@ -122,6 +129,12 @@ class SessionBookkeeper:
         if new == old:
             return
         self._book.put(new)
+        if new.guard is not old.guard and new.guard in _DISPUTES:
+            self._log.warning(
+                "session disputed" if new.guard is GuardState.DISPUTED else "session cleared",
+                session=str(new.key),
+                collateral=int(new.collateral),
+            )
         if new.state is old.state:
             return
         self._log.info("session moved", session=str(new.key), old=old.state, new=new.state)

@@ -68,6 +68,10 @@ class GuardState(StrEnum):
     GUARDED = "guarded"
     REFUSED = "refused"
     """The escrow refused, or it was tried often enough; the session goes on without."""
+    DISPUTED = "disputed"
+    """The client disputes what was done for it: arbiters judge our receipts, and the collateral."""
+    CLEARED = "cleared"
+    """The dispute came to nothing. While this is kept, no other session of the same escrow is guarded."""
 
 
 _ZERO: Final = Nano(0)

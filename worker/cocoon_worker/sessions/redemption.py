@@ -194,6 +194,10 @@ class Redemption:
         if now + self._config.least_left_s >= entry.expires:
             self._unguarded(entry, "it expires too soon")
             return None
+        if self._book.was_cleared(entry.key.escrow):
+            # It costs arbiters and us time, and keeps our collateral for days; its client risks a bond only.
+            self._unguarded(entry, "its client disputed an honest session before")
+            return None
         view = await self._look_at(entry)
         current = self._book.entry(entry.key)
         if view is None or current is None or current.guard is not GuardState.WANTED:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cocoon_sdk.protocol import messages as m
-from cocoon_sdk.protocol.session_states import settles_at
+from cocoon_sdk.protocol.session_states import SessionStatus, settles_at
 from cocoon_sdk.types import Nano
 from cocoon_worker.errors import JournalError
 from cocoon_worker.events import JobOutcome, OutcomeKind
@@ -54,7 +54,9 @@ def on_view(entry: SessionEntry, view: m.Session | None, now: int, patience_s: i
     seen = _seen(
         entry, state_of(view), view.deadline, settles_at(view), Nano(view.deposit), Nano(view.redeemed), now
     )
-    if view.collateral and seen.guard is not GuardState.GUARDED:
+    if view.status == SessionStatus.DISPUTED:
+        seen = disputed(seen, now)
+    elif view.collateral and seen.guard is not GuardState.GUARDED:
         seen = replace(
             seen, guard=GuardState.GUARDED, collateral=Nano(view.collateral), lock=view.lock, tries=0
         )
@@ -99,6 +101,15 @@ def closing(entry: SessionEntry, now: int) -> SessionEntry:
     )
 
 
+def disputed(entry: SessionEntry, now: int) -> SessionEntry:
+    """Return the entry after its client was seen to dispute it: nothing new is served, nothing is owed."""
+    moved = closing(entry, now)
+    # There is one dispute at most: what an older block says of one that is over is no news.
+    if entry.state is SessionState.ENDED or entry.guard in (GuardState.DISPUTED, GuardState.CLEARED):
+        return moved
+    return replace(moved, guard=GuardState.DISPUTED, updated_at=now)
+
+
 def ended(entry: SessionEntry, now: int, reason: str) -> SessionEntry:
     """Return the entry of a session that has ended: nothing can be redeemed from it any more."""
     if entry.state is SessionState.ENDED:
@@ -130,6 +141,8 @@ def on_outcome(entry: SessionEntry, outcome: JobOutcome, now: int) -> SessionEnt
     if not freed:
         return entry
     entry = replace(entry, lock=0, updated_at=now)
+    if entry.guard is GuardState.DISPUTED and outcome.kind is not OutcomeKind.SLASH:
+        entry = replace(entry, guard=GuardState.CLEARED)
     if outcome.kind is OutcomeKind.REWARD:
         # Only the last payment frees collateral.
         return ended(entry, now, "it was settled")
