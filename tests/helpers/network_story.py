@@ -1,0 +1,152 @@
+"""The story of a network with a cheater in it, told with any engines: caught, slashed, left, to the nanoTON.
+
+Three workers sell one model: Alice and Bob honestly, Mallory something cheaper, for less. A client asks who
+is cheapest, checks a share of its results with the other workers, for their price, and disputes by itself.
+Of five arbiters, three have to agree; the caller starts them: one is offline, one lies.
+
+(Of three with a threshold of two, an offline and a lying one leave a single honest voice: no rule can tell it
+from the liar's. So the milder verdict would count: the reward comes back, the collateral stays.)
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cocoon_sdk.client import AsyncCocoon
+from cocoon_sdk.client.auditing import AuditOutcome, DisputeStep
+from cocoon_sdk.client.job import AsyncJob
+from cocoon_sdk.contracts.escrow import Escrow
+from cocoon_sdk.demo.books import Books
+from cocoon_sdk.history import JobEventKind
+from cocoon_sdk.protocol import constants as c
+from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.job_states import JobState
+from cocoon_sdk.verify.thresholds import Thresholds
+from tests.helpers.arbiters import Court, Purse, dispute_of, paid_arbiters, purse
+from tests.helpers.audit_town import AuditTown
+from tests.helpers.sdk import MODEL_NAME, Town
+
+LIAR: Final = 3
+"""Index of the arbiter that lies; those before it are honest, the one behind it is offline."""
+CHEAPER: Final = {"output_price": "10"}
+FAIR: Final = {"output_price": "20"}
+JOBS: Final = 6
+"""Jobs after the cheater was left."""
+QUESTIONS: Final = (
+    "What is the capital of France?",
+    "Name three rivers.",
+    "Write a line about the sea.",
+    "Count from one to ten.",
+    "Why is the sky blue?",
+    "What do bees make?",
+    "Say something about bread.",
+    "How long is a day on Mars?",
+)
+SAMPLINGS: Final[tuple[dict[str, Any], ...]] = (
+    {"temperature": 0.8},
+    {"temperature": 0},
+    {"temperature": 1, "top_p": 0.9},
+)
+
+
+async def asked(town: AuditTown, client: AsyncCocoon, number: int) -> AsyncJob:
+    """Ask whoever is cheapest, as an app does; return when the result and its audit are there."""
+    request = {
+        "messages": [{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}],
+        "max_tokens": 32,
+        **SAMPLINGS[number % len(SAMPLINGS)],
+    }
+    job = await client.jobs.create(model=MODEL_NAME, request=request)
+    await town.settle()
+    await job.result(timeout=300)
+    assert await client.audits.idle()
+    return job
+
+
+async def live_through(town: AuditTown, court: Court, limits: Thresholds) -> tuple[AsyncCocoon, AsyncJob]:
+    """Play it, hold everything against what is promised, and return the client and the slashed job."""
+    chance = random.Random(5)
+    policy = town.policy(share=0.5, verifier=None, thresholds=(limits,), draw=chance.random)
+    client = await town.client(audit=policy, arbiters=court.urls)
+    mallory = town.account("mallory")
+    books = Books(town.town.chain)
+
+    # It is the cheapest, so it is asked; and it goes well until a result is drawn.
+    jobs: list[AsyncJob] = []
+    while not (
+        failed := [each for each in await client.audits.list() if each.outcome is AuditOutcome.FAILED]
+    ):
+        assert len(jobs) < len(QUESTIONS), "it is not caught"
+        jobs.append(await asked(town, client, len(jobs)))
+        assert (await jobs[-1].status()).worker == mallory
+    (finding,) = failed
+    assert (finding.subject.worker, finding.subject.number) == (mallory, jobs[-1].id)
+    assert finding.level == "slash"
+    assert len(finding.verifier.split(", ")) == 2, "one verifier alone accuses nobody"
+
+    # It submits, to be paid for it. The client disputes, the arbiters look.
+    for _ in range(20):
+        if (await jobs[-1].status()).state is JobState.SUBMITTED:
+            break
+        town.place.rig.warp(60)
+        await town.settle()
+    await client.audits.keep()
+    (finding,) = [each for each in await client.audits.list() if each.outcome is AuditOutcome.FAILED]
+    assert finding.dispute is DisputeStep.DISPUTED
+    rules = await rules_of(client, jobs[-1].id)
+    stake = town.place.rig.account("mallory")
+    before = purse(town.town, client, stake)
+    await court.rounds()
+    assert (await jobs[-1].status()).state is JobState.SLASHED
+    check_slashed(town.town, rules, before, purse(town.town, client, stake))
+
+    # Everything after that goes to the others, and is what it says it is.
+    honest = [await asked(town, client, number) for number in range(JOBS)]
+    assert {(await job.status()).worker for job in honest} <= {town.account("alice"), town.account("bob")}
+    assert {(await job.status()).state for job in honest} == {JobState.PAID}
+    findings = await client.audits.list()
+    accused = {each.subject.worker for each in findings if each.outcome is not AuditOutcome.PASSED}
+    assert accused == {mallory}
+    scores = {score.worker: score for score in await client.audits.scores()}
+    assert scores[mallory].left_at > 0
+    assert all(score.left_at == 0 for worker, score in scores.items() if worker != mallory)
+    assert sum(score.passed for worker, score in scores.items() if worker != mallory) >= 2
+    disputed = [
+        job.id
+        for job in (*jobs, *honest)
+        if JobEventKind.DISPUTED in [event.kind for event in await job.history()]
+    ]
+    assert disputed == [jobs[-1].id]
+    statement = books.close({})
+    assert statement.is_balanced, statement.verdict()
+    return client, jobs[-1]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a verdict that takes everything moves, by the parameters of the job, in nanoTON."""
+
+    slash: int
+    fee: int
+    compensation: int
+
+
+async def rules_of(client: AsyncCocoon, job_id: int) -> Rules:
+    """Read them from the disputed job."""
+    dispute = await dispute_of(client, job_id)
+    entry = await Escrow.at(client.chain, client.escrow.address).job(job_id)
+    assert entry is not None
+    rules = m.ParamsRules.from_cell(m.Params.from_cell(dispute.params).rules)
+    compensation = max(rules.compensation_floor, entry.price * rules.compensation_bps // c.BASIS_POINTS)
+    slash = int(dispute.collateral) * rules.slash_bps // c.BASIS_POINTS
+    return Rules(slash, int(rules.arbiter_fee), int(compensation))
+
+
+def check_slashed(town: Town, rules: Rules, before: Purse, after: Purse) -> None:
+    """Hold what the verdict moved against the rules, to the nanoTON."""
+    assert before.stake - after.stake == rules.slash > rules.fee + rules.compensation
+    assert after.burned - before.burned == rules.slash - rules.fee - rules.compensation
+    assert (after.locked, after.earned, after.fee_due) == (0, before.earned, before.fee_due)
+    assert len(paid_arbiters(town, before, after, share=rules.fee // 3)) == 3
