@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from cocoon_sdk.arbiter.errors import EvidenceError, OpinionError
+from cocoon_sdk.arbiter.errors import EvidenceError, OpinionError, SecondVerdictError
 from cocoon_sdk.arbiter.evidence import (
     OnChain,
     Weighed,
@@ -30,6 +30,7 @@ from cocoon_sdk.protocol.disputes import (
     Ground,
     Item,
     ItemKind,
+    Measured,
     Opinions,
     Receipt,
     SignedVerdict,
@@ -101,10 +102,11 @@ class Hearing:
             raise EvidenceError("the evidence is about another dispute")
         refused: EvidenceError | None = None
         for item in sorted(evidence.items, key=lambda item: item.kind):
-            if item.kind in self.held:
-                continue
             try:
-                await self._take(item, now)
+                if item.kind in self.held:
+                    await self._keep_receipts(item)
+                else:
+                    await self._take(item, now)
             except EvidenceError as error:
                 refused = refused or error
         if refused is not None:
@@ -124,6 +126,23 @@ class Hearing:
         if item.kind is ItemKind.CLIENT_KEY:
             await self._open_delivered()
         await self._look()
+
+    async def _keep_receipts(self, item: Item) -> None:
+        """Keep who else holds what we hold: with more receipts it can be passed on for longer."""
+        held = (await self.items())[item.kind]
+        if item.data == held.data and item.receipts:
+            await self._store.add_item(self.dispute.digest, Item(item.kind, held.data, self._valid(item)))
+
+    async def receipts(self, evidence: Evidence) -> dict[ItemKind, bytes]:
+        """Return our signature for each delivered item that we hold just so: proof that it came in time."""
+        held = await self.items()
+        return {
+            item.kind: receipt.signature
+            for item in evidence.items
+            if item.kind in held and held[item.kind].data == item.data
+            for receipt in held[item.kind].receipts
+            if receipt.index == self.index
+        }
 
     def _valid(self, item: Item) -> tuple[Receipt, ...]:
         """Return the receipts of distinct other arbiters whose signatures are good."""
@@ -166,11 +185,14 @@ class Hearing:
         known = {kind: item.data for kind, item in (await self.items()).items()}
         return weigh(self.dispute, known, outcome(self._shown))
 
-    async def vote(self, ground: Ground, *, due: int = 0) -> Vote:
-        """Vote, on what the evidence or the judge says; kept and committed to, not yet shown.
+    async def vote(self, ground: Ground, *, due: int = 0, measured: Measured | None = None) -> Vote:
+        """Vote, on what the evidence or the judge says, with what it measured; kept and committed to, not
+        yet shown.
 
-        Raises `SecondVerdictError` when there is a vote already.
+        Raises `SecondVerdictError` when there is a vote already, here or of another one with our key.
         """
+        if self.is_doubled:
+            raise SecondVerdictError("refused to vote: somebody else votes with our key")
         late = outcome(self._shown).late
         pay, slash = numbers(ground, self.bounds, late=late, due=due)
         vote = Vote(
@@ -180,6 +202,7 @@ class Hearing:
             slash=Nano(slash),
             ground=ground,
             late=late,
+            measured=measured,
         )
         digest = vote.digest()
         signature = self._key.sign(commitment_digest(self.dispute.digest, self.index, digest))

@@ -19,6 +19,7 @@ import structlog
 
 from cocoon_sdk.arbiter.errors import JudgingError
 from cocoon_sdk.arbiter.evidence import Case
+from cocoon_sdk.arbiter.judging import Judgement, measured
 from cocoon_sdk.arbiter.receipts import SessionCase
 from cocoon_sdk.arbiter.session_judging import judge_records
 from cocoon_sdk.errors import CocoonError, MalformedError
@@ -75,7 +76,7 @@ class RescoringJudge:
         """Close all connections."""
         await asyncio.gather(*(model.verifier.close() for model in self._models.values()))
 
-    async def judge(self, case: Case) -> Ground:
+    async def judge(self, case: Case) -> Judgement:
         """See `Judge.judge`. Content that no engine could have taken, or that cannot be replayed at all, is
         not held against the worker.
         """
@@ -85,7 +86,7 @@ class RescoringJudge:
             )
         except (NotCheckableError, MalformedError) as error:
             log.info("not_checkable", dispute=case.dispute.digest.hex()[:16], why=error.why)
-            return Ground.NOT_CHECKABLE
+            return Judgement(Ground.NOT_CHECKABLE)
         log.info(
             "judged",
             dispute=case.dispute.digest.hex()[:16],
@@ -93,10 +94,10 @@ class RescoringJudge:
             numbers=None if findings.numbers is None else dict(findings.numbers.items()),
         )
         if findings.limits is None and findings.level < Level.REFUND:
-            return Ground.NOT_CHECKABLE  # calibrated for other kinds of sampling only
-        return _GROUNDS[findings.level]
+            return Judgement(Ground.NOT_CHECKABLE)  # calibrated for other kinds of sampling only
+        return Judgement(_GROUNDS[findings.level], measured(findings))
 
-    async def judge_session(self, case: SessionCase) -> Ground:
+    async def judge_session(self, case: SessionCase) -> Judgement:
         """See `Judge.judge_session`."""
         return await judge_records(case, self.examine)
 

@@ -23,7 +23,7 @@ from cocoon_sdk.arbiter.finding import DisputeFinder
 from cocoon_sdk.arbiter.following import Following
 from cocoon_sdk.arbiter.gossip import Gossip
 from cocoon_sdk.arbiter.hearing import Hearing
-from cocoon_sdk.arbiter.judging import Judge
+from cocoon_sdk.arbiter.judging import Judge, Judgement
 from cocoon_sdk.arbiter.receipts import SessionCase, with_operator_keys
 from cocoon_sdk.arbiter.server import ArbiterServer
 from cocoon_sdk.arbiter.store import ArbiterStore
@@ -269,11 +269,13 @@ class ArbiterService:
 
     # -- judging -------------------------------------------------------------------------------------------
 
-    async def _ground(self, case: Case | SessionCase) -> Ground:
+    async def _judgement(self, case: Case | SessionCase) -> Judgement:
         if isinstance(case, Case):
             return await self._judge.judge(case)
         signed = await with_operator_keys(self._chain, case)
-        return Ground.CLIENT_SILENT if signed is None else await self._judge.judge_session(signed)
+        if signed is None:
+            return Judgement(Ground.CLIENT_SILENT)
+        return await self._judge.judge_session(signed)
 
     def _spawn(self, hearing: Hearing, case: Case | SessionCase) -> None:
         digest = hearing.dispute.digest
@@ -291,10 +293,10 @@ class ArbiterService:
         digest = hearing.dispute.digest
         try:
             async with self._judging:
-                ground = await self._ground(case)
+                judgement = await self._judgement(case)
             async with self._lock(hearing):
-                await hearing.vote(ground)
-            log.info("voted", dispute=digest.hex()[:16], ground=ground)
+                await hearing.vote(judgement.ground, measured=judgement.measured)
+            log.info("voted", dispute=digest.hex()[:16], ground=judgement.ground)
         except CocoonError as error:
             self._not_before[digest] = self._now + self._config.retry_s
             log.warning("judging_failed", dispute=digest.hex()[:16], why=str(error))

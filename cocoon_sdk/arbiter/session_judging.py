@@ -13,17 +13,19 @@ is a thousand times further than an audit's.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import structlog
 
+from cocoon_sdk.arbiter.judging import Judgement, measured
 from cocoon_sdk.arbiter.receipts import SessionCase
 from cocoon_sdk.client.sessions.answers.joining import join_pieces, read_event
 from cocoon_sdk.client.sessions.values import CHAT, COMPLETION
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol.canonical import parse_canonical
-from cocoon_sdk.protocol.disputes import Ground
+from cocoon_sdk.protocol.disputes import Ground, Measure, Measured
 from cocoon_sdk.protocol.requests import check_request
 from cocoon_sdk.protocol.session_evidence import EvidenceRecord
 from cocoon_sdk.protocol.terms import SamplingClass
@@ -35,7 +37,7 @@ from cocoon_sdk.verify.score import Score, observe
 from cocoon_sdk.verify.seeds import request_seed
 from cocoon_sdk.verify.statistics import Numbers
 from cocoon_sdk.verify.structure import Level, Question
-from cocoon_sdk.verify.thresholds import KindThresholds
+from cocoon_sdk.verify.thresholds import MILLION, KindThresholds
 
 LINE: Final = 1e-6
 """Probability with which the pooled score of an honest worker's row is ever over the line, at most."""
@@ -58,28 +60,30 @@ class Seen(NamedTuple):
     limits: KindThresholds
 
 
-async def judge_records(case: SessionCase, examine: Examine) -> Ground:
-    """Return what the records come to. Raises `JudgingError`."""
+async def judge_records(case: SessionCase, examine: Examine) -> Judgement:
+    """Return what the records come to, with the numbers of what decided. Raises `JudgingError`."""
     if any(_breaks_promise(record) for record in case.records):
-        return Ground.NO_COMMITMENT
+        return Judgement(Ground.NO_COMMITMENT)
     seen: list[Seen] = []
-    worst: Level | None = None
+    worst: Findings | None = None
     for record in case.records:
         findings = await _examined(case, record, examine)
         if findings is None:
             continue
         if findings.level is Level.SLASH:
-            return Ground.SLASH
-        worst = max(findings.level, worst or Level.HONEST)
+            return Judgement(Ground.SLASH, measured(findings))
+        if worst is None or findings.level > worst.level:
+            worst = findings
         if findings.numbers is not None and findings.limits is not None:
             seen.append(Seen(record.rid, findings.numbers, findings.limits))
     row = longest_row(seen)
     if is_over_the_line(row):
-        return Ground.SLASH
+        return Judgement(Ground.SLASH, _measured_row(row))
     log.info("session_judged", dispute=case.dispute.digest.hex()[:16], checked=len(seen), row=len(row))
     if worst is None:
-        return Ground.NOT_CHECKABLE
-    return Ground.HONEST if worst is Level.HONEST else Ground.SUSPECT
+        return Judgement(Ground.NOT_CHECKABLE)
+    ground = Ground.HONEST if worst.level is Level.HONEST else Ground.SUSPECT
+    return Judgement(ground, measured(worst))
 
 
 def longest_row(seen: Sequence[Seen]) -> list[Seen]:
@@ -93,12 +97,20 @@ def longest_row(seen: Sequence[Seen]) -> list[Seen]:
 
 def is_over_the_line(row: Sequence[Seen]) -> bool:
     """Tell whether a row is long enough, and no honest worker's."""
-    if len(row) < LEAST_ROW:
-        return False
+    return len(row) >= LEAST_ROW and _score(row).accused(LINE)
+
+
+def _score(row: Sequence[Seen]) -> Score:
     score = Score()
     for each in row:
         score = observe(score, each.numbers, each.limits)
-    return score.accused(LINE)
+    return score
+
+
+def _measured_row(row: Sequence[Seen]) -> Measured:
+    line = round(-math.log(LINE) * MILLION)
+    value = round(_score(row).peak * MILLION)
+    return Measured(measures=(Measure(name="score", value=value, refund=line, slash=line),))
 
 
 # -- one record --------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ _STATISTICS: Final = {
     "lp_max": "log-probabilities are off by up to {}",
     "tok_mean": "choices are off by {} on average",
     "tok_max": "choices are off by up to {}",
+    "score": "the answers together speak against the worker with {}",
 }
 _AGAINST: Final = frozenset(
     {

@@ -14,7 +14,7 @@ from cocoon_sdk.arbiter.config import ArbiterConfig
 from cocoon_sdk.arbiter.errors import JudgingError
 from cocoon_sdk.arbiter.evidence import Case
 from cocoon_sdk.arbiter.hearing import Hearing
-from cocoon_sdk.arbiter.judging import Judge
+from cocoon_sdk.arbiter.judging import Judge, Judgement
 from cocoon_sdk.arbiter.receipts import SessionCase
 from cocoon_sdk.arbiter.service import ArbiterService
 from cocoon_sdk.arbiter.store import ArbiterStore
@@ -62,18 +62,18 @@ class ScriptedJudge:
     cases: list[Case] = field(default_factory=list)
     sessions: list[SessionCase] = field(default_factory=list)
 
-    async def judge(self, case: Case) -> Ground:
+    async def judge(self, case: Case) -> Judgement:
         self.cases.append(case)
         return self._said()
 
-    async def judge_session(self, case: SessionCase) -> Ground:
+    async def judge_session(self, case: SessionCase) -> Judgement:
         self.sessions.append(case)
         return self._said()
 
-    def _said(self) -> Ground:
+    def _said(self) -> Judgement:
         if self.says is None:
             raise JudgingError("this judge is told nothing")
-        return self.says
+        return Judgement(self.says)
 
     async def close(self) -> None:
         pass

@@ -14,6 +14,7 @@ import pytest
 
 from cocoon_sdk.arbiter.errors import OpinionError, SecondVerdictError
 from cocoon_sdk.arbiter.evidence import Case
+from cocoon_sdk.arbiter.judging import Judgement
 from cocoon_sdk.client.app import AsyncCocoon
 from cocoon_sdk.client.arbiters import ArbiterUnreachableError
 from cocoon_sdk.client.errors import EvidenceNotSentError
@@ -171,7 +172,7 @@ async def test_arbiter_whose_judge_stumbles_over_the_content_does_not_judge_it_w
     town: Town, court: Court, worker: ScriptedWorker
 ) -> None:
     class Stumbling(ScriptedJudge):
-        async def judge(self, case: Case) -> Ground:
+        async def judge(self, case: Case) -> Judgement:
             self.cases.append(case)
             raise ValueError("what was asked has a form that nobody thought of")
 
@@ -566,7 +567,7 @@ async def test_spam_cannot_keep_arbiters_from_a_real_dispute(
 async def test_strangers_cannot_make_arbiters_follow_what_is_not_disputed(
     town: Town, court: Court, worker: ScriptedWorker
 ) -> None:
-    await court.start(0, requests_per_minute=45)
+    await court.start(0, requests_per_minute=50)
     client, job, _ = await submitted(town, court, worker)
     await job.dispute()
     dispute = await dispute_of(client, job.id)

@@ -76,7 +76,7 @@ async def ground(of: Case, *, context: int | None = None, url: str = "http://127
     judged = JudgedModel(Verifier(url, None, NAME, end_tokens=END_TOKENS), LIMITS, context)
     judge = RescoringJudge({MODEL_ID: judged}, calibration, batches=(1,))
     try:
-        return await judge.judge(of)
+        return (await judge.judge(of)).ground
     finally:
         await judge.close()
 

@@ -141,20 +141,22 @@ async def really(
 
 
 async def test_honest_worker_on_another_machine_is_released() -> None:
-    assert await judge_records(case([answered(rid) for rid in range(1, 33)]), really) is Ground.HONEST
+    assert (
+        await judge_records(case([answered(rid) for rid in range(1, 33)]), really)
+    ).ground is Ground.HONEST
 
 
 async def test_worker_with_another_model_is_slashed_for_one_answer() -> None:
     records = [answered(1), answered(2, TableModel(weights=2)), answered(3)]
-    assert await judge_records(case(records), really) is Ground.SLASH
+    assert (await judge_records(case(records), really)).ground is Ground.SLASH
 
 
 async def test_worker_with_nearly_the_model_is_slashed_for_a_row_and_for_no_single_answer() -> None:
     cheap = TableModel(spread=0.05, machine=3)
     records = [answered(rid, cheap) for rid in range(1, 33)]
-    assert await judge_records(case(records), really) is Ground.SLASH
+    assert (await judge_records(case(records), really)).ground is Ground.SLASH
     for record in records[:8]:
-        assert await judge_records(case([record]), really) is not Ground.SLASH
+        assert (await judge_records(case([record]), really)).ground is not Ground.SLASH
 
 
 async def test_worker_with_another_seed_is_slashed() -> None:
@@ -173,7 +175,7 @@ async def test_worker_with_another_seed_is_slashed() -> None:
         input_tokens=3,
         output_tokens=answer.commitment.output_tokens,
     )
-    assert await judge_records(case([record]), really) is Ground.SLASH
+    assert (await judge_records(case([record]), really)).ground is Ground.SLASH
 
 
 # -- the rule over several -----------------------------------------------------------------------------------
@@ -236,9 +238,13 @@ async def test_client_cannot_leave_out_what_speaks_for_the_worker_in_the_middle_
     bad = [found(Level.SUSPECT, draw(rng, 5.0)) for _ in range(14)]
     whole = [answered(rid) for rid in range(1, 15)]
     examine, _ = scripted(*bad)
-    assert await judge_records(case(whole), examine) is Ground.SLASH
+    judgement = await judge_records(case(whole), examine)
+    assert judgement.ground is Ground.SLASH
+    assert judgement.measured is not None
+    (score,) = judgement.measured.measures
+    assert (score.name, score.value > score.slash == 13_815_511) == ("score", True)
     examine, _ = scripted(*bad)
-    assert await judge_records(case([*whole[:7], *whole[8:]]), examine) is Ground.SUSPECT
+    assert (await judge_records(case([*whole[:7], *whole[8:]]), examine)).ground is Ground.SUSPECT
 
 
 async def test_answer_that_cannot_be_judged_breaks_a_row() -> None:
@@ -246,25 +252,27 @@ async def test_answer_that_cannot_be_judged_breaks_a_row() -> None:
     bad = [found(Level.SUSPECT, draw(rng, 5.0)) for _ in range(14)]
     records = [answered(rid) for rid in range(1, 15)]
     examine, _ = scripted(*bad[:7], MalformedError("odd"), *bad[8:])
-    assert await judge_records(case(records), examine) is Ground.SUSPECT
+    assert (await judge_records(case(records), examine)).ground is Ground.SUSPECT
 
 
 async def test_single_answer_below_a_slash_does_nothing() -> None:
     fault = Fault(FaultKind.TEXT, Level.REFUND, "another")
     examine, _ = scripted(found(Level.REFUND, Numbers(0.02, 0.4, None, None), faults=(fault,)))
-    assert await judge_records(case([answered(1)]), examine) is Ground.SUSPECT
+    assert (await judge_records(case([answered(1)]), examine)).ground is Ground.SUSPECT
 
 
 async def test_one_answer_beyond_the_limit_is_enough_wherever_it_stands() -> None:
     honest = found(Level.HONEST, Numbers(0.0, 0.0, 0.0, 0.0))
     examine, asked = scripted(honest, NotCheckableError("nothing"), found(Level.SLASH, None), honest)
-    assert await judge_records(case([answered(rid) for rid in (2, 9, 40, 41)]), examine) is Ground.SLASH
+    assert (
+        await judge_records(case([answered(rid) for rid in (2, 9, 40, 41)]), examine)
+    ).ground is Ground.SLASH
     assert len(asked) == 3
 
 
 async def test_nothing_that_could_be_judged_is_nobodys_fault() -> None:
     examine, _ = scripted(NotCheckableError("nothing"))
-    assert await judge_records(case([answered(1)]), examine) is Ground.NOT_CHECKABLE
+    assert (await judge_records(case([answered(1)]), examine)).ground is Ground.NOT_CHECKABLE
 
 
 async def test_arbiter_is_silent_when_one_answer_cannot_be_judged_now() -> None:
@@ -289,7 +297,7 @@ def silent(rid: int = 1, *, terms: Terms = TERMS, output_tokens: int = 3, **chan
 
 async def test_worker_cannot_sign_an_answer_without_the_commitment_that_it_promised() -> None:
     examine, asked = scripted()
-    assert await judge_records(case([answered(1), silent(2)]), examine) is Ground.NO_COMMITMENT
+    assert (await judge_records(case([answered(1), silent(2)]), examine)).ground is Ground.NO_COMMITMENT
     assert asked == []
 
 
@@ -297,7 +305,7 @@ async def test_worker_cannot_commit_to_what_is_no_commitment() -> None:
     garbage = b'{"v":1}'
     examine, _ = scripted()
     record = replace(silent(), commitment=garbage)
-    assert await judge_records(case([record]), examine) is Ground.NO_COMMITMENT
+    assert (await judge_records(case([record]), examine)).ground is Ground.NO_COMMITMENT
 
 
 @pytest.mark.parametrize(
@@ -311,7 +319,7 @@ async def test_worker_cannot_commit_to_what_is_no_commitment() -> None:
 )
 async def test_worker_owes_no_commitment_that_it_did_not_promise(record: EvidenceRecord) -> None:
     examine, asked = scripted()
-    assert await judge_records(case([record]), examine) is Ground.NOT_CHECKABLE
+    assert (await judge_records(case([record]), examine)).ground is Ground.NOT_CHECKABLE
     assert asked == []
 
 
@@ -325,7 +333,7 @@ async def test_client_cannot_have_the_engine_asked_what_no_worker_takes(fields: 
     answer = WORKER.answer([1], {}, bytes(16), most=3)
     examine, asked = scripted()
     record = silent(body=body, commitment=answer.commitment)
-    assert await judge_records(case([record]), examine) is Ground.NOT_CHECKABLE
+    assert (await judge_records(case([record]), examine)).ground is Ground.NOT_CHECKABLE
     assert asked == []
 
 
@@ -352,7 +360,7 @@ async def test_client_cannot_win_by_cancelling_in_the_middle() -> None:
     text = shown(commitment.choices[0].tokens[:4])
     piece = {"choices": [{"index": 0, "text": text, "finish_reason": None}]}
     record = answered(1, bend=stopped, pieces=[piece])
-    assert await judge_records(case([record]), really) is Ground.HONEST
+    assert (await judge_records(case([record]), really)).ground is Ground.HONEST
 
 
 @pytest.mark.parametrize(
@@ -371,7 +379,7 @@ async def test_worker_cannot_keep_its_tokens_from_being_judged_by_an_answer_that
 ) -> None:
     record = answered(1, TableModel(weights=2), pieces=pieces)
     assert isinstance(answer_of(record), dict)
-    assert await judge_records(case([record]), really) is Ground.SLASH
+    assert (await judge_records(case([record]), really)).ground is Ground.SLASH
 
 
 def test_answer_reads_the_same_in_one_piece_and_in_many() -> None:
@@ -421,9 +429,12 @@ async def test_arbiter_judges_records_with_its_own_endpoint() -> None:
     async with table_server(VERIFIER) as (server, served):
         verifier = Verifier(served.url, None, NAME, end_tokens=END_TOKENS)
         judge = RescoringJudge({MODEL_ID: JudgedModel(verifier, limits)}, calibration, batches=(1, 2))
-        assert await judge.judge_session(case([answered(1), answered(2)])) is Ground.HONEST
+        assert (await judge.judge_session(case([answered(1), answered(2)]))).ground is Ground.HONEST
         assert len(server.bodies) == 6, "each one alone, and beside a copy of itself"
-        assert await judge.judge_session(case([answered(3, TableModel(weights=2))])) is Ground.SLASH
+        judgement = await judge.judge_session(case([answered(3, TableModel(weights=2))]))
+        assert judgement.ground is Ground.SLASH
+        assert judgement.measured is not None
+        assert any(each.value > each.slash for each in judgement.measured.measures)
         foreign = TERMS.model_copy(update={"model_id": Hash(b"\x01" * 32)})
         with pytest.raises(JudgingError, match="no endpoint"):
             await judge.judge_session(case([answered(1, terms=foreign)]))
