@@ -28,6 +28,10 @@ class BusyError(ArbiterError):
     """This arbiter does as much at a time as it can."""
 
 
+class TooOftenError(ArbiterError):
+    """One address asks more often than it may."""
+
+
 class SecondVerdictError(ArbiterError):
     """Refused to vote or sign differently than before in the same dispute."""
 

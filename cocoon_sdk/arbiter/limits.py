@@ -1,16 +1,34 @@
 """How often one address may ask: a bucket for each, and a bound on how many are remembered.
 
-Owns the arithmetic. Must not know HTTP or what is asked. Whoever is forgotten begins with a full bucket.
+Owns the arithmetic, and what counts as one address. Must not know HTTP or what is asked. Whoever is forgotten
+begins with a full bucket.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
 MAX_ADDRESSES: Final = 10_000
 _MINUTE_S: Final = 60.0
+
+
+_SITE_BITS: Final = 64
+
+
+def origin(remote: str | None) -> str:
+    """Return what counts as one address: of IPv6 the whole /64, which one host can have to itself."""
+    try:
+        address = ipaddress.ip_address((remote or "").partition("%")[0])
+    except ValueError:
+        return remote or ""
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, _SITE_BITS), strict=False))
 
 
 class RateLimiter:

@@ -7,8 +7,7 @@ bound by hashes or signed, and the hearing checks it. Evidence appears in no ans
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, Protocol
 
 import structlog
@@ -16,14 +15,29 @@ from aiohttp import web
 from pytoniq_core import Address
 
 from cocoon_sdk.arbiter.config import ArbiterConfig
-from cocoon_sdk.arbiter.errors import BusyError, EvidenceError, OpinionError, TooManyDisputesError
+from cocoon_sdk.arbiter.errors import (
+    BusyError,
+    EvidenceError,
+    OpinionError,
+    TooManyDisputesError,
+    TooOftenError,
+)
 from cocoon_sdk.arbiter.hearing import Hearing
-from cocoon_sdk.arbiter.limits import RateLimiter
+from cocoon_sdk.arbiter.limits import RateLimiter, origin
+from cocoon_sdk.arbiter.places import Places
 from cocoon_sdk.contracts.disputes import NoDisputeError
 from cocoon_sdk.errors import ChainError, CocoonError, DecryptionError, MalformedError
 from cocoon_sdk.protocol.canonical import canonical_bytes, parse_json
-from cocoon_sdk.protocol.disputes import MAX_OPINIONS_BYTES, ArbiterInfo, DisputeKind, Evidence, Opinions
+from cocoon_sdk.protocol.disputes import (
+    MAX_OPINIONS_BYTES,
+    ArbiterInfo,
+    DisputeKind,
+    Evidence,
+    Opinions,
+    may_be_evidence,
+)
 from cocoon_sdk.protocol.hashing import HASH_BYTES
+from cocoon_sdk.storage import StorageError
 from cocoon_sdk.types import Hash
 
 MAX_SMALL_BYTES: Final = 1024
@@ -31,8 +45,11 @@ _DEAR: Final = 10.0
 """What a request counts that makes us ask the chain, or open a box."""
 _MAX_HEADERS: Final = 32
 _AT_A_TIME: Final = 2
-"""Looks at the chain, boxes that are opened, and deliveries of one address."""
-_READ_S: Final = 60.0
+"""Looks at the chain and deliveries of one address, and boxes that are opened."""
+_LOOKS: Final = 16
+_SMALL: Final = 256
+"""Small bodies that are read at a time, of one address `_SMALL_EACH`."""
+_SMALL_EACH: Final = 16
 _DIGEST: Final = r"{digest:[0-9a-f]{64}}"
 _STATUS: Final = {
     MalformedError: 400,
@@ -40,7 +57,9 @@ _STATUS: Final = {
     OpinionError: 409,
     NoDisputeError: 404,
     TooManyDisputesError: 503,
+    TooOftenError: 429,
     BusyError: 503,
+    StorageError: 503,
     ChainError: 503,
 }
 log = structlog.get_logger("cocoon.arbiter")
@@ -86,9 +105,12 @@ class ArbiterServer:
 
     def __init__(self, bench: Bench, config: ArbiterConfig) -> None:
         self._bench, self._config = bench, config
-        self._limiter = RateLimiter(config.requests_per_minute, asyncio.get_running_loop().time)
-        self._reading: Counter[str] = Counter()
-        self._opening, self._looks = asyncio.Semaphore(_AT_A_TIME), asyncio.Semaphore(_AT_A_TIME)
+        now = asyncio.get_running_loop().time
+        self._limiter = RateLimiter(config.requests_per_minute, now)
+        self._large = Places(config.max_deliveries, _AT_A_TIME, now)
+        self._small = Places(_SMALL, _SMALL_EACH, now)
+        self._looks = Places(_LOOKS, _AT_A_TIME, now)
+        self._opening = asyncio.Semaphore(_AT_A_TIME)
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -98,9 +120,9 @@ class ArbiterServer:
         served = self._served
         app.router.add_get("/v1/arbiter", served(self._info))
         app.router.add_get("/v1/disputes", served(self._list))
-        app.router.add_post("/v1/disputes", served(self._announce, _DEAR))
+        app.router.add_post("/v1/disputes", served(self._announce))
         app.router.add_get(f"/v1/disputes/{_DIGEST}", served(self._status))
-        app.router.add_post(f"/v1/disputes/{_DIGEST}/evidence", served(self._evidence, _DEAR))
+        app.router.add_post(f"/v1/disputes/{_DIGEST}/evidence", served(self._evidence))
         app.router.add_get(f"/v1/disputes/{_DIGEST}/opinions", served(self._opinions))
         app.router.add_post(f"/v1/disputes/{_DIGEST}/opinions", served(self._hear))
         runner = web.AppRunner(
@@ -126,11 +148,10 @@ class ArbiterServer:
         if runner is not None:
             await runner.cleanup()
 
-    def _served(self, handler: Handler, cost: float = 1.0) -> Handler:
+    def _served(self, handler: Handler) -> Handler:
         async def serve(request: web.Request) -> web.StreamResponse:
-            if not self._limiter.allows(request.remote or "", cost):
-                return _error(429, "too many requests from this address")
             try:
+                self._charge(request, 1.0)
                 return await handler(request)
             except CocoonError as error:
                 status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
@@ -141,6 +162,10 @@ class ArbiterServer:
                 return _error(408, "the request did not arrive in time")
 
         return serve
+
+    def _charge(self, request: web.Request, cost: float) -> None:
+        if not self._limiter.allows(origin(request.remote), cost):
+            raise TooOftenError("too many requests from this address", hint="Try again in a minute")
 
     # -- routes --------------------------------------------------------------------------------------------
 
@@ -154,8 +179,9 @@ class ArbiterServer:
         )
 
     async def _announce(self, request: web.Request) -> web.StreamResponse:
-        escrow, number = _announced(await _body(request, MAX_SMALL_BYTES))
-        async with self._looks:
+        escrow, number = _announced(await self._body(request, MAX_SMALL_BYTES))
+        self._charge(request, _DEAR)
+        async with self._looks.place(origin(request.remote)):
             hearing = await self._bench.follow(escrow, number)
         return _answer({"digest": hearing.dispute.digest.hex()})
 
@@ -186,35 +212,38 @@ class ArbiterServer:
 
     async def _evidence(self, request: web.Request) -> web.StreamResponse:
         hearing = self._of(request)
-        sealed = await self._delivery(request)
-        async with self._opening:
-            evidence = await asyncio.to_thread(self._bench.opened, sealed)
-            refused: dict[str, str] = {}
-            try:
-                await self._bench.take(hearing, evidence)
-            except EvidenceError as error:  # the rest of it was taken
-                refused = {"error": f"{error.what}: {error.why}" if error.why else error.what}
-        return _answer({"held": [kind.name for kind in hearing.held], **refused})
+        self._charge(request, _DEAR)
+        limit = self._config.max_sealed_bytes
+        _check_length(request, limit)
+        refused: dict[str, str] = {}
+        async with self._large.place(origin(request.remote)) as place:
+            sealed = await self._large.read(place, _chunks(request), limit, may_be_evidence)
+            async with self._opening:
+                evidence = await asyncio.to_thread(self._bench.opened, sealed)
+                try:
+                    await self._bench.take(hearing, evidence)
+                except EvidenceError as error:  # the rest of it was taken
+                    refused = {"error": f"{error.what}: {error.why}" if error.why else error.what}
+                receipts = await hearing.receipts(evidence)
+        return _answer(
+            {
+                "held": [kind.name for kind in hearing.held],
+                "receipts": {kind.name: signature.hex() for kind, signature in receipts.items()},
+                **refused,
+            }
+        )
 
-    async def _delivery(self, request: web.Request) -> bytes:
-        """Read a large body. Who sends slowly, or often at a time, keeps nobody else out."""
-        address = request.remote or ""
-        if self._reading[address] >= _AT_A_TIME or self._reading.total() >= self._config.max_deliveries:
-            raise BusyError("too much evidence is being delivered", hint="Try again")
-        self._reading[address] += 1
-        try:
-            return await _body(request, self._config.max_sealed_bytes)
-        finally:
-            self._reading[address] -= 1
-            if not self._reading[address]:
-                del self._reading[address]
+    async def _body(self, request: web.Request, limit: int) -> bytes:
+        _check_length(request, limit)
+        async with self._small.place(origin(request.remote)) as place:
+            return await self._small.read(place, _chunks(request), limit)
 
     async def _opinions(self, request: web.Request) -> web.StreamResponse:
         return _opinions(await self._of(request).opinions())
 
     async def _hear(self, request: web.Request) -> web.StreamResponse:
         hearing = self._of(request)
-        opinions = Opinions.from_bytes(await _body(request, MAX_OPINIONS_BYTES))
+        opinions = Opinions.from_bytes(await self._body(request, MAX_OPINIONS_BYTES))
         return _opinions(await self._bench.hear(hearing, opinions))
 
     def _of(self, request: web.Request) -> Hearing:
@@ -232,16 +261,13 @@ _MAX_LISTED: Final = 1000
 assert HASH_BYTES == 32, "the routes name digests by 64 digits"
 
 
-async def _body(request: web.Request, limit: int) -> bytes:
+def _check_length(request: web.Request, limit: int) -> None:
     if request.content_length is not None and request.content_length > limit:
         raise MalformedError("the body is too large", why=f"at most {limit} bytes")
-    body = bytearray()
-    async with asyncio.timeout(_READ_S):
-        async for chunk in request.content.iter_chunked(1 << 16):
-            body += chunk
-            if len(body) > limit:
-                raise MalformedError("the body is too large", why=f"at most {limit} bytes")
-    return bytes(body)
+
+
+def _chunks(request: web.Request) -> AsyncIterator[bytes]:
+    return aiter(request.content.iter_chunked(1 << 16))
 
 
 def _announced(body: bytes) -> tuple[Address, int]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
@@ -22,6 +23,7 @@ from cocoon_sdk.crypto.keys import VerifyKey
 from cocoon_sdk.errors import CocoonError, ConfigError, MalformedError
 from cocoon_sdk.protocol.canonical import canonical_bytes, parse_json
 from cocoon_sdk.protocol.disputes import (
+    MAX_ARBITERS,
     MAX_EVIDENCE_BYTES,
     MAX_INFO_BYTES,
     MAX_OPINIONS_BYTES,
@@ -30,15 +32,27 @@ from cocoon_sdk.protocol.disputes import (
     Item,
     ItemKind,
     Opinions,
+    Receipt,
+    receipt_digest,
     seal_evidence,
 )
 from cocoon_sdk.protocol.offers import check_endpoint
 
-TIMEOUT_S: Final = 60.0
+SMALL_S: Final = 20.0
+"""How long anything small may take: an arbiter that stalls is as good as one that is away."""
+SLOWEST: Final = 64 * 1024
+"""Bytes a second, which a delivery of evidence may have beyond that."""
+AT_A_TIME: Final = 4
+"""Arbiters that evidence is sealed to at once: each has a copy in memory."""
+_UNASKED: Final = 64 * 1024
+"""Evidence below this is delivered without asking first whether the dispute is known there."""
+_MAX_RECEIPTS: Final = 1024
+_NOT_FOUND: Final = 404
 _MAX_ANSWER: Final = 256 * 1024
 _MAX_WHY: Final = 200
 _TOGETHER: Final = MAX_EVIDENCE_BYTES // 2
 _DIGEST: Final = re.compile(r"\A[0-9a-f]{64}\Z")
+_SIGNATURE: Final = re.compile(r"\A[0-9a-f]{128}\Z")
 
 
 class ArbiterUnreachableError(CocoonError):
@@ -51,10 +65,11 @@ class ArbiterUnreachableError(CocoonError):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What became of evidence at one arbiter: the kinds that it holds now, and what went wrong.
+    """What became of evidence at one arbiter: the kinds that it signed for, and what went wrong.
 
-    `reached` tells whether it looked at the evidence: what it then refused, it would refuse again. `away`
-    tells that it did not even answer.
+    `receipts` are its signatures over each item, so it cannot say later that nothing came in time. `reached`
+    tells whether it looked at the evidence: what it then refused, it would refuse again. `away` tells that it
+    did not even answer.
     """
 
     index: int
@@ -62,6 +77,15 @@ class Delivered:
     problem: str = ""
     reached: bool = True
     away: bool = False
+    receipts: Mapping[ItemKind, Receipt] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What an arbiter says to a delivery: its signatures by kind, unchecked, and why it refused others."""
+
+    signatures: Mapping[ItemKind, bytes]
+    refused: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +100,7 @@ class CollectedVerdict:
 class ArbiterEndpoints:
     """HTTP to arbiters; close it when done. Nothing of an answer is checked here but its form and size."""
 
-    def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, *, timeout_s: float = SMALL_S) -> None:
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
 
@@ -96,15 +120,22 @@ class ArbiterEndpoints:
         body = canonical_bytes({"escrow": where, "kind": int(dispute.kind), "id": dispute.number})
         await self._ask("POST", url, "/v1/disputes", body)
 
-    async def deliver(self, url: str, digest: bytes, sealed: bytes) -> tuple[frozenset[ItemKind], str]:
-        """Deliver sealed evidence; return the kinds that the arbiter holds now, and why it refused others."""
+    async def status(self, url: str, digest: bytes) -> dict[str, Any]:
+        """Return where a dispute stands, as the arbiter says itself."""
+        return _object(await self._ask("GET", url, f"/v1/disputes/{digest.hex()}"))
+
+    async def deliver(self, url: str, digest: bytes, sealed: bytes) -> Answered:
+        """Deliver sealed evidence; return what the arbiter signed for, and why it refused the rest."""
         answer = await self._ask("POST", url, f"/v1/disputes/{digest.hex()}/evidence", sealed)
         value = _object(answer)
-        held = value.get("held")
-        names = ItemKind.__members__
-        if not isinstance(held, list) or not all(isinstance(name, str) and name in names for name in held):
-            raise MalformedError("an arbiter's answer is not in form")
-        return frozenset(names[name] for name in held), _why(answer) if "error" in value else ""
+        receipts = value.get("receipts")
+        if not isinstance(receipts, dict) or not all(
+            name in ItemKind.__members__ and isinstance(text, str) and _SIGNATURE.match(text)
+            for name, text in receipts.items()
+        ):
+            raise MalformedError("an arbiter's answer is not in form", why="it names no receipts")
+        signatures = {ItemKind[name]: bytes.fromhex(text) for name, text in receipts.items()}
+        return Answered(signatures, _why(answer) if "error" in value else "")
 
     async def exchange(self, url: str, digest: bytes, opinions: Opinions | None = None) -> Opinions:
         """Send what we know to be signed, if anything, and return what the arbiter knows."""
@@ -123,14 +154,14 @@ class ArbiterEndpoints:
             digest = each.get("digest") if isinstance(each, dict) else None
             if not isinstance(digest, str) or not _DIGEST.match(digest):
                 raise MalformedError("an arbiter's answer is not in form")
-            status = _object(await self._ask("GET", url, f"/v1/disputes/{digest}"))
-            found.append({**status, "digest": digest})
+            found.append({**await self.status(url, bytes.fromhex(digest)), "digest": digest})
         return found
 
     async def _ask(
         self, method: str, url: str, path: str, body: bytes | None = None, *, limit: int = _MAX_ANSWER
     ) -> bytes:
         what = f"cannot use the arbiter at {url}"
+        timeout_s = self._timeout_s + len(body or b"") / SLOWEST
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=None),  # bounded together below
@@ -141,7 +172,7 @@ class ArbiterEndpoints:
             )
         try:
             async with (
-                asyncio.timeout(self._timeout_s),
+                asyncio.timeout(timeout_s),
                 self._session.request(
                     method, url.rstrip("/") + path, data=body, allow_redirects=False
                 ) as response,
@@ -152,7 +183,7 @@ class ArbiterEndpoints:
                     if len(answer) > limit:
                         raise ArbiterUnreachableError(what, why=f"it answers with more than {limit} bytes")
         except TimeoutError:
-            raise ArbiterUnreachableError(what, why=f"no answer within {self._timeout_s:g} s") from None
+            raise ArbiterUnreachableError(what, why=f"no answer within {timeout_s:.0f} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ArbiterUnreachableError(what, why=type(error).__name__) from None
         if response.status != 200:
@@ -211,6 +242,8 @@ class Arbiters:
                 ) from None
         self.endpoints = endpoints or ArbiterEndpoints()
         self._infos: dict[VerifyKey, ArbiterInfo] = {}
+        self._receipts: OrderedDict[tuple[bytes, bytes], dict[int, Receipt]] = OrderedDict()
+        self._sending = asyncio.Semaphore(AT_A_TIME)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -236,42 +269,89 @@ class Arbiters:
             self._infos[member.key] = found
         return found
 
-    async def deliver(
-        self, dispute: Dispute, items: Iterable[Item], member: Member, *, announce: bool = True
-    ) -> Delivered:
-        """Seal evidence to one arbiter and bring it there; says what became of it and raises nothing."""
-        taken: frozenset[ItemKind] = frozenset()
+    async def deliver(self, dispute: Dispute, items: Iterable[Item], member: Member) -> Delivered:
+        """Seal evidence to one arbiter and bring it there; says what became of it and raises nothing.
+
+        What other arbiters signed for goes along: who was away may take it a while later then.
+        """
+        receipts: dict[ItemKind, Receipt] = {}
         problem = ""
         try:
             url = self.urls[member.key]
             info = await self.info_of(member, dispute.domain.global_id)
-            if announce:
-                await self.endpoints.announce(url, dispute)
-            for portion in portions(items):
+            for portion in portions(self._with_receipts(dispute, item) for item in items):
                 evidence = Evidence(dispute.digest, tuple(portion))
                 sealed = await asyncio.to_thread(seal_evidence, evidence, info.box_key)
-                taken, refused = await self.endpoints.deliver(url, dispute.digest, sealed)
-                problem = problem or refused
+                answered = await self._bring(url, dispute, sealed)
+                problem = problem or answered.refused
+                for item in portion:
+                    signature = answered.signatures.get(item.kind)
+                    if signature is not None and self._keep(dispute, item, member, signature):
+                        receipts[item.kind] = Receipt(member.index, signature)
+                    else:
+                        problem = problem or f"it signed no receipt for the {item.kind.name.lower()}"
         except CocoonError as error:
             self._infos.pop(member.key, None)  # it may have another evidence key by now
             away = isinstance(error, ArbiterUnreachableError) and error.status is None
-            return Delivered(member.index, taken, str(error), reached=False, away=away)
-        return Delivered(member.index, taken, problem)
+            return Delivered(
+                member.index, frozenset(receipts), str(error), reached=False, away=away, receipts=receipts
+            )
+        return Delivered(member.index, frozenset(receipts), problem, receipts=receipts)
+
+    async def _bring(self, url: str, dispute: Dispute, sealed: bytes) -> Answered:
+        """Deliver, and only if the arbiter does not know the dispute tell it to look at it."""
+        try:
+            if len(sealed) > _UNASKED:
+                await self.endpoints.status(url, dispute.digest)
+            return await self.endpoints.deliver(url, dispute.digest, sealed)
+        except ArbiterUnreachableError as error:
+            if error.status != _NOT_FOUND:
+                raise
+        await self.endpoints.announce(url, dispute)
+        return await self.endpoints.deliver(url, dispute.digest, sealed)
+
+    def _with_receipts(self, dispute: Dispute, item: Item) -> Item:
+        """Add the receipts that arbiters gave us for an item."""
+        known = self._receipts.get((dispute.digest, item.digest()), {})
+        receipts = {**known, **{each.index: each for each in item.receipts}}
+        return Item(item.kind, item.data, tuple(receipts.values())[:MAX_ARBITERS])
+
+    def _keep(self, dispute: Dispute, item: Item, member: Member, signature: bytes) -> bool:
+        """Check a receipt and remember it; false when it is not that arbiter's."""
+        if not member.key.verify(receipt_digest(dispute.digest, item), signature):
+            return False
+        key = dispute.digest, item.digest()
+        self._receipts.setdefault(key, {})[member.index] = Receipt(member.index, signature)
+        self._receipts.move_to_end(key)
+        if len(self._receipts) > _MAX_RECEIPTS:
+            self._receipts.popitem(last=False)
+        return True
+
+    async def deliver_all(
+        self, dispute: Dispute, items: Iterable[Item], members: Iterable[Member]
+    ) -> tuple[Delivered, ...]:
+        """Bring evidence to some arbiters, a few at a time: one that stalls delays no other one."""
+        sent = tuple(items)
+
+        async def bring(member: Member) -> Delivered:
+            async with self._sending:
+                return await self.deliver(dispute, sent, member)
+
+        return tuple(await asyncio.gather(*map(bring, members)))
 
     async def send_evidence(self, dispute: Dispute, items: Iterable[Item]) -> tuple[Delivered, ...]:
         """Bring evidence to every arbiter of the dispute that can be reached, and say what became of it.
 
         One honest arbiter is enough: it passes on what it took. Raises `ConfigError` when no URL is known.
         """
-        known, sent = self.known(dispute), tuple(items)
+        known = self.known(dispute)
         if not known:
             raise ConfigError(
                 "cannot send evidence",
                 why="no arbiter of this dispute is in the list of arbiters",
                 hint="Pass `arbiters`: a mapping of their verdict keys to their URLs",
             )
-        found = await asyncio.gather(*(self.deliver(dispute, sent, member) for member, _ in known))
-        return tuple(found)
+        return await self.deliver_all(dispute, items, [member for member, _ in known])
 
     async def verdict(self, dispute: Dispute) -> CollectedVerdict | None:
         """Ask the arbiters for signatures; return a verdict that k of them signed, None while there is none.

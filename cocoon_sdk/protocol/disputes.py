@@ -159,6 +159,11 @@ MAX_SEALED_BYTES: Final = 1 + KEY_BYTES + MAX_EVIDENCE_BYTES + MAX_EVIDENCE_BYTE
 assert MAX_EVIDENCE_BYTES <= MAX_BOX_TEXT_BYTES
 
 
+def may_be_evidence(head: bytes) -> bool:
+    """Tell whether sealed evidence may begin so: what cannot need not be read to its end."""
+    return head[:1] == _FORMAT
+
+
 def open_evidence(data: bytes, key: BoxKey) -> Evidence:
     """Decrypt and read what `seal_evidence` made. Raises `DecryptionError` or `MalformedError`."""
     what = "cannot read the evidence"

@@ -10,14 +10,15 @@ from typing import Any
 import aiohttp
 import pytest
 
+from cocoon_sdk.arbiter.errors import SecondVerdictError
 from cocoon_sdk.client.app import AsyncCocoon
-from cocoon_sdk.client.arbiters import ArbiterEndpoints, Arbiters, ArbiterUnreachableError
+from cocoon_sdk.client.arbiters import Answered, ArbiterEndpoints, Arbiters, ArbiterUnreachableError
 from cocoon_sdk.client.job import AsyncJob
 from cocoon_sdk.contracts.disputes import Dispute
 from cocoon_sdk.errors import ConfigError, MalformedError
-from cocoon_sdk.protocol.disputes import Ground
+from cocoon_sdk.protocol.disputes import Ground, Item, ItemKind, Receipt, receipt_digest
 from cocoon_sdk.sandbox import Blockchain
-from tests.helpers.arbiters import Court, dispute_of, submit, verifiable
+from tests.helpers.arbiters import Court, Submission, dispute_of, submit, verifiable
 from tests.helpers.sdk import MODEL_NAME, Town, chat
 
 SECRET = "What is the capital of France?"
@@ -148,3 +149,99 @@ async def test_client_waits_for_no_arbiter_that_is_away() -> None:
 def test_list_of_arbiters_cannot_be_used_when_it_makes_no_sense(urls: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="list of arbiters"):
         Arbiters(urls)
+
+
+async def undelivered(town: Town, court: Court) -> tuple[Submission, Dispute]:
+    """Dispute a result whose evidence no arbiter has been shown."""
+    worker = town.worker(announced=False)
+    verifiable(worker)
+    client = await town.client()
+    job = await client.jobs.create(model=MODEL_NAME, messages=chat(SECRET), accept="manual")
+    submission = await submit(worker, client, job.id)
+    await job.dispute()
+    return submission, await dispute_of(client, job.id)
+
+
+async def test_party_can_prove_that_it_delivered(town: Town, court: Court) -> None:
+    await court.start(0, says=None)
+    submission, dispute = await undelivered(town, court)
+    member = dispute.members[0]
+    delivered = await court.arbiters().deliver(dispute, submission.items, member)
+    assert delivered.taken == {ItemKind.PAYLOAD, ItemKind.RESULT}
+    for item in submission.items:
+        digest = receipt_digest(dispute.digest, item)
+        assert member.key.verify(digest, delivered.receipts[item.kind].signature)
+
+
+async def test_arbiter_cannot_take_evidence_without_signing_for_it(
+    town: Town, court: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await court.start(0, says=None)
+    submission, dispute = await undelivered(town, court)
+    arbiters = court.arbiters()
+
+    async def signed_nothing(*_: object) -> Answered:
+        return Answered({ItemKind.PAYLOAD: bytes(64)}, "")
+
+    monkeypatch.setattr(arbiters.endpoints, "deliver", signed_nothing)
+    delivered = await arbiters.deliver(dispute, submission.items, dispute.members[0])
+    assert delivered.taken == frozenset()
+    assert "no receipt" in delivered.problem
+
+
+async def test_arbiter_that_was_away_takes_late_what_another_one_signed_for(town: Town, court: Court) -> None:
+    await court.start(0, says=None)
+    submission, dispute = await undelivered(town, court)
+    party = court.arbiters()
+    await party.deliver(dispute, submission.items, dispute.members[0])
+    await court.stop(0)
+    town.chain.warp(dispute.evidence_s + 1)
+    await court.start(1, says=None)
+    stranger = await court.arbiters().deliver(dispute, submission.items, dispute.members[1])
+    assert stranger.taken == frozenset()
+    late = await party.deliver(dispute, submission.items, dispute.members[1])
+    assert late.taken == {ItemKind.PAYLOAD, ItemKind.RESULT}
+
+
+async def test_arbiter_keeps_receipts_for_what_it_holds(town: Town, court: Court) -> None:
+    await court.start(0, says=None)
+    submission, dispute = await undelivered(town, court)
+    payload, _ = submission.items
+    arbiters, member = court.arbiters(), dispute.members[0]
+    await arbiters.deliver(dispute, [payload], member)
+    signature = town.suite.arbiters[3].sign(receipt_digest(dispute.digest, payload))
+    receipts = (Receipt(3, signature), Receipt(4, signature))
+    await arbiters.deliver(dispute, [Item(payload.kind, payload.data, receipts)], member)
+    held = (await court.hearing(0, dispute).items())[ItemKind.PAYLOAD]
+    assert [receipt.index for receipt in held.receipts] == [0, 3]
+
+
+async def test_dispute_is_announced_only_to_an_arbiter_that_does_not_know_it(
+    town: Town, court: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await court.start(0, says=None)
+    submission, dispute = await undelivered(town, court)
+    arbiters, told = court.arbiters(), []
+    announce = arbiters.endpoints.announce
+
+    async def counted(url: str, about: Dispute) -> None:
+        told.append(url)
+        await announce(url, about)
+
+    monkeypatch.setattr(arbiters.endpoints, "announce", counted)
+    payload, result = submission.items
+    large = Item(ItemKind.CLIENT_KEY, bytes(1 << 17))
+    for item in (payload, result, large, payload):
+        assert (await arbiters.deliver(dispute, [item], dispute.members[0])).reached
+    assert len(told) == 1
+
+
+async def test_arbiter_is_silent_when_somebody_else_votes_with_its_key(town: Town, court: Court) -> None:
+    await court.start(0, says=None)
+    submission, dispute = await undelivered(town, court)
+    await court.arbiters().deliver(dispute, submission.items, dispute.members[0])
+    hearing = court.hearing(0, dispute)
+    hearing.is_doubled = True
+    with pytest.raises(SecondVerdictError, match="our key"):
+        await hearing.vote(Ground.HONEST)
+    assert await hearing.own() is None

@@ -77,13 +77,21 @@ class EvidenceSender:
             reached = self._reached.setdefault(key, set())
             left = [member for member, _ in self._arbiters.known(dispute) if member.index not in reached]
             items = self._items(key, dispute) if left else []
-            for member in left:
-                delivered = await self._arbiters.deliver(dispute, items, member)
+            for delivered in await self._arbiters.deliver_all(dispute, items, left):
                 if delivered.reached:
-                    reached.add(member.index)
+                    reached.add(delivered.index)
+                for kind, receipt in delivered.receipts.items():
+                    # The proof that we delivered in time, should an arbiter ever deny it.
+                    context.log.info(
+                        "evidence taken",
+                        job=str(key),
+                        arbiter=delivered.index,
+                        what=kind.name,
+                        receipt=receipt.signature.hex(),
+                    )
                 if delivered.problem:
                     context.log.warning(
-                        "evidence not taken", job=str(key), arbiter=member.index, why=delivered.problem
+                        "evidence not taken", job=str(key), arbiter=delivered.index, why=delivered.problem
                     )
             why = f"no arbiter of the dispute about job {key} can be reached"
             context.alarm(EVIDENCE_ALARM, not reached, why)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cocoon_sdk.arbiter.limits import MAX_ADDRESSES, RateLimiter
+import pytest
+
+from cocoon_sdk.arbiter.limits import MAX_ADDRESSES, RateLimiter, origin
 
 
 def test_address_can_ask_again_when_its_bucket_refills() -> None:
@@ -24,3 +26,20 @@ def test_strangers_cannot_fill_the_memory() -> None:
     for number in range(MAX_ADDRESSES + 10):
         assert limiter.allows(str(number))
     assert len(limiter._buckets) == MAX_ADDRESSES
+
+
+@pytest.mark.parametrize(
+    ("remote", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2::7", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::7", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unix", "unix"),
+        (None, ""),
+    ],
+)
+def test_host_cannot_be_many_with_the_addresses_of_its_network(remote: str | None, counted: str) -> None:
+    assert origin(remote) == counted
