@@ -45,6 +45,7 @@ class CrossChecks:
         *,
         thresholds: Thresholds | None,
         dispute: bool,
+        most_per_check: Nano,
         max_price: Nano | None,
         **options: Any,
     ) -> AsyncRedundantJob:
@@ -80,7 +81,7 @@ class CrossChecks:
                     raise
                 break
             opened.append((job.unaudited(), offer))
-        return self._handle(opened, limits, dispute=dispute)
+        return self._handle(opened, limits, dispute=dispute, most_per_check=most_per_check)
 
     async def find(
         self,
@@ -89,6 +90,7 @@ class CrossChecks:
         *,
         thresholds: Thresholds | None,
         dispute: bool,
+        most_per_check: Nano,
     ) -> AsyncRedundantJob:
         """Return the handle of jobs that were opened before; see `AsyncJobs.get_redundant`."""
         if len(jobs) < FEWEST_WORKERS:
@@ -105,7 +107,7 @@ class CrossChecks:
                 raise NoWorkerError("cannot compare the answers", why=why)
             found.append((job.unaudited(), offer))
         assert limits is not None
-        return self._handle(found, limits, dispute=dispute)
+        return self._handle(found, limits, dispute=dispute, most_per_check=most_per_check)
 
     def _thresholds_of(self, model: RegisteredModel, given: Thresholds | None) -> Thresholds:
         what = f"the answers of {model.name or model.model_id.hex()} cannot be judged"
@@ -135,6 +137,15 @@ class CrossChecks:
         return list(found.values())[:count]
 
     def _handle(
-        self, jobs: Sequence[tuple[AsyncJob, WorkerOffer]], thresholds: Thresholds, *, dispute: bool
+        self,
+        jobs: Sequence[tuple[AsyncJob, WorkerOffer]],
+        thresholds: Thresholds,
+        *,
+        dispute: bool,
+        most_per_check: Nano,
     ) -> AsyncRedundantJob:
-        return AsyncRedundantJob(jobs, self._audits, self._ask, thresholds, dispute=dispute)
+        if most_per_check < 0:
+            raise ConfigError("cannot compare the answers", why="no limit is negative")
+        return AsyncRedundantJob(
+            jobs, self._audits, self._ask, thresholds, dispute=dispute, most_per_check=most_per_check
+        )

@@ -22,6 +22,7 @@ from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import AsyncWorkers
 from cocoon_sdk.client.models import AsyncModels
 from cocoon_sdk.client.results import JobResult
+from cocoon_sdk.contracts.worker_stake import WorkerStake
 from cocoon_sdk.errors import CocoonError, MalformedError
 from cocoon_sdk.protocol.signing import Domain
 from cocoon_sdk.protocol.terms import Terms
@@ -163,12 +164,12 @@ class JobAudits:
             raise UncheckableError(
                 "the result cannot be checked", why="the model's registry entry has changed since"
             )
+        # What it announces may be gone by now, or name somebody else: the stake itself says whose it is.
+        owner = (await WorkerStake.at(self._context.chain, subject.worker).identity()).owner
         offer = (await self._workers.list(bytes(terms.model_id))).find(subject.worker)
-        if offer is None:  # it announces nothing any more: nobody else has its address either
-            return model.calibration_hash, subject.worker, None
-        same = offer.terms.terms_hash == terms.terms_hash
-        limits = (offer.offer.max_output_tokens, offer.offer.max_context) if same else None
-        return model.calibration_hash, offer.worker.owner, limits
+        if offer is None or offer.terms.terms_hash != terms.terms_hash:
+            return model.calibration_hash, owner, None
+        return model.calibration_hash, owner, (offer.offer.max_output_tokens, offer.offer.max_context)
 
     async def _accept(self, job: AsyncJob) -> None:
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytoniq_core import Address, Cell
 
+from cocoon_sdk.client.auditing.policy import MOST_PER_CHECK
 from cocoon_sdk.client.checks import (
     check_funds,
     check_usable,
@@ -206,11 +207,13 @@ class AsyncJobs:
         window_s: int | None = None,
         thresholds: Thresholds | None = None,
         dispute: bool = True,
+        most_per_check: Nano = MOST_PER_CHECK,
     ) -> AsyncRedundantJob:
         """Open the same job at several workers of different owners, who will check each other's answers.
 
         `max_price` (nanoTON) bounds each of them. `thresholds` are the model's; those of the audit policy are
-        known. Checks are paid requests of sessions, within the client's spend limits. `dispute` disputes an
+        known. Checks are paid requests of sessions, each of `most_per_check` (nanoTON) at most, within the
+        client's spend limits; who asks for more gives no opinion. `dispute` disputes an
         answer that most of those who agree refuse. Raises what `create` raises, and `NoWorkerError` when not
         so many verifiable workers can take it. When opening fails in the middle, what was opened goes on if
         that is at least two.
@@ -223,6 +226,7 @@ class AsyncJobs:
             workers,
             thresholds=thresholds,
             dispute=dispute,
+            most_per_check=most_per_check,
             max_price=max_price,
             messages=messages,
             request=request,
@@ -233,14 +237,25 @@ class AsyncJobs:
         )
 
     async def get_redundant(
-        self, job_ids: Sequence[int], *, thresholds: Thresholds | None = None, dispute: bool = True
+        self,
+        job_ids: Sequence[int],
+        *,
+        thresholds: Thresholds | None = None,
+        dispute: bool = True,
+        most_per_check: Nano = MOST_PER_CHECK,
     ) -> AsyncRedundantJob:
         """Return the handle of a redundant job by the numbers of its jobs, after a restart for example.
 
         Raises `NoWorkerError` when one of its workers offers the model no more.
         """
         jobs = [self.get(job_id, accept="manual") for job_id in job_ids]
-        return await self._crossing().find(jobs, self._workers.list, thresholds=thresholds, dispute=dispute)
+        return await self._crossing().find(
+            jobs,
+            self._workers.list,
+            thresholds=thresholds,
+            dispute=dispute,
+            most_per_check=most_per_check,
+        )
 
     def get(self, job_id: int, *, accept: AcceptMode = "auto", terms: Terms | None = None) -> AsyncJob:
         """Return the handle of a job by its id, after a restart for example; see `AsyncJob.status`.

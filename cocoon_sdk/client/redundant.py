@@ -17,8 +17,10 @@ from pytoniq_core import Address
 
 from cocoon_sdk.client.auditing.case import AuditCase
 from cocoon_sdk.client.auditing.errors import NoAgreementError, UncheckableError
-from cocoon_sdk.client.auditing.examining import judged, judged_at_once, look_of_worker
+from cocoon_sdk.client.auditing.examining import judged, judged_at_once
+from cocoon_sdk.client.auditing.lookers import look_of_worker, most_of_look
 from cocoon_sdk.client.auditing.paid import Asker
+from cocoon_sdk.client.auditing.policy import MOST_PER_CHECK
 from cocoon_sdk.client.auditing.records import DisputeStep
 from cocoon_sdk.client.discovery import WorkerOffer
 from cocoon_sdk.client.results import JobResult
@@ -63,7 +65,9 @@ class Opinion:
 class RedundantPart:
     """One worker's part. `result` is None when it gave none; `why` says what became of it.
 
-    `paid` (nanoTON) is what it got; `refused` tells that most of those who agree object to its answer.
+    `paid` (nanoTON) is what it got. `refused` tells that most of those who agree object to its answer,
+    `undecided` that they neither refuse nor confirm it: then it is neither paid nor disputed here, and its
+    `accept()` and `dispute()` are the caller's to call before the window ends, which pays it.
     """
 
     job_id: int
@@ -71,6 +75,7 @@ class RedundantPart:
     result: JobResult | None
     agreed: bool
     refused: bool
+    undecided: bool
     opinions: tuple[Opinion, ...]
     paid: Nano
     why: str
@@ -122,10 +127,12 @@ class AsyncRedundantJob:
         thresholds: Thresholds,
         *,
         dispute: bool,
+        most_per_check: Nano = MOST_PER_CHECK,
     ) -> None:
         self.jobs = tuple(job for job, _ in jobs)
         self._jobs, self._audits, self._ask = tuple(jobs), audits, ask
         self._thresholds, self._dispute = thresholds, dispute
+        self._most_per_check = most_per_check
 
     def __repr__(self) -> str:
         return f"<AsyncRedundantJob {', '.join(str(job.id) for job in self.jobs)}>"
@@ -133,8 +140,10 @@ class AsyncRedundantJob:
     async def result(self, timeout: float | None = None) -> RedundantResult:
         """Wait for the answers, have each checked by the other workers, and return one that most agree on.
 
-        `timeout` (seconds) is for the answers; who has none by then has no say. Who agrees is paid; whose
-        answer most of those refuse is not, and is disputed as soon as that can be. Raises `NoAgreementError`
+        `timeout` (seconds) is for the answers; who has none by then has no say. Who agrees is paid, and so is
+        whose answer more of those find right than not; whose answer most of them refuse is not, and is
+        disputed as soon as that can be. An answer that they say nothing clear about is left `undecided`:
+        neither is done. Raises `NoAgreementError`
         when no majority of all workers agrees: then nothing was accepted, and nobody accused.
         """
         found = await asyncio.gather(*(self._answer(job, offer, timeout) for job, offer in self._jobs))
@@ -192,7 +201,8 @@ class AsyncRedundantJob:
         try:
             findings = judged_at_once(answer.case, self._thresholds)
             if findings is None:
-                look = await look_of_worker(self._ask, by, answer.case, timeout_s=CHECK_S)
+                most = min(self._most_per_check, most_of_look(answer.case, by))
+                look = await look_of_worker(self._ask, by, answer.case, most=most, timeout_s=CHECK_S)
                 cost = look.cost
                 findings = await asyncio.to_thread(judged, answer.case, look, self._thresholds)
             if findings.limits is None and findings.level < Level.REFUND:
@@ -221,18 +231,23 @@ class AsyncRedundantJob:
             result=None,
             agreed=index in group,
             refused=False,
+            undecided=False,
             opinions=tuple(opinions[by] for by in sorted(opinions)),
             paid=_NOTHING,
             why=self._told(index, found, opinions),
         )
         if isinstance(found, CocoonError):
             return part
-        objecting = [opinions[by] for by in group if by in opinions and opinions[by].objects]
+        said = [opinions[by] for by in group if by in opinions]
+        objecting = [each for each in said if each.objects]
         if not part.agreed and 2 * len(objecting) > len(group):
             mildest = min(objecting, key=lambda each: each.level or Level.HONEST)
             assert mildest.findings is not None
             step = await self._audits.accuse(found.case, mildest.findings, dispute=self._dispute)
             return replace(part, result=found.result, refused=True, dispute=step)
+        if not part.agreed and sum(each.agrees for each in said) <= len(objecting):
+            why = f"{part.why}; undecided: neither paid nor disputed"
+            return replace(part, result=found.result, undecided=True, why=why)
         return await self._pay(part, found)
 
     async def _pay(self, part: RedundantPart, answer: _Answer) -> RedundantPart:

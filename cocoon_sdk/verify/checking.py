@@ -14,7 +14,7 @@ import numpy as np
 
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.protocol.terms import SamplingClass
-from cocoon_sdk.verify.commitment import Commitment
+from cocoon_sdk.verify.commitment import Commitment, prompt_hash
 from cocoon_sdk.verify.noise import choice_seed
 from cocoon_sdk.verify.rescoring import Rescoring
 from cocoon_sdk.verify.sampling import Sampling
@@ -137,6 +137,26 @@ def check_form(
     found = form_faults(question, response, commitment)
     if max((fault.level for fault in found), default=Level.HONEST) < Level.REFUND:
         return None
+    kind = SamplingKind.GREEDY if question.how.greedy else SamplingKind.SAMPLED
+    return _of_faults(found, kind, None if thresholds is None else thresholds.kind(kind))
+
+
+def check_prompt(
+    question: Question,
+    response: Mapping[str, Any],
+    commitment: Commitment,
+    prompt: tuple[int, ...],
+    thresholds: Thresholds | None,
+) -> Findings | None:
+    """Judge by the question's tokens what needs no re-scoring; None when they are those committed to.
+
+    A worker that counts its input long cannot make its answer too large or too dear to be looked at: ask this
+    before a re-scoring that is paid for. Raises what `check` raises.
+    """
+    if commitment.prompt_tokens == len(prompt) and commitment.prompt_hash == prompt_hash(prompt):
+        return None
+    unknown = (None,) * len(commitment.choices)
+    found = faults(question, response, commitment, Rescoring(prompt, (), unknown, unknown))
     kind = SamplingKind.GREEDY if question.how.greedy else SamplingKind.SAMPLED
     return _of_faults(found, kind, None if thresholds is None else thresholds.kind(kind))
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-_MARK: Final = re.compile(r"<[^<>\n]{1,64}>|\[[A-Z_/]{2,32}\]")
+MARK: Final = re.compile(r"<[^<>\n]{1,64}>|\[[A-Z_/]{2,32}\]")
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _CUT: Final = "\0"
 """Stands where a piece was taken out, so that what was apart does not become one."""
@@ -26,12 +26,12 @@ _LABEL: Final = 8
 
 def is_mark(text: str) -> bool:
     """Tell whether a text is nothing but one mark."""
-    return _MARK.fullmatch(text) is not None
+    return MARK.fullmatch(text) is not None
 
 
 def without_marks(text: str) -> str:
     """Return the text without its marks."""
-    return _MARK.sub("", text)
+    return MARK.sub("", text)
 
 
 def squeezed(text: str) -> str:
@@ -91,7 +91,7 @@ def left_over(pieces: Sequence[str], said: str, *, cancelled: bool = False) -> i
 def _parts(text: str) -> Iterator[tuple[str, bool]]:
     """Yield the text in parts, and whether each is a mark."""
     at = 0
-    for found in _MARK.finditer(text):
+    for found in MARK.finditer(text):
         if found.start() > at:
             yield text[at : found.start()], False
         yield found.group(), True

@@ -10,10 +10,12 @@ import pytest
 
 from cocoon_sdk.client import AsyncCocoon
 from cocoon_sdk.client.auditing import AuditOutcome, AuditPolicy, DisputeStep, NoAgreementError
-from cocoon_sdk.client.redundant import agreement
+from cocoon_sdk.client.discovery import WorkerOffer
+from cocoon_sdk.client.redundant import AsyncRedundantJob, Opinion, agreement
 from cocoon_sdk.errors import ConfigError, InsufficientEscrowError, NoWorkerError
 from cocoon_sdk.protocol.job_states import JobState
 from cocoon_sdk.sandbox import Blockchain
+from cocoon_sdk.types import Nano
 from tests.helpers.audit_town import HOT, AuditTown, audit_town, thresholds
 from tests.helpers.sdk import MODEL_NAME, chat
 
@@ -105,6 +107,45 @@ async def test_two_of_three_agree_when_the_third_gives_no_answer(town: AuditTown
     assert [part.agreed for part in found.parts] == [True, True, False]
     assert found.parts[2].why.startswith("no answer: ")
     assert await client.audits.list() == ()
+
+
+async def test_answer_without_an_opinion_is_neither_paid_nor_disputed(
+    town: AuditTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two agree; what they could not look at was paid like theirs."""
+    for name, price in (("alice", "0.1"), ("bob", "0.2"), ("carol", "0.3")):
+        await town.worker(name, input_price=price)
+    client = await town.client(audit=AuditPolicy(share=0.0, thresholds=(thresholds(),)))
+    redundant = await client.jobs.create_redundant(model=MODEL_NAME, request=REQUEST)
+    await town.settle()
+    ask = AsyncRedundantJob._opinion
+
+    async def opinion(self: AsyncRedundantJob, answer: Any, by: WorkerOffer) -> Opinion:
+        if answer.offer.address == town.account("carol"):
+            return Opinion(by.address, None, "its endpoint is down", Nano(0))
+        return await ask(self, answer, by)
+
+    monkeypatch.setattr(AsyncRedundantJob, "_opinion", opinion)
+    found = await redundant.result(timeout=30)
+    carol = found.parts[2]
+    assert [part.agreed for part in found.parts] == [True, True, False]
+    assert (carol.undecided, carol.refused, carol.paid) == (True, False, 0)
+    assert "neither paid nor disputed" in carol.why
+    job = redundant.jobs[2]
+    assert (await job.status()).state is JobState.OFFERED
+    assert (await job.accept(unaudited=True)).state is JobState.PAID  # the caller decides
+
+
+async def test_check_that_asks_for_too_much_is_no_opinion(town: AuditTown) -> None:
+    await town.worker("alice")
+    await town.worker("bob", input_price="0.2")
+    client = await town.client(audit=AuditPolicy(share=0.0, thresholds=(thresholds(),)))
+    redundant = await client.jobs.create_redundant(
+        model=MODEL_NAME, request=REQUEST, workers=2, most_per_check=Nano(1)
+    )
+    await town.settle()
+    with pytest.raises(NoAgreementError, match=r"checking cost 0"):
+        await redundant.result(timeout=30)
 
 
 async def test_redundant_job_cannot_be_opened_when_it_cannot_work(town: AuditTown) -> None:

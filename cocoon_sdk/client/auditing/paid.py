@@ -31,7 +31,6 @@ MOST_TOP: Final = 20
 _BYTES_PER_ENTRY: Final = 100
 """What a token with its log-probability, rank and text takes in JSON, on average."""
 _ANSWER_BYTES: Final = 16 * 1024
-_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 class _Entry(Struct, gc=False):
@@ -79,7 +78,8 @@ class WorkerEndpoint:
     def __init__(self, ask: Asker, offer: WorkerOffer, *, most: Nano, timeout_s: float) -> None:
         self._ask, self._offer, self._most, self._timeout_s = ask, offer, most, timeout_s
         self.cost = Nano(0)
-        self._texts: dict[int, str] = {}
+        self._told: dict[bytes, bytes] = {}
+        self._scored: list[tuple[list[int], list[str | None]]] = []
 
     @property
     def host(self) -> str:
@@ -100,23 +100,28 @@ class WorkerEndpoint:
         return self._text(body["tokens"])
 
     def _note_texts(self, raw: bytes, tokens: list[int]) -> None:
-        """Keep what the scored tokens are as text; whoever reads the rest looks at its form."""
+        """Keep what the scored tokens are as text, each at its place: what one says hangs on those before.
+
+        Whoever reads the rest looks at its form.
+        """
         with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-            for token, row in zip(tokens, _read_scored(raw).choices[0].prompt_logprobs or (), strict=False):
-                entry = (row or {}).get(token)
-                if entry is not None and entry.decoded_token is not None:
-                    self._texts[token] = entry.decoded_token
+            rows = _read_scored(raw).choices[0].prompt_logprobs or ()
+            entries = [(row or {}).get(token) for token, row in zip(tokens, rows, strict=False)]
+            self._scored.append((tokens, [None if each is None else each.decoded_token for each in entries]))
 
     def _text(self, tokens: list[int]) -> bytes:
-        texts = [self._texts.get(token) for token in tokens]
-        # A character over several tokens has no text in any of them.
-        if any(text is None or _REPLACEMENT in text for text in texts):
-            raise VerifierRefusedError(
-                f"{self.host} cannot be asked that", answer="not every token has a text"
-            )
-        return _encode({"prompt": "".join(text or "" for text in texts)})
+        for scored, texts in self._scored:
+            for end in (len(scored), len(scored) - 1):
+                start = max(0, end - len(tokens))
+                found = texts[start:end]
+                if scored[start:end] == tokens and len(found) == len(tokens) and None not in found:
+                    return _encode({"prompt": "".join(text or "" for text in found)})
+        raise VerifierRefusedError(f"{self.host} cannot be asked that", answer="not every token has a text")
 
     async def _tokenized(self, question: dict[str, Any]) -> bytes:
+        asked = _encode(question)
+        if asked in self._told:  # it is paid for
+            return self._told[asked]
         kind = CHAT if "messages" in question else COMPLETION
         body = {**question, "max_tokens": 1, "temperature": 0, "return_token_ids": True}
         if question.get("tools"):
@@ -131,7 +136,8 @@ class WorkerEndpoint:
             raise VerifierAnswerError(
                 "the verifier's answer cannot be used", why="it does not tell the prompt's tokens"
             )
-        return _encode({"tokens": tokens})
+        found = self._told[asked] = _encode({"tokens": tokens})
+        return found
 
     async def _answer(self, kind: str, body: dict[str, Any], max_bytes: int) -> bytes:
         offer = self._offer

@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # it needs NumPy, and clients that check nothing do not
     from cocoon_sdk.verify.thresholds import Thresholds
 
 _PER_DAY: Final = Nano.ton("0.1")
-_PER_CHECK: Final = Nano.ton("0.01")
+MOST_PER_CHECK: Final = Nano.ton("0.01")
+"""What checking one result may cost, unless told otherwise."""
 _BOND: Final = Nano.ton(5)
 MAX_WAITING: Final = 10_000
 MAX_AT_ONCE: Final = 64
@@ -72,7 +73,7 @@ class AuditPolicy:
     verifier: OwnVerifier | None = None
     thresholds: tuple[Thresholds, ...] = ()
     spend_per_day: Nano = _PER_DAY
-    most_per_check: Nano = _PER_CHECK
+    most_per_check: Nano = MOST_PER_CHECK
     dispute: bool = True
     most_bond: Nano = _BOND
     bonds_per_day: Nano | None = None
