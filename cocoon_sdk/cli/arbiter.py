@@ -45,8 +45,8 @@ def run_arbiter(
 
     async def work(session: Session) -> None:
         from cocoon_sdk.cli.arbiter_settings import load_arbiter_settings
-        from cocoon_sdk.cli.logs import log_to_stderr
         from cocoon_sdk.explain.target import parse_address
+        from cocoon_sdk.logs import log_to_stderr
 
         settings = load_arbiter_settings(config)
         log_to_stderr(as_json=settings.log_json)

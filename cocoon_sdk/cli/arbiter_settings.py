@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic_settings import SettingsConfigDict
 
 from cocoon_sdk.arbiter.config import ArbiterConfig
-from cocoon_sdk.cli.settings import config_file, wrong_settings
+from cocoon_sdk.cli.settings import config_file
 from cocoon_sdk.errors import ConfigError
+from cocoon_sdk.settings_files import ProgramSettings, read_settings
 
 ENV_PREFIX: Final = "COCOON_ARBITER_"
 CONFIG_VARIABLE: Final = "COCOON_ARBITER_CONFIG"
@@ -46,7 +42,7 @@ class ModelSettings(BaseModel):
     length too early is only suspect."""
 
 
-class ArbiterSettings(ArbiterConfig, BaseSettings):
+class ArbiterSettings(ArbiterConfig, ProgramSettings):
     """How an arbiter works (`ArbiterConfig`), and with what."""
 
     model_config = SettingsConfigDict(
@@ -65,25 +61,15 @@ class ArbiterSettings(ArbiterConfig, BaseSettings):
     wallet_key_file: Path | None = None
     """Key file of a small wallet that hands verdicts in; without one, others do."""
     wallet_version: Annotated[str, StringConstraints(pattern=r"\Av[34]r2\z")] = "v4r2"
-    peers: Annotated[dict[Annotated[str, StringConstraints(pattern=Hex)], str], Field(max_length=256)] = {}
+    peers: Annotated[dict[Annotated[str, StringConstraints(pattern=Hex)], str], Field(max_length=256)] = (
+        Field(default_factory=dict)
+    )
     """Other arbiters: verdict key -> URL."""
     models: Annotated[
         dict[Annotated[str, StringConstraints(pattern=Hex)], ModelSettings], Field(max_length=256)
-    ] = {}
+    ] = Field(default_factory=dict)
     """Models that can be judged, by their ids."""
     log_json: bool = True
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Built in a program, settings are what they are given: only `load_arbiter_settings` reads files."""
-        return (init_settings,)
 
     def config(self) -> ArbiterConfig:
         """Return how to work."""
@@ -104,28 +90,4 @@ def load_arbiter_settings(path: Path | None) -> ArbiterSettings:
             hint=f"Pass --config or set {CONFIG_VARIABLE}; the network's are in {config_file()}",
         )
 
-    class FromFile(ArbiterSettings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
-
-    made: Any = FromFile
-    try:
-        settings: ArbiterSettings = made()
-    except ValidationError as error:
-        raise ConfigError(
-            "the arbiter's settings cannot be used",
-            why=wrong_settings(error),
-            hint=f"Correct {file} or the {ENV_PREFIX}... variables",
-        ) from None
-    except (ValueError, OSError) as error:  # not TOML, or not readable
-        what = f"cannot read the arbiter's settings from {file}"
-        raise ConfigError(what, why=type(error).__name__) from None
-    return settings
+    return read_settings(ArbiterSettings, file, whose="the arbiter's")

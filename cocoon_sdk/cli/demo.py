@@ -45,12 +45,12 @@ async def _demo(session: Session, engine: str, mode: str, prompt: str) -> None:
     import tempfile
     from pathlib import Path
 
-    from cocoon_sdk.cli.logs import log_to_file
     from cocoon_sdk.demo.engines import EngineChoice
     from cocoon_sdk.demo.job_plot import JobPlot
     from cocoon_sdk.demo.session_plot import SessionPlot
     from cocoon_sdk.demo.story import MAX_PROMPT_BYTES, Demo
     from cocoon_sdk.errors import ConfigError
+    from cocoon_sdk.logs import log_to_file
 
     if not prompt.strip() or len(prompt.encode()) > MAX_PROMPT_BYTES:
         raise ConfigError(

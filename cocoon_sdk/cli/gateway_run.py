@@ -1,14 +1,12 @@
 """A gateway's run: what is put together, what is shown at the start, and how it ends.
 
-Owns wiring, the banner, log format and signals. Serving itself is `cocoon_sdk.gateway`'s.
+Owns wiring, the banner and signals. Serving itself is `cocoon_sdk.gateway`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -18,6 +16,7 @@ from cocoon_sdk.cli.session import Session
 from cocoon_sdk.client.sessions.account import DEFAULT_DATABASE
 from cocoon_sdk.errors import ConfigError
 from cocoon_sdk.gateway import SCHEMA, GatewayServer, KeyStore, Treasury, TreasuryView
+from cocoon_sdk.logs import log_to_stderr
 from cocoon_sdk.storage import open_database
 from cocoon_sdk.types import format_ton
 
@@ -34,7 +33,7 @@ log = structlog.get_logger("cocoon.gateway")
 
 async def serve(session: Session, settings: GatewaySettings, *, dry_run: bool) -> None:
     """Serve until a signal. Raises `ConfigError`, `StorageError`, `ChainError`."""
-    configure_logs(as_json=settings.log_json)
+    log_to_stderr(as_json=settings.log_json)
     database = await open_database(session.settings.database or DEFAULT_DATABASE, SCHEMA)
     session.closing.push_async_callback(database.close)
     client = await session.client(
@@ -210,30 +209,3 @@ def _model_json(model: ServedModel) -> dict[str, Any]:
         "max_context": model.max_context,
         "max_output_tokens": model.max_output_tokens,
     }
-
-
-def configure_logs(*, as_json: bool) -> None:
-    """Send logs to standard error, those of the client's sessions too: as JSON, or for people."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
-    )
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-            foreign_pre_chain=shared,
-        )
-    )
-    ours = logging.getLogger("cocoon")
-    ours.handlers, ours.propagate = [handler], False
-    ours.setLevel(logging.INFO)

@@ -16,11 +16,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from cocoon_sdk.cli.settings import config_file, wrong_settings
+from cocoon_sdk.cli.settings import config_file
 from cocoon_sdk.client.auditing import AuditPolicy, OwnVerifier
 from cocoon_sdk.client.sessions.funds.records import SECONDS_A_DAY, SessionPolicy, SpendLimits
 from cocoon_sdk.errors import ConfigError, MalformedError
 from cocoon_sdk.gateway.config import GatewayConfig, TonAmount
+from cocoon_sdk.settings_files import wrong_settings
 
 if TYPE_CHECKING:  # it needs NumPy, and gateways that check nothing do not
     from cocoon_sdk.verify.thresholds import Thresholds

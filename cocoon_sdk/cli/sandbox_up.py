@@ -146,9 +146,9 @@ class _Running:
     async def _suite(self, host: SandboxHost) -> None:
         from pytoniq_core import Address
 
-        from cocoon_sdk.cli.logs import log_to_file
         from cocoon_sdk.demo.engines import EngineChoice, prepare
         from cocoon_sdk.demo.localnet import LocalNetwork
+        from cocoon_sdk.logs import log_to_file
 
         kept, session = self._kept, self._session
         log_to_file(self._folder / "worker.log")

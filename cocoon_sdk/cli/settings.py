@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from cocoon_sdk.errors import ConfigError
+from cocoon_sdk.settings_files import wrong_settings
 
 ENV_PREFIX: Final = "COCOON_"
 CONFIG_VARIABLE: Final = "COCOON_CONFIG"
@@ -88,14 +89,6 @@ def config_file() -> Path:
         return Path(named)
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "cocoon" / "config.toml"
-
-
-def wrong_settings(error: ValidationError) -> str:
-    """Return the name of each wrong setting and what is wrong with it, never its value."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in each['loc']) or 'settings'}: {each['msg']}"
-        for each in error.errors(include_input=False)
-    )
 
 
 def load_settings(**options: Any) -> Settings:

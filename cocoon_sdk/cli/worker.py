@@ -35,14 +35,14 @@ def run_(
     """Run a worker until Ctrl-C or SIGTERM; logs go to standard error."""
 
     async def work(session: Session) -> None:
+        from cocoon_sdk.logs import log_to_stderr
         from cocoon_worker.config import load_config
-        from cocoon_worker.main import configure_logs
         from cocoon_worker.main import run as serve
 
         settings = load_config(config)
         if rehash:
             settings = settings.model_copy(update={"rehash": True})
-        configure_logs(settings)
+        log_to_stderr(as_json=settings.log_json, level=settings.log_level)
         await serve(settings)
 
     run(work, swift=True)

@@ -70,8 +70,9 @@ def redeem(
 
     async def work(session: Session) -> None:
         from cocoon_sdk.cli.money import Move, agree
+        from cocoon_sdk.logs import log_to_stderr
         from cocoon_worker.config import load_config
-        from cocoon_worker.main import configure_logs, make_chain
+        from cocoon_worker.main import make_chain
         from cocoon_worker.sessions.once import reading, redeem_now
         from cocoon_worker.sessions.wishes import parse_key
 
@@ -87,7 +88,7 @@ def redeem(
         note = "Each redemption takes up to 0.008 TON of gas from the stake, and the protocol's fee."
         if not agree(session.out, moves, note=note, yes=yes, dry_run=dry_run):
             return
-        configure_logs(settings)
+        log_to_stderr(as_json=settings.log_json, level=settings.log_level)
         chain = make_chain(settings)
         try:
             after = await redeem_now(settings, chain, keys, report=session.out.note)

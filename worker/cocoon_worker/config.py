@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -21,16 +21,10 @@ from pydantic import (
     InstanceOf,
     SecretStr,
     StringConstraints,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import SettingsConfigDict
 from pytoniq_core import Address
 
 from cocoon_sdk.data import MAX_INLINE_BYTES
@@ -38,6 +32,7 @@ from cocoon_sdk.errors import ConfigError
 from cocoon_sdk.protocol.offers import Endpoint
 from cocoon_sdk.protocol.session_wire import MAX_REQUESTS
 from cocoon_sdk.protocol.terms import SamplingClass
+from cocoon_sdk.settings_files import ProgramSettings, read_settings
 from cocoon_sdk.types import Nano
 
 ENV_PREFIX: Final = "COCOON_WORKER_"
@@ -271,7 +266,7 @@ class SessionsConfig(_Section):
     """Where the best vouchers are written for a watchtower, one file for each session."""
 
 
-class WorkerConfig(BaseSettings):
+class WorkerConfig(ProgramSettings):
     """Everything a worker is told. Load it with `load_config`, or build it in a program."""
 
     model_config = SettingsConfigDict(
@@ -282,18 +277,6 @@ class WorkerConfig(BaseSettings):
         hide_input_in_errors=True,
         nested_model_default_partial_update=True,
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Built in a program, settings are what they are given: only `load_config` reads the environment."""
-        return (init_settings,)
 
     registry: AddressText
     owner: AddressText
@@ -308,7 +291,7 @@ class WorkerConfig(BaseSettings):
     data: DataConfig = DataConfig()
     policy: Policy = Policy()
     sessions: SessionsConfig = SessionsConfig()
-    arbiters: Annotated[dict[HexHash, str], Field(max_length=64)] = {}
+    arbiters: Annotated[dict[HexHash, str], Field(max_length=64)] = Field(default_factory=dict)
     """Where arbiters can be reached, by their verdict keys: they get this worker's evidence in disputes."""
     rehash: bool = False
     """Read all files of the models at the start, also those that did not change since the last one."""
@@ -355,36 +338,4 @@ def load_config(path: str | os.PathLike[str] | None = None) -> WorkerConfig:
     file = Path(named if named is not None else DEFAULT_CONFIG)
     if named is not None and not file.is_file():
         raise ConfigError(f"cannot read the worker's settings from {file}", why="there is no such file")
-    try:
-        settings: WorkerConfig = _settings_class(file)()
-    except ValidationError as error:
-        raise ConfigError(
-            "the worker's settings cannot be used",
-            why="; ".join(_problem(each) for each in error.errors(include_input=False)),
-            hint=f"Correct {file} or the {ENV_PREFIX}... variables",
-        ) from None
-    except ValueError as error:  # not TOML
-        what = f"cannot read the worker's settings from {file}"
-        raise ConfigError(what, why=type(error).__name__) from None
-    return settings
-
-
-def _settings_class(file: Path) -> Any:
-    class FromFile(WorkerConfig):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
-
-    return FromFile
-
-
-def _problem(error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "settings"
-    return f"{place}: {error['msg']}"
+    return read_settings(WorkerConfig, file, whose="the worker's")

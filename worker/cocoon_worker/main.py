@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
-
-import structlog
 
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.chain.liteserver import LiteserverChain
@@ -24,6 +21,7 @@ from cocoon_sdk.chain.liteserver_config import LiteserverConfig
 from cocoon_sdk.chain.toncenter import ToncenterChain
 from cocoon_sdk.clock import Clock
 from cocoon_sdk.errors import CocoonError, ConfigError
+from cocoon_sdk.logs import log_to_stderr
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_worker.config import WorkerConfig, load_config
 from cocoon_worker.engine.base import Engine, EngineIdentity, EngineLimits
@@ -81,24 +79,6 @@ def make_engine(config: WorkerConfig) -> Engine:
         sampling=sampling,
     )
     return VllmEngine(settings, limits=limits)
-
-
-def configure_logs(config: WorkerConfig) -> None:
-    """Send structured logs to standard error, as JSON or for people."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if config.log_json else structlog.dev.ConsoleRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.log_level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 async def run(
@@ -162,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("config", nargs="?", type=Path, help="TOML file (default: worker.toml)")
     try:
         config = load_config(parser.parse_args(arguments).config)
-        configure_logs(config)
+        log_to_stderr(as_json=config.log_json, level=config.log_level)
         run_loop(run(config))
     except CocoonError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
