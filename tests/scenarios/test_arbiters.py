@@ -14,6 +14,7 @@ import pytest
 
 from cocoon_sdk.arbiter.errors import OpinionError, SecondVerdictError
 from cocoon_sdk.arbiter.evidence import Case
+from cocoon_sdk.arbiter.judging import Judgement
 from cocoon_sdk.client.app import AsyncCocoon
 from cocoon_sdk.client.arbiters import ArbiterUnreachableError
 from cocoon_sdk.client.errors import EvidenceNotSentError
@@ -171,7 +172,7 @@ async def test_arbiter_whose_judge_stumbles_over_the_content_does_not_judge_it_w
     town: Town, court: Court, worker: ScriptedWorker
 ) -> None:
     class Stumbling(ScriptedJudge):
-        async def judge(self, case: Case) -> Ground:
+        async def judge(self, case: Case) -> Judgement:
             self.cases.append(case)
             raise ValueError("what was asked has a form that nobody thought of")
 
