@@ -1,4 +1,4 @@
-"""`cocoon session list|show|open|topup|close|dispute|settle|tidy`: a client's deposits, and what is signed.
+"""`cocoon session list|show|open|topup|close|settle|tidy`: a client's deposits, and what is signed.
 
 Owns the options and what is shown. Must not know how sessions are kept or sent.
 """
@@ -34,8 +34,10 @@ _UNKNOWN: Final = "unknown here"
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `cocoon session`."""
+    from cocoon_sdk.cli.session_disputes import dispute, evidence
+
     app.command("list")(list_)
-    for command in (show, open_, top_up, close, dispute, settle, tidy):
+    for command in (show, open_, top_up, close, dispute, evidence, settle, tidy):
         app.command(_NAMES.get(command.__name__, command.__name__))(command)
 
 
@@ -49,7 +51,7 @@ def list_(
     """List sessions: with whom, what is signed, what is left, and until when."""
 
     async def work(session: Session) -> None:
-        sessions = await _sessions(session)
+        sessions = await sessions_of(session)
         found = await sessions.list(ended=everything)
         where = (await sessions.manager()).store.where
         now = await session.now()
@@ -69,7 +71,7 @@ def show(
     """Show one session."""
 
     async def work(session: Session) -> None:
-        await _show(session, await (await _sessions(session)).get(number))
+        await show_session(session, await (await sessions_of(session)).get(number))
 
     run(work, as_json=as_json, index=index, database=database, previous_code=previous or None)
 
@@ -102,7 +104,7 @@ def open_(
             "deposit": None if deposit is None else parse_amount(deposit),
             "lifetime_s": None if days is None else days * 86_400,
         }
-        sessions = await _sessions(session, hot_key=True)
+        sessions = await sessions_of(session, hot_key=True)
         with session.out.step("Finding a worker"):
             cost = await sessions.estimate(**asked)
         escrow = (await session.client(hot_key=True)).escrow.address
@@ -116,7 +118,7 @@ def open_(
                 # With whom and with how much was agreed on: neither is chosen again.
                 asked.update(worker=cost.worker, deposit=cost.deposit)
                 opened = await sessions.open(**asked)
-            await _show(session, opened)
+            await show_session(session, opened)
 
     run(work, as_json=as_json, index=index, database=database)
 
@@ -137,7 +139,7 @@ def top_up(
         from cocoon_sdk.cli.money import Move, agree, parse_amount
 
         value = parse_amount(amount)
-        sessions = await _sessions(session, hot_key=True)
+        sessions = await sessions_of(session, hot_key=True)
         before = await sessions.get(number)
         escrow = (await session.client(hot_key=True)).escrow.address
         move = Move(escrow, escrow, value, f"added to session {number} with {before.worker.to_str()}")
@@ -145,7 +147,7 @@ def top_up(
         if agree(session.out, [move], note=note, yes=yes, dry_run=dry_run):
             with session.out.step("Adding to the session"):
                 after = await sessions.top_up(number, value, force=force)
-            await _show(session, after)
+            await show_session(session, after)
 
     run(work, as_json=as_json, index=index, database=database)
 
@@ -165,7 +167,7 @@ def close(
     async def work(session: Session) -> None:
         from cocoon_sdk.cli.money import Move, agree
 
-        sessions = await _sessions(session, hot_key=True)
+        sessions = await sessions_of(session, hot_key=True)
         before = await sessions.get(number)
         escrow = (await session.client(hot_key=True)).escrow.address
         move = Move(escrow, before.worker, before.signed - before.redeemed, "still to be redeemed")
@@ -175,47 +177,9 @@ def close(
         if agree(session.out, [move], note=note, yes=yes, dry_run=dry_run):
             with session.out.step("Closing the session"):
                 after = await sessions.close_session(number, force=force)
-            await _show(session, after)
+            await show_session(session, after)
 
     run(work, as_json=as_json, index=index, database=database, previous_code=previous or None)
-
-
-def dispute(
-    number: Number,
-    evidence: Annotated[
-        str, typer.Argument(metavar="HASH", help="Hash of the receipts that it stands on: 64 digits.")
-    ],
-    model: Annotated[
-        str | None, typer.Option("--model", help="On whose market; default: the session's own model.")
-    ] = None,
-    force: Force = False,
-    database: Database = None,
-    index: Index = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> None:
-    """Dispute what was done in a guarded session: arbiters judge its worker's collateral."""
-
-    async def work(session: Session) -> None:
-        from cocoon_sdk.cli.money import Move, agree
-
-        digest = _digest(evidence)
-        sessions = await _sessions(session, hot_key=True)
-        bond = await sessions.dispute_bond(number)
-        escrow = (await session.client(hot_key=True)).escrow.address
-        move = Move(escrow, escrow, bond, f"set aside for a dispute of session {number}, gas included")
-        note = (
-            "The announcement and the arbiters' fee come out of it; the rest comes back. If they slash the "
-            "worker, the fee comes back, too. The worker may still redeem what you signed, and nothing more "
-            "can be signed for the session. A session can be disputed once."
-        )
-        if agree(session.out, [move], note=note, yes=yes, dry_run=dry_run):
-            with session.out.step("Disputing the session"):
-                after = await sessions.dispute(number, digest, model=model, force=force)
-            await _show(session, after)
-
-    run(work, as_json=as_json, index=index, database=database)
 
 
 def settle(
@@ -233,7 +197,7 @@ def settle(
     async def work(session: Session) -> None:
         from cocoon_sdk.cli.money import Move, agree
 
-        sessions = await _sessions(session, hot_key=True)
+        sessions = await sessions_of(session, hot_key=True)
         before = await sessions.get(number)
         escrow = (await session.client(hot_key=True)).escrow.address
         rest = before.deposit - before.redeemed
@@ -265,7 +229,7 @@ def tidy(
     async def work(session: Session) -> None:
         from cocoon_sdk.cli.money import agree
 
-        sessions = await _sessions(session, hot_key=True)
+        sessions = await sessions_of(session, hot_key=True)
         if agree(session.out, [], note="Sessions that are over or idle are ended.", yes=yes, dry_run=False):
             with session.out.step("Looking after the sessions"):
                 report = await sessions.keep(idle_s=idle)
@@ -277,19 +241,8 @@ def tidy(
 _NAMES: Final = {"open_": "open", "top_up": "topup"}
 
 
-def _digest(text: str) -> bytes:
-    from cocoon_sdk.errors import ConfigError
-
-    try:
-        digest = bytes.fromhex(text)
-    except ValueError:
-        digest = b""
-    if len(digest) != 32:
-        raise ConfigError("cannot dispute the session", why=f"{text[:80]!r} is no hash of 64 hex digits")
-    return digest
-
-
-async def _sessions(session: Session, *, hot_key: bool = False) -> AsyncSessions:
+async def sessions_of(session: Session, *, hot_key: bool = False) -> AsyncSessions:
+    """Return the sessions of an open escrow; `hot_key` when something will be signed."""
     return (await session.client(hot_key=hot_key, open_escrow=True)).sessions
 
 
@@ -352,7 +305,8 @@ def _until(info: SessionInfo, now: int) -> str:
 _OPEN: Final = ("open", "opening")
 
 
-async def _show(session: Session, info: SessionInfo) -> None:
+async def show_session(session: Session, info: SessionInfo) -> None:
+    """Show one session, in words or as JSON."""
     from cocoon_sdk.clock import SystemClock
 
     lines = [

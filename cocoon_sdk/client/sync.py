@@ -133,6 +133,7 @@ class Sessions(Blocking[AsyncSessions]):
     close_session = blocking(AsyncSessions.close_session)
     dispute = blocking(AsyncSessions.dispute)
     dispute_bond = blocking(AsyncSessions.dispute_bond)
+    send_evidence = blocking(AsyncSessions.send_evidence)
     settle = blocking(AsyncSessions.settle)
     keep = blocking(AsyncSessions.keep)
 

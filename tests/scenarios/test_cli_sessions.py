@@ -97,10 +97,15 @@ def test_client_can_end_a_session_that_its_database_does_not_know(client: Person
     assert client.reads("session", "tidy", "--yes")["closed"] == [opened["id"]]  # who knows it, notes it
 
 
-def test_client_is_told_why_a_session_cannot_be_disputed(client: Person) -> None:
+def test_client_is_told_why_a_session_cannot_be_disputed(client: Person, tmp_path: Path) -> None:
     opened = client.reads("session", "open", "--model", "echo", "--deposit", "0.05", "--yes")
     asked = ("session", "dispute", str(opened["id"]))
     assert "64 hex digits" in client.reads(*asked, "12", "--yes", code=1)["error"]["why"]
+    noise = tmp_path / "noise.evidence"
+    noise.write_bytes(b"no evidence")
+    assert client.reads(*asked, str(noise), "--yes", code=1)["error"]["type"] == "MalformedError"
+    again = ("session", "evidence", str(opened["id"]), str(noise))
+    assert client.reads(*again, code=1)["error"]["type"] == "MalformedError"
     refused = client.reads(*asked, "ab" * 32, "--yes", code=1)["error"]
     assert (refused["type"], "no collateral" in refused["why"]) == ("SessionRefusedError", True)
     assert opened["disputed"] is False

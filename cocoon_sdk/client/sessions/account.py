@@ -14,8 +14,10 @@ from typing import Final, TypeAlias
 
 from pytoniq_core import Address
 
+from cocoon_sdk.client.arbiters import Delivered
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import AsyncWorkers, WorkerOffer
+from cocoon_sdk.client.session_evidence import send_session_evidence
 from cocoon_sdk.client.sessions.errors import SessionRefusedError
 from cocoon_sdk.client.sessions.funds.holding import HeldSession
 from cocoon_sdk.client.sessions.funds.keeper import KeeperReport
@@ -32,6 +34,7 @@ from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
 from cocoon_sdk.client.sessions.info import SessionInfo, stored_info, unknown_info
 from cocoon_sdk.errors import ConfigError, NoWorkerError
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.session_evidence import SessionEvidence
 from cocoon_sdk.storage import Database, open_database
 from cocoon_sdk.types import Nano
 
@@ -230,21 +233,26 @@ class AsyncSessions:
     async def dispute(
         self,
         session_id: int,
-        evidence_hash: bytes,
+        evidence: bytes | SessionEvidence,
         *,
         model: str | bytes | None = None,
         force: bool = False,
     ) -> SessionInfo:
         """Dispute what was done in a guarded session: arbiters judge its worker's collateral.
 
-        `evidence_hash` (32 bytes) is of the receipts that they are shown. The dispute is announced on the
-        market of `model`, by default the one that the session was opened for. Bond and gas come out of free
-        funds and the daily limit; the bond comes back, less the arbiters' fee if there is a verdict. Nothing
-        more is signed; what was signed the worker may still redeem. There is one dispute at most.
+        `evidence` is what they are shown, and is sent to them if this client knows where they are; or its
+        hash (32 bytes), then `send_evidence` is the next step. The dispute is announced on the market of
+        `model`, by default the one that the session was opened for. Bond and gas come out of free funds and
+        the daily limit; the bond comes back, less the arbiters' fee if there is a verdict. Nothing more is
+        signed; what was signed the worker may still redeem. There is one dispute at most.
 
-        Raises `SessionRefusedError`, `InsufficientEscrowError`, `SpendLimitError`, and `StaleSessionError`
-        when another process holds the session and it is not taken by `force`.
+        Raises `SessionRefusedError`, `InsufficientEscrowError`, `SpendLimitError`, `StaleSessionError`
+        when another process holds the session and it is not taken by `force`, and `EvidenceNotSentError` when
+        the dispute stands but no arbiter has the evidence: call `send_evidence`.
         """
+        evidence_hash = (
+            evidence if isinstance(evidence, bytes) else await self._digest_of(session_id, evidence)
+        )
         if len(evidence_hash) != 32:
             raise ConfigError("cannot dispute the session", why="the hash of its evidence has 32 bytes")
         manager = await self.manager()
@@ -263,7 +271,25 @@ class AsyncSessions:
             manager.let_go(record.uid, "it is disputed")
             await manager.ending.dispute(record, evidence_hash, model_id, by_force=force)
             await manager.store.release(record.uid, manager.desk.holder)
+        if isinstance(evidence, SessionEvidence) and self._context.arbiters is not None:
+            await self.send_evidence(session_id, evidence)
         return await self.get(session_id)
+
+    async def send_evidence(
+        self, session_id: int, evidence: bytes | SessionEvidence
+    ) -> tuple[Delivered, ...]:
+        """Send what a dispute stands on (or its bytes) to the arbiters; may be repeated. Raises what
+        `send_session_evidence` raises.
+        """
+        return await send_session_evidence(self._context, session_id, evidence)
+
+    async def _digest_of(self, session_id: int, evidence: SessionEvidence) -> bytes:
+        escrow, session = self._context.escrow, evidence.session
+        about = (session.domain.global_id, session.domain.contract, session.session_id)
+        if about != (await self._context.chain.global_id(), escrow.address, session_id):
+            why = "its evidence is about another session"
+            raise ConfigError(f"cannot dispute session {session_id}", why=why)
+        return evidence.digest()
 
     async def dispute_bond(self, session_id: int) -> Nano:
         """Return what a dispute would take now, gas included. Raises what `dispute` raises beforehand."""
