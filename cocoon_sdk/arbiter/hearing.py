@@ -6,6 +6,7 @@ Must not know transport, how content is judged, or who sends the verdict. Times 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Final
 
@@ -183,7 +184,8 @@ class Hearing:
         if not is_settled(self._shown) and now < self.times.evidence_closed_at:
             return None
         known = {kind: item.data for kind, item in (await self.items()).items()}
-        return weigh(self.dispute, known, outcome(self._shown))
+        # Evidence of megabytes with many signatures: not on the event loop.
+        return await asyncio.to_thread(weigh, self.dispute, known, outcome(self._shown))
 
     async def vote(self, ground: Ground, *, due: int = 0, measured: Measured | None = None) -> Vote:
         """Vote, on what the evidence or the judge says, with what it measured; kept and committed to, not

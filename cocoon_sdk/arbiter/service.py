@@ -41,6 +41,8 @@ from cocoon_sdk.types import Hash
 
 _MAX_PAUSE_S: Final = 30.0
 _HOUSEKEEPING_S: Final = 3600
+_TRACES: Final = 2
+"""Histories of stakes that are read at a time, to find the keys that they had."""
 _LOOK_S: Final = 15.0
 """How long somebody who tells us of a dispute waits for our look at it."""
 log = structlog.get_logger("cocoon.arbiter")
@@ -82,7 +84,7 @@ class ArbiterService:
         self._looked_at: dict[Hash, int] = {}
         self._complete_at: dict[Hash, int] = {}
         self._gossip = Gossip(peers, config.gossip_s, self._wake)
-        self._judging = asyncio.Semaphore(config.max_judging)
+        self._judging, self._tracing = asyncio.Semaphore(config.max_judging), asyncio.Semaphore(_TRACES)
         self._news, self._stopping = asyncio.Event(), asyncio.Event()
         self._seqno, self._now, self._cleaned_at = -1, 0, 0
         self._info: ArbiterInfo | None = None
@@ -250,12 +252,14 @@ class ArbiterService:
         if await self._is_over(hearing):
             return
         async with self._lock(hearing):
-            weighed = None if digest in self._tasks else await hearing.weigh(self._now)
+            # Evidence takes a while to read: not every few seconds while its content cannot be judged.
+            waits = digest in self._tasks or self._now < self._not_before.get(digest, 0)
+            weighed = None if waits else await hearing.weigh(self._now)
             if weighed is not None and weighed.ground is not None:
                 await hearing.vote(weighed.ground, due=weighed.due)
                 log.info("voted", dispute=digest.hex()[:16], ground=weighed.ground)
             await hearing.advance(self._now)
-        if weighed is not None and weighed.case is not None and self._now >= self._not_before.get(digest, 0):
+        if weighed is not None and weighed.case is not None:
             self._spawn(hearing, weighed.case)
         await self._gossip.exchange(hearing, self._now, self._lock(hearing))
         if hearing.is_doubled:
@@ -271,11 +275,14 @@ class ArbiterService:
 
     async def _judgement(self, case: Case | SessionCase) -> Judgement:
         if isinstance(case, Case):
-            return await self._judge.judge(case)
-        signed = await with_operator_keys(self._chain, case)
+            async with self._judging:
+                return await self._judge.judge(case)
+        async with self._tracing:  # apart from judging: a history that somebody filled takes long to read
+            signed = await with_operator_keys(self._chain, case)
         if signed is None:
             return Judgement(Ground.CLIENT_SILENT)
-        return await self._judge.judge_session(signed)
+        async with self._judging:
+            return await self._judge.judge_session(signed)
 
     def _spawn(self, hearing: Hearing, case: Case | SessionCase) -> None:
         digest = hearing.dispute.digest
@@ -292,8 +299,7 @@ class ArbiterService:
     async def _judged(self, hearing: Hearing, case: Case | SessionCase) -> None:
         digest = hearing.dispute.digest
         try:
-            async with self._judging:
-                judgement = await self._judgement(case)
+            judgement = await self._judgement(case)
             async with self._lock(hearing):
                 await hearing.vote(judgement.ground, measured=judgement.measured)
             log.info("voted", dispute=digest.hex()[:16], ground=judgement.ground)

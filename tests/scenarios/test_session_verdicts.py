@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from cocoon_sdk.arbiter.receipts import SessionCase, read_case
 from cocoon_sdk.client.errors import EvidenceNotSentError
 from cocoon_sdk.client.sessions.account import AsyncSessions
-from cocoon_sdk.contracts.disputes import NoDisputeError
+from cocoon_sdk.contracts.disputes import Dispute, NoDisputeError
 from cocoon_sdk.errors import ConfigError
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
@@ -199,6 +200,26 @@ async def test_client_can_send_its_evidence_later_and_only_what_the_dispute_stan
     await court.rounds()
     check_money(session, before, session.purse(), slashed=before.locked)
     await sessions.close()
+
+
+async def test_evidence_that_cannot_be_judged_is_not_read_again_and_again(
+    session: Session, court: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Dispute] = []
+
+    def counted(dispute: Dispute, data: bytes) -> SessionCase | None:
+        reads.append(dispute)
+        return read_case(dispute, data)
+
+    monkeypatch.setattr("cocoon_sdk.arbiter.evidence.read_case", counted)
+    await court.start(0, says=None)
+    dispute = await session.dispute()
+    await session.show(dispute)
+    await court.rounds(10)
+    assert (len(reads), len(court.judges[0].sessions)) == (1, 1)
+    session.town.pass_time(61)
+    await court.rounds(10)
+    assert (len(reads), len(court.judges[0].sessions)) == (2, 2)
 
 
 async def test_one_arbiter_that_has_the_evidence_is_enough(session: Session, court: Court) -> None:
