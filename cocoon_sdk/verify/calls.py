@@ -13,23 +13,27 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, Final
 
-from cocoon_sdk.verify.texts import squeezed
+from cocoon_sdk.verify.texts import squeezed, without_marks
 
 MAX_CALLS: Final = 256
 """Most calls of one choice: as many as clients join."""
 _MOST_STARTS: Final = 512
 _MOST_VALUES: Final = 20_000
+_MOST_PARTS: Final = 4096
+_MAX_NAME: Final = 256
 _NEAR: Final = 96
 """Characters between a function's name and its arguments in forms that write the name outside of JSON."""
 _DEPTH: Final = 32
 _NUMBER: Final = re.compile(r"[-+]?(?:[0-9]{1,64}\.?[0-9]{0,64}|\.[0-9]{1,64})(?:[eE][-+]?[0-9]{1,4})?")
 _ESCAPE: Final = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_LETTER: Final = re.compile(r"[^\W\d_]")
 _BEFORE: Final = frozenset("\"'`>|=:,([{")
 _BEHIND: Final = frozenset("\"'`<|,)]}\\")
 _WORDS: Final = {"true": True, "false": False, "none": None, "null": None}
@@ -80,29 +84,51 @@ def doubt_about(calls: Sequence[Call], said: str, *, named: str | None = None) -
     """
     if not calls:
         return Doubt.NONE
-    text = _Text(said)
+    if sum(len(call.arguments) for call in calls) > _LONGER * len(said) + _NEAR * len(calls):
+        return Doubt.FALSE
+    if max(len(call.name) for call in calls) > _MAX_NAME:
+        return Doubt.FALSE
+    text = _Text(said, {call.name for call in calls})
     return max(text.doubt(call, is_named=call.name == named) for call in calls)
 
 
-class _Text:
-    """What tokens say, with the JSON in it; a call that was found is used up."""
+class _Written:
+    """Arguments that the text has as JSON. Each is one call's: it is used up by the first that it fits."""
 
-    def __init__(self, said: str) -> None:
+    def __init__(self, value: Any) -> None:
+        self.value, self.is_used = value, False
+        self.is_sure = False
+        """Whether these are arguments, and not something that stands near the name."""
+
+    @cached_property
+    def normal(self) -> Any:
+        """Compared with what is shown."""
+        return _normal(self.value)
+
+
+class _Text:
+    """What tokens say, and the JSON in it that may be arguments of the functions with these names."""
+
+    def __init__(self, said: str, names: Set[str]) -> None:
         self._said = said
         self._objects, self._broken = _objects(said)
+        self._written: dict[int, _Written] = {}
+        self._of: dict[str, list[_Written]] = {name: [] for name in names}
+        for start, value in self._objects:
+            self._look_into(value)
+            self._look_before(start, value)
         plain = _unescaped(said)
-        views = dict.fromkeys((said, plain, _unescaped(plain), html.unescape(said)))
-        self._views = tuple(squeezed(each) for each in views)
+        views = (squeezed(each) for each in (said, plain, _unescaped(plain), html.unescape(said)))
+        self._views = tuple(dict.fromkeys(views))
         self._numbers = {
             _as_number(each.group()) for view in (said, plain) for each in _NUMBER.finditer(view)
         }
-        self._names: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
+        self._parts: dict[str, Doubt] = {}
 
     def doubt(self, call: Call, *, is_named: bool) -> Doubt:
         """Compare one call; `is_named` ones need not have their name in the text."""
         if not is_named and not self._has_name(call.name):
-            return Doubt.FALSE
-        if len(call.arguments) > _LONGER * len(self._said) + _NEAR:
             return Doubt.FALSE
         try:
             arguments = _read(call.arguments) if call.arguments.strip() else {}
@@ -110,38 +136,59 @@ class _Text:
             # Cut off, or as the model wrote it: parsers hand on what they cannot read.
             shown = squeezed(call.arguments)
             return Doubt.NONE if any(shown in view for view in self._views) else Doubt.ODD
-        written, is_json = self._written(call.name)
-        if is_named:
-            written = [*written, *(value for _, value in self._objects)]
         wanted = _normal(arguments)
-        for value in written:
-            if _normal(value) == wanted:
-                self._use_up(value)
+        written = [each for each in self._of[call.name] if not each.is_used]
+        alone = [self._as_written(value) for _, value in self._objects] if is_named else []
+        for each in (*written, *alone):
+            if not each.is_used and each.normal == wanted:
+                each.is_used = True
                 return Doubt.NONE
-        parts = self._parts_doubt(arguments)
-        if is_json and not self._is_inside(written, wanted):
-            # What is no JSON may be a call that the engine could read all the same.
-            return Doubt.FALSE if not self._broken else max(parts, Doubt.ODD)
-        return parts
+        is_json = any(each.is_sure for each in written) and not self._has_other_form(call.name)
+        if is_json and not self._broken and not _is_inside(written, wanted):
+            return Doubt.FALSE
+        # What is no JSON may be a call that the engine could read all the same.
+        return max(self._parts_doubt(arguments), Doubt.ODD if is_json else Doubt.NONE)
+
+    def _as_written(self, value: Any) -> _Written:
+        return self._written.setdefault(id(value), _Written(value))
+
+    def _look_into(self, value: Any) -> None:
+        """Find what stands beside a function's name, or under it, in JSON."""
+        for each in _values(value):
+            if not isinstance(each, dict):
+                continue
+            for name in self._of.keys() & each.keys():
+                if isinstance(each[name], dict):
+                    self._keep(name, each[name])
+            texts = [part for part in each.values() if isinstance(part, str)]
+            for name in self._of.keys() & set(texts):
+                beside = [
+                    *(part for part in each.values() if not isinstance(part, str)),
+                    *map(_loaded, texts),
+                ]
+                for part in [part for part in beside if isinstance(part, dict | list)] or [{}]:
+                    self._keep(name, part)
+
+    def _look_before(self, start: int, value: Any) -> None:
+        """Find the names that stand near before an object, outside of JSON."""
+        for name in self._of:
+            window = self._said[max(0, start - _NEAR - len(name)) : start]
+            place = window.rfind(name) if name else -1
+            if place >= 0:
+                between = without_marks(window[place + len(name) :]).replace("json", "")
+                self._keep(name, value, sure=_LETTER.search(between) is None)
+
+    def _keep(self, name: str, value: Any, *, sure: bool = True) -> None:
+        written = self._as_written(value)
+        written.is_sure = written.is_sure or sure
+        if written not in self._of[name][-2:]:
+            self._of[name].append(written)
 
     def _has_name(self, name: str) -> bool:
         """Tell whether a name stands there as often as it was shown, this time included."""
         short = squeezed(name)
-        self._names[short] = self._names.get(short, 0) + 1
-        return bool(short) and any(view.count(short) >= self._names[short] for view in self._views)
-
-    def _written(self, name: str) -> tuple[list[Any], bool]:
-        """Return what the text has as JSON arguments of a function, and whether that is its only form."""
-        found: list[Any] = []
-        for _, value in self._objects:
-            found += _arguments_in(value, name)
-        place = self._said.find(name)
-        while place >= 0 and name:
-            behind = place + len(name)
-            near = [value for start, value in self._objects if behind <= start <= behind + _NEAR]
-            found += near[:1]
-            place = self._said.find(name, behind)
-        return found, bool(found) and not self._has_other_form(name)
+        self._counts[short] = self._counts.get(short, 0) + 1
+        return bool(short) and any(view.count(short) >= self._counts[short] for view in self._views)
 
     def _has_other_form(self, name: str) -> bool:
         """Tell whether the text may have calls of a function as XML, Python, or in a model's own form."""
@@ -154,32 +201,34 @@ class _Text:
         )
         return any(re.search(form, self._said) for form in forms)
 
-    def _is_inside(self, written: Sequence[Any], wanted: Any) -> bool:
-        """Tell whether JSON that was found is a part of the arguments: then they have another form."""
-        parts = [_normal(each) for each in _values(wanted)]
-        return any(_normal(value) in parts for value in written if value != {})
-
-    def _use_up(self, used: Any) -> None:
-        for index, (_, value) in enumerate(self._objects):
-            if value is used or any(each is used for each in _values(value)):
-                del self._objects[index]
-                return
-
     def _parts_doubt(self, arguments: Any) -> Doubt:
         """Look for every name, text and number of the arguments by itself."""
         worst = Doubt.NONE
         for each in set(_leaves(arguments)):
-            if not isinstance(each, str):
-                if each not in self._numbers:
-                    return Doubt.FALSE
-                continue
-            short = squeezed(each)
-            places = [view for view in self._views if short in view]
-            if not places:
-                return Doubt.FALSE
-            if short and not any(_stands_apart(short, view) for view in places):
-                worst = Doubt.ODD
+            if isinstance(each, str):
+                found = self._part_doubt(squeezed(each))
+            else:
+                found = Doubt.NONE if each in self._numbers else Doubt.FALSE
+            if found is Doubt.FALSE:
+                return found
+            worst = max(worst, found)
         return worst
+
+    def _part_doubt(self, part: str) -> Doubt:
+        """Look for one text."""
+        if part not in self._parts:
+            if len(self._parts) >= _MOST_PARTS:
+                return Doubt.ODD  # more than any call has: not worth the time
+            places = [view for view in self._views if part in view]
+            alone = not part or any(_stands_apart(part, view) for view in places)
+            self._parts[part] = Doubt.FALSE if not places else Doubt.NONE if alone else Doubt.ODD
+        return self._parts[part]
+
+
+def _is_inside(written: Sequence[_Written], wanted: Any) -> bool:
+    """Tell whether JSON that was found is only a part of the arguments: then they have another form."""
+    texts = {repr(each) for each in _values(wanted)}
+    return any(repr(each.normal) in texts for each in written if each.value)
 
 
 def _objects(text: str) -> tuple[list[tuple[int, Any]], bool]:
@@ -198,18 +247,6 @@ def _objects(text: str) -> tuple[list[tuple[int, Any]], bool]:
             found.append((place, value))
         place = text.find("{", end)
     return found, broken
-
-
-def _arguments_in(value: Any, name: str) -> Iterator[Any]:
-    """Yield what stands beside the function's name in JSON, wherever that is."""
-    for each in _values(value):
-        if isinstance(each, dict) and isinstance(each.get(name), dict):
-            yield each[name]
-        elif isinstance(each, dict) and name in [part for part in each.values() if isinstance(part, str)]:
-            others = [part for part in each.values() if isinstance(part, dict | list)]
-            texts = [_loaded(part) for part in each.values() if isinstance(part, str)]
-            others += [part for part in texts if isinstance(part, dict | list)]
-            yield from others or [{}]
 
 
 def _values(value: Any) -> Iterator[Any]:

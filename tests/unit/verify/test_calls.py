@@ -102,6 +102,22 @@ def test_reasoning_may_draft_a_call_before_the_real_one() -> None:
     assert doubt_about([shown()], draft + FORMS["qwen"]) is Doubt.NONE
 
 
+def test_json_near_a_name_is_not_held_against_the_worker() -> None:
+    prose = 'To pay, the form is like this: {"to": "somebody"}\n'
+    own = "call pay with to: `Bob Miller`, amount: 5"
+    assert doubt_about([Call("pay", '{"to": "Bob Miller", "amount": 5}')], prose + own) is Doubt.NONE
+
+
+def test_judging_takes_little_time_when_calls_are_made_to_take_much() -> None:
+    large = {str(number): number for number in range(20_000)}
+    shown_ = [Call("f", json.dumps({**large, "x": 1}))] * 16
+    assert doubt_about(shown_, "f " * 16 + json.dumps({"name": "f", "arguments": large})) is Doubt.FALSE
+    assert doubt_about(shown_[:1], "f <param " + " ".join(large) + " x") is Doubt.ODD
+    assert doubt_about([Call("f", '{"a": 1}')] * 256, "f" * 300_000 + '{"a": 1}') is Doubt.NONE
+    assert doubt_about([Call("f", '{"a": 1}')] * 256, "f" + "{" * 300_000) is Doubt.FALSE
+    assert doubt_about([Call("f", '{"a": "%s"}' % ("x" * 10_000))], "f x") is Doubt.FALSE
+
+
 def test_call_that_only_the_engine_could_read_is_odd_at_most() -> None:
     said = (
         '<tool_call>{"name": "pay", "arguments": {"to": "Al"}} {"name": "pay", "arguments": {"to": "Bob",}}'
