@@ -8,6 +8,7 @@ again (`Backlog`); all others, the markets' cursors and the start go on meanwhil
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.arbiter.store import ArbiterStore, Followed
 from cocoon_sdk.contracts.disputes import NoDisputeError
 from cocoon_sdk.errors import ChainError, CocoonError
+from cocoon_sdk.storage import StorageError
 
 START_S: Final = 10.0
 """How long a start waits for the disputes of before; what takes longer goes on beside the rest."""
@@ -32,12 +34,21 @@ log = structlog.get_logger("cocoon.arbiter")
 
 
 class Following:
-    """Looks at places until each is followed or known to be nothing; `on_news` is called for each hearing."""
+    """Looks at places until each is followed or known to be nothing.
+
+    `on_news` is called after each look, `on_storage` with what could not be kept.
+    """
 
     def __init__(
-        self, docket: Docket, finder: DisputeFinder, store: ArbiterStore, on_news: Callable[[], None]
+        self,
+        docket: Docket,
+        finder: DisputeFinder,
+        store: ArbiterStore,
+        on_news: Callable[[], None],
+        on_storage: Callable[[StorageError], None],
     ) -> None:
-        self._docket, self._finder, self._store, self._on_news = docket, finder, store, on_news
+        self._docket, self._finder, self._store = docket, finder, store
+        self._on_news, self._on_storage = on_news, on_storage
         self._backlog = Backlog(store.finding)
         self._tasks: dict[Place, asyncio.Task[Hearing]] = {}
         self._pumping: asyncio.Task[None] | None = None
@@ -165,10 +176,21 @@ class Following:
             if is_kept:
                 await self._nothing(place, error)
             raise
+        except StorageError as error:
+            self._on_storage(error)
+            if is_kept:
+                with contextlib.suppress(StorageError):
+                    await self._backlog.failed(place, self._now)
+            raise
         except CocoonError as error:
             if is_kept or await self._stored(place) is not None:
                 await self._backlog.failed(place, self._now)
                 log.warning("dispute_not_read", place=str(place), why=str(error))
+            raise
+        except Exception as error:
+            # Whatever somebody's account made us stumble over; its text may quote strangers.
+            await self._backlog.failed(place, self._now)
+            log.error("dispute_not_read", place=str(place), error=type(error).__name__)
             raise
         log.info("dispute_followed", dispute=hearing.dispute.digest.hex()[:16], number=place.number)
         return hearing

@@ -84,6 +84,15 @@ class Bench(Protocol):
         """Look at a dispute on chain and follow it."""
         ...
 
+    @property
+    def problem(self) -> str:
+        """What keeps the arbiter from remembering anything new; empty for nothing."""
+        ...
+
+    def storage_failed(self, error: StorageError) -> None:
+        """Take note that something could not be kept or read."""
+        ...
+
     def opened(self, sealed: bytes) -> Evidence:
         """Decrypt evidence."""
         ...
@@ -154,6 +163,8 @@ class ArbiterServer:
                 self._charge(request, 1.0)
                 return await handler(request)
             except CocoonError as error:
+                if isinstance(error, StorageError):
+                    self._bench.storage_failed(error)
                 status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
                 if status == 500:
                     log.error("request_failed", path=request.path, why=str(error))
@@ -174,9 +185,9 @@ class ArbiterServer:
 
     async def _list(self, _: web.Request) -> web.StreamResponse:
         hearings = self._bench.hearings()[:_MAX_LISTED]
-        return _answer(
-            {"disputes": [{**_name(each), "digest": each.dispute.digest.hex()} for each in hearings]}
-        )
+        listed = [{**_name(each), "digest": each.dispute.digest.hex()} for each in hearings]
+        # Where and why is its operator's business, and stands in the log.
+        return _answer({"disputes": listed, "accepts_evidence": not self._bench.problem})
 
     async def _announce(self, request: web.Request) -> web.StreamResponse:
         escrow, number = _announced(await self._body(request, MAX_SMALL_BYTES))

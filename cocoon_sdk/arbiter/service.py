@@ -17,7 +17,6 @@ from pytoniq_core import Address
 
 from cocoon_sdk.arbiter.config import ArbiterConfig
 from cocoon_sdk.arbiter.docket import Docket
-from cocoon_sdk.arbiter.errors import ArbiterError
 from cocoon_sdk.arbiter.evidence import Case
 from cocoon_sdk.arbiter.finding import DisputeFinder
 from cocoon_sdk.arbiter.following import Following
@@ -43,6 +42,8 @@ _MAX_PAUSE_S: Final = 30.0
 _HOUSEKEEPING_S: Final = 3600
 _TRACES: Final = 2
 """Histories of stakes that are read at a time, to find the keys that they had."""
+_CALM_S: Final = 60
+"""How long nothing may fail until storage counts as well again."""
 _LOOK_S: Final = 15.0
 """How long somebody who tells us of a dispute waits for our look at it."""
 log = structlog.get_logger("cocoon.arbiter")
@@ -76,13 +77,15 @@ class ArbiterService:
         self._clock: Clock = clock or SystemClock()
         self._docket = Docket(chain, network, key, store, most=config.max_disputes)
         finder = DisputeFinder(chain, network, store.finding, self._clock)
-        self._following = Following(self._docket, finder, store, self._wake)
+        self._following = Following(self._docket, finder, store, self._wake, self.storage_failed)
         self._closing = contextlib.AsyncExitStack()
         self._locks: dict[Hash, asyncio.Lock] = {}
         self._tasks: dict[Hash, asyncio.Task[None]] = {}
         self._not_before: dict[Hash, int] = {}
         self._looked_at: dict[Hash, int] = {}
         self._complete_at: dict[Hash, int] = {}
+        self._judgements: dict[Hash, Judgement] = {}
+        self._problem, self._problem_at = "", 0
         self._gossip = Gossip(peers, config.gossip_s, self._wake)
         self._judging, self._tracing = asyncio.Semaphore(config.max_judging), asyncio.Semaphore(_TRACES)
         self._news, self._stopping = asyncio.Event(), asyncio.Event()
@@ -159,6 +162,8 @@ class ArbiterService:
                 await self.step()
                 failures = 0
             except (ChainError, StorageError) as error:
+                if isinstance(error, StorageError):
+                    self.storage_failed(error)
                 failures += 1
                 log.warning("round_failed", why=str(error))
             pause = self._config.poll_s
@@ -187,6 +192,17 @@ class ArbiterService:
         """Look at a dispute on chain and follow it. Raises what `Following.follow` raises."""
         return await self._following.follow(escrow, number, _LOOK_S)
 
+    @property
+    def problem(self) -> str:
+        """What keeps this arbiter from remembering anything new, such as a full disk; empty for nothing."""
+        return self._problem
+
+    def storage_failed(self, error: StorageError) -> None:
+        """Say so, and go on: what could not be kept is refused, or done again when there is room."""
+        if not self._problem:
+            log.error("storage_failed", why=str(error), hint=error.hint)
+        self._problem, self._problem_at = str(error), self._now
+
     def opened(self, sealed: bytes) -> Evidence:
         """Decrypt evidence. Raises `DecryptionError` or `MalformedError`."""
         return open_evidence(sealed, self._box_key)
@@ -212,7 +228,8 @@ class ArbiterService:
     async def step(self) -> None:
         """Hear of new disputes, and bring each one on as far as it goes now.
 
-        Raises `ChainError` and `StorageError`: nothing is lost, call again.
+        What fails with one dispute is logged and tried again in the next round. Raises `ChainError` and
+        `StorageError` when it is about all of them: nothing is lost, call again.
         """
         self._news.clear()
         head = await self._chain.head()
@@ -224,11 +241,19 @@ class ArbiterService:
         for hearing in self.hearings():
             try:
                 await self._bring_on(hearing)
-            except ChainError:
-                raise
-            except ArbiterError as error:
+            except StorageError as error:
+                self.storage_failed(error)
+            except CocoonError as error:
                 log.error("dispute_failed", dispute=hearing.dispute.digest.hex()[:16], why=str(error))
+            except Exception as error:
+                # What parties wrote may be anything, and must not end the work on all other disputes. The
+                # error's text may quote them.
+                name = type(error).__name__
+                log.error("dispute_failed", dispute=hearing.dispute.digest.hex()[:16], error=name)
         self._following.step(self._now)
+        if self._problem and self._now >= self._problem_at + _CALM_S:
+            self._problem = ""
+            log.info("storage_recovered")
 
     async def look_through(self, escrow: Address) -> None:
         """Follow every dispute of one escrow. Raises `ChainError` and `StorageError`."""
@@ -299,11 +324,17 @@ class ArbiterService:
     async def _judged(self, hearing: Hearing, case: Case | SessionCase) -> None:
         digest = hearing.dispute.digest
         try:
-            judgement = await self._judgement(case)
+            judgement = self._judgements.get(digest)
+            if judgement is None:
+                judgement = await self._judgement(case)
+                self._judgements[digest] = judgement  # should it not be kept, nobody has to judge it again
             async with self._lock(hearing):
                 await hearing.vote(judgement.ground, measured=judgement.measured)
+            self._judgements.pop(digest, None)
             log.info("voted", dispute=digest.hex()[:16], ground=judgement.ground)
         except CocoonError as error:
+            if isinstance(error, StorageError):
+                self.storage_failed(error)
             self._not_before[digest] = self._now + self._config.retry_s
             log.warning("judging_failed", dispute=digest.hex()[:16], why=str(error))
         except Exception as error:
@@ -334,6 +365,7 @@ class ArbiterService:
         self._locks.pop(digest, None)
         for table in (self._not_before, self._looked_at, self._complete_at):
             table.pop(digest, None)
+        self._judgements.pop(digest, None)
         return True
 
     async def _hand_in(self, hearing: Hearing) -> None:

@@ -6,6 +6,7 @@ The judge is a double, and labelled so: what it says is what the test put into i
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ from cocoon_sdk.protocol.pricing import Usage
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.sandbox.ledger import Ledger
-from cocoon_sdk.storage import SqliteDatabase
+from cocoon_sdk.storage import Schema, SqliteDatabase, Statements, StorageFullError
+from cocoon_sdk.storage.base import Row, Value
 from cocoon_sdk.types import Nano
 from cocoon_sdk.verify.commitment import Choice, Commitment
 from tests.helpers.audit import BURN
@@ -79,6 +81,45 @@ class ScriptedJudge:
         pass
 
 
+class Disk:
+    """A database whose disk may be full: then nothing is written, as SQLite has it."""
+
+    def __init__(self, path: Path) -> None:
+        self._inner = SqliteDatabase(path)
+        self.is_full = False
+
+    @property
+    def where(self) -> str:
+        return self._inner.where
+
+    async def execute(self, sql: str, *values: Value) -> int:
+        self._check()
+        return await self._inner.execute(sql, *values)
+
+    async def execute_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+        self._check()
+        await self._inner.execute_many(sql, rows)
+
+    async def fetch(self, sql: str, *values: Value) -> list[Row]:
+        return await self._inner.fetch(sql, *values)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Statements]:
+        self._check()
+        async with self._inner.transaction() as within:
+            yield within
+
+    async def migrate(self, schema: Schema) -> None:
+        await self._inner.migrate(schema)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def _check(self) -> None:
+        if self.is_full:
+            raise StorageFullError("cannot write", why="the disk is full")
+
+
 @dataclass
 class Court:
     """The arbiters of a network by index; those that were not started are offline."""
@@ -91,6 +132,7 @@ class Court:
     judges: dict[int, ScriptedJudge] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
     ports: dict[int, int] = field(default_factory=dict)
+    databases: dict[int, Disk] = field(default_factory=dict)
     _lives: dict[int, contextlib.AsyncExitStack] = field(default_factory=dict)
     _peers: list[Arbiters] = field(default_factory=list)
 
@@ -128,13 +170,14 @@ class Court:
             "courier_s": 0,
         }
         peers = self.arbiters()
+        self.databases[index] = Disk(self.root / f"arbiter-{index}.sqlite")
         service = ArbiterService(
             ArbiterConfig(**{**fields, **config}),
             self.adapter,
             self.suite.network,
             self.suite.arbiters[index],
             BoxKey(hash_of(f"evidence key of arbiter {index}")),
-            ArbiterStore(SqliteDatabase(self.root / f"arbiter-{index}.sqlite")),
+            ArbiterStore(self.databases[index]),
             real or judge,
             peers,
             wallet=self.wallet(index) if wallet else None,

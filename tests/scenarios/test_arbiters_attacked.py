@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from cocoon_sdk.arbiter.evidence import Weighed
+from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.chain.watcher import ChainResetError
 from cocoon_sdk.client.app import AsyncCocoon
+from cocoon_sdk.client.arbiters import ArbiterUnreachableError
 from cocoon_sdk.client.errors import EvidenceNotSentError
 from cocoon_sdk.client.job import AsyncJob
 from cocoon_sdk.errors import ChainError
@@ -212,3 +217,64 @@ async def test_dispute_is_over_only_when_two_looks_say_so(
     town.chain.warp(1)
     await service.settle()
     assert service.hearing(dispute.digest) is None
+
+
+async def test_dispute_that_makes_an_arbiter_stumble_does_not_end_it(
+    town: Town, court: Court, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(3):
+        await court.start(index, says=Ground.SLASH, wallet=index == 0)
+    poisoned, first = await submitted(town, court, worker, "poisoned")
+    _, second = await submitted(town, court, worker, "other")
+    await first.dispute()
+    await second.dispute()
+    weigh = Hearing.weigh
+
+    async def stumble(self: Hearing, now: int) -> Weighed | None:
+        if self.dispute.escrow == poisoned.escrow.address:
+            raise ValueError("what nobody thought of")
+        return await weigh(self, now)
+
+    monkeypatch.setattr(Hearing, "weigh", stumble)
+    await court.rounds()
+    assert (await first.status()).state is JobState.DISPUTED
+    assert (await second.status()).state is JobState.SLASHED
+
+
+# -- full disks ----------------------------------------------------------------------------------------------
+
+
+async def test_arbiter_outlasts_a_full_disk(
+    town: Town, court: Court, worker: ScriptedWorker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(3):
+        await court.start(index, says=Ground.SLASH, wallet=index == 0)
+    client, job = await submitted(town, court, worker)
+    full = court.databases[1]
+    full.is_full = True
+    running = asyncio.create_task(court.running[1].run())
+    await job.dispute()  # the others take it
+    dispute = await dispute_of(client, job.id)
+    arbiters, member = court.arbiters(), dispute.members[1]
+    url = arbiters.urls[member.key]
+    with pytest.raises(ArbiterUnreachableError, match="503"):
+        await arbiters.endpoints.announce(url, dispute)
+    assert not running.done()
+    assert 'accepts_evidence":false' in await told(url)
+    assert "storage_failed" in capsys.readouterr().out
+    # There is room again: it takes the dispute up, and all three sign.
+    full.is_full = False
+    town.chain.warp(3600)
+    await arbiters.endpoints.announce(url, dispute)
+    court.running[1].stop()
+    await running
+    await court.rounds()
+    town.chain.warp(120)
+    await court.rounds()
+    assert 'accepts_evidence":true' in await told(url)
+    assert (await job.status()).state is JobState.SLASHED
+
+
+async def told(url: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/v1/disputes") as response:
+        return await response.text()
