@@ -29,7 +29,7 @@ from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.checking import Findings, NotCheckableError, check, check_form
 from cocoon_sdk.verify.commitment import Commitment
-from cocoon_sdk.verify.rescoring import Rescoring, UnknownTokenError, Verifier
+from cocoon_sdk.verify.rescoring import Rescoring, UnknownTokenError, Verifier, together
 from cocoon_sdk.verify.seeds import job_seed
 from cocoon_sdk.verify.structure import Level, Question
 from cocoon_sdk.verify.thresholds import Thresholds
@@ -143,7 +143,7 @@ class RescoringJudge:
         try:
             for size in self._batches:
                 copies = (verifier.examine(question.kind, question.body, commitment) for _ in range(size))
-                found += await asyncio.gather(*copies)
+                found += await together(copies)
         except UnknownTokenError:
             return []
         except MalformedError:

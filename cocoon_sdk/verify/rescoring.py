@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Annotated, Any, Final, Protocol, Self, TypeAlias, TypeVar
@@ -55,6 +55,7 @@ Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 _Form = TypeVar("_Form")
 _Raw = TypeVar("_Raw")
+_Result = TypeVar("_Result")
 _TokenId: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 31)]
 
 
@@ -213,7 +214,7 @@ class Verifier:
         """
         prompt = await self.prompt_tokens(kind, body)
         outputs = [choice.tokens for choice in commitment.choices]
-        choices = await asyncio.gather(*(self.rescore(prompt, tokens) for tokens in outputs))
+        choices = await together(self.rescore(prompt, tokens) for tokens in outputs)
         texts = [await self.text(tokens) for tokens in outputs]
         bodies = [await self.text(tokens[:-1]) for tokens in outputs]
         return Rescoring(prompt, tuple(choices), tuple(texts), tuple(bodies), self._end_tokens)
@@ -275,6 +276,17 @@ class Verifier:
         except VerifierRefusedError:
             return None
         return _decoded(_read_detokenized, raw, "its text").prompt
+
+
+async def together(jobs: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:
+    """Run all at once; the first failure ends the others, so that none goes on for nobody."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def tokenizer_question(kind: str, body: Mapping[str, Any]) -> dict[str, Any] | tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from cocoon_sdk.verify.checking import Findings, check, check_form
 from cocoon_sdk.verify.commitment import Commitment
-from cocoon_sdk.verify.rescoring import Rescoring, UnknownTokenError, Verifier
+from cocoon_sdk.verify.rescoring import Rescoring, UnknownTokenError, Verifier, together
 from cocoon_sdk.verify.structure import OUTSIZED, Question
 from cocoon_sdk.verify.thresholds import Thresholds
 
@@ -43,7 +43,7 @@ async def verify(
         try:
             for shape in shapes:
                 asked = (verifier.examine(question.kind, question.body, commitment) for _ in range(shape))
-                rescorings += await asyncio.gather(*asked)
+                rescorings += await together(asked)
         except UnknownTokenError:
             rescorings = []
     # Replaying thousands of choices takes a noticeable part of a second: not on the event loop.

@@ -28,6 +28,7 @@ from cocoon_sdk.verify.rescoring import (
     TooManyTokensError,
     UnknownTokenError,
     Verifier,
+    together,
     tokenizer_question,
 )
 
@@ -290,6 +291,22 @@ async def test_verifier_cannot_flood_its_endpoint_when_an_answer_has_many_choice
                 go.set()
         (await arrived.get()).set()
         assert [int(each.tokens[0]) for each in await asyncio.gather(*asked)] == list(range(5))
+
+
+async def test_prefills_end_when_one_of_them_fails() -> None:
+    ended: list[int] = []
+
+    async def one(number: int) -> None:
+        if number == 1:
+            raise VerifierUnavailableError("the endpoint is gone")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(number)
+
+    with pytest.raises(VerifierUnavailableError):
+        await together(one(number) for number in range(3))
+    assert sorted(ended) == [0, 2]
 
 
 async def test_time_does_not_run_for_a_prefill_that_waits_for_its_turn() -> None:
