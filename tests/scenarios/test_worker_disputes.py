@@ -10,7 +10,7 @@ import pytest
 from cocoon_sdk.contracts.disputes import read_dispute
 from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.protocol import signing
-from cocoon_sdk.protocol.disputes import ItemKind
+from cocoon_sdk.protocol.disputes import ArbiterInfo, ItemKind
 from cocoon_worker.engine.echo import EchoEngine
 from cocoon_worker.evidence import EVIDENCE_ALARM, RETRY_S
 from cocoon_worker.service import WorkerService
@@ -92,6 +92,42 @@ async def test_worker_shows_its_evidence_again_when_an_arbiter_was_away(rig: Rig
         await service._evidence.wait()
         assert court.hearing(1, dispute).held == SHOWN
         assert EVIDENCE_ALARM not in service.context.alarms
+
+
+async def test_arbiter_that_is_away_cannot_delay_the_evidence_about_each_job(
+    rig: Rig, court: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await court.start(0)
+    await court.start(1)
+    urls = dict(court.urls)
+    await court.stop(0)
+    async with worker(rig, urls) as service:
+        await service.settle()
+        asked: list[str] = []
+        endpoints = service._evidence._arbiters.endpoints
+        info = endpoints.info
+
+        async def counted(url: str) -> ArbiterInfo:
+            asked.append(url)
+            return await info(url)
+
+        monkeypatch.setattr(endpoints, "info", counted)
+        jobs = [
+            rig.open_job(rig.suite.client(name), service, "worker") for name in ("client", "other client")
+        ]
+        await service.settle()
+        rig.warp(60)
+        await service.settle()
+        for job in jobs:
+            job.client.act(signing.dispute_result(job.id))
+        for _ in range(4):
+            await service.settle()
+            await service._evidence.wait()
+        for job in jobs:
+            dispute = await read_dispute(rig.chain, Escrow.at(rig.chain, job.client.address), job.id)
+            assert court.hearing(1, dispute).held == SHOWN
+        away = urls[rig.suite.arbiters[0].verify_key.hex]
+        assert asked.count(away) == 1
 
 
 async def test_worker_alarms_when_it_knows_no_arbiter(rig: Rig) -> None:

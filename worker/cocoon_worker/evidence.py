@@ -13,6 +13,7 @@ from typing import Final
 from cocoon_sdk.client.arbiters import Arbiters
 from cocoon_sdk.contracts.disputes import Dispute, NoDisputeError, read_dispute
 from cocoon_sdk.contracts.escrow import Escrow
+from cocoon_sdk.crypto.keys import VerifyKey
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.protocol.canonical import canonical_bytes
 from cocoon_sdk.protocol.disputes import Item, ItemKind, payload_item
@@ -34,6 +35,7 @@ class EvidenceSender:
         self._context, self._arbiters = context, arbiters
         self._reached: dict[JobKey, set[int]] = {}
         self._not_before: dict[JobKey, int] = {}
+        self._away_until: dict[VerifyKey, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -75,11 +77,19 @@ class EvidenceSender:
             escrow = Escrow.at(context.chain, account_address(key.escrow))
             dispute = await read_dispute(context.chain, escrow, key.id)
             reached = self._reached.setdefault(key, set())
-            left = [member for member, _ in self._arbiters.known(dispute) if member.index not in reached]
+            now = context.time.maybe()
+            left = [
+                member
+                for member, _ in self._arbiters.known(dispute)
+                # Who is away is not waited for again for each job that is disputed meanwhile.
+                if member.index not in reached and self._away_until.get(member.key, 0) <= now
+            ]
             items = self._items(key, dispute) if left else []
             for delivered in await self._arbiters.deliver_all(dispute, items, left):
                 if delivered.reached:
                     reached.add(delivered.index)
+                if delivered.away:
+                    self._away_until[dispute.members[delivered.index].key] = now + RETRY_S
                 for kind, receipt in delivered.receipts.items():
                     # The proof that we delivered in time, should an arbiter ever deny it.
                     context.log.info(
