@@ -37,7 +37,11 @@ def run_arbiter(
     config: Config = None,
     escrow: Annotated[
         list[str] | None,
-        typer.Option("--escrow", metavar="ADDRESS", help="Also look through this escrow's jobs; repeatable."),
+        typer.Option(
+            "--escrow",
+            metavar="ADDRESS",
+            help="Also look through this escrow's jobs and sessions; repeatable.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -199,16 +203,19 @@ async def _until_signalled(service: ArbiterService) -> None:
 def _show(session: Session, key: str, disputes: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    table = Table("dispute", "job", "evidence", "committed", "verdicts", "until")
+    from cocoon_sdk.protocol.disputes import DisputeKind
+
+    table = Table("dispute", "about", "evidence", "committed", "verdicts", "until")
     for each in disputes:
         verdicts = {
             f"pay {one['pay']}, slash {one['slash']}"
             for one in each.get("verdicts", [])
             if isinstance(one, dict) and {"pay", "slash"} <= one.keys()
         }
+        what = "session" if each.get("kind") == DisputeKind.SESSION else "job"
         row = (
             each["digest"][:16],
-            f"{each.get('escrow')}/{each.get('id')}",
+            f"{what} {each.get('escrow')}/{each.get('id')}",
             ", ".join(map(str, each.get("held", []))) or "-",
             f"{len(each.get('committed', []))} of {each.get('needed')}",
             "; ".join(sorted(verdicts)) or "-",
