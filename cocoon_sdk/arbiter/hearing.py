@@ -219,17 +219,7 @@ class Hearing:
 
     async def opinions(self) -> Opinions:
         """Return all that is known to be signed, to be passed on; our vote only once it is open."""
-        panel = await self.panel()
-        return Opinions(
-            dispute=self.dispute.digest,
-            commitments=tuple(await self._store.commitments(self.dispute.digest)),
-            votes=tuple(panel.votes.values()),
-            verdicts=tuple(
-                SignedVerdict(index=index, pay=Nano(pay), slash=Nano(slash), signature=signature)
-                for index, signed in panel.verdicts.items()
-                for (pay, slash), signature in signed.items()
-            ),
-        )
+        return await self._store.opinions(self.dispute.digest)
 
     async def hear(self, opinions: Opinions) -> None:
         """Take what others signed. What is not signed by whom it names is left out; the rest is kept.

@@ -97,6 +97,10 @@ class Bench(Protocol):
         """Decrypt evidence."""
         ...
 
+    async def opinions(self, digest: Hash) -> Opinions:
+        """Return all that is known to be signed in a dispute, one that has ended too."""
+        ...
+
     async def take(self, hearing: Hearing, evidence: Evidence) -> None:
         """Check and keep evidence."""
         ...
@@ -250,7 +254,10 @@ class ArbiterServer:
             return await self._small.read(place, _chunks(request), limit)
 
     async def _opinions(self, request: web.Request) -> web.StreamResponse:
-        return _opinions(await self._of(request).opinions())
+        digest = Hash(bytes.fromhex(request.match_info["digest"]))
+        known = await self._bench.opinions(digest)
+        # Of a dispute that has ended, too: anybody may see why it ended so.
+        return _opinions(known if known.commitments else await self._of(request).opinions())
 
     async def _hear(self, request: web.Request) -> web.StreamResponse:
         hearing = self._of(request)

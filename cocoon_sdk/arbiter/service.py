@@ -213,6 +213,10 @@ class ArbiterService:
             await hearing.take(evidence, (await self._chain.head()).now)
         self._news.set()
 
+    async def opinions(self, digest: Hash) -> Opinions:
+        """Return all that is known to be signed in a dispute, one that has ended too, for `kept_s`."""
+        return await self._store.opinions(digest)
+
     async def hear(self, hearing: Hearing, opinions: Opinions) -> Opinions:
         """Take what another arbiter knows to be signed, and return what we know. Raises `OpinionError`."""
         async with self._lock(hearing):

@@ -16,9 +16,17 @@ from cocoon_sdk.arbiter.errors import SecondVerdictError
 from cocoon_sdk.arbiter.finding_store import FindingStore
 from cocoon_sdk.arbiter.panel import Numbers, Panel
 from cocoon_sdk.protocol.canonical import canonical_bytes, parse_canonical
-from cocoon_sdk.protocol.disputes import Item, ItemKind, Receipt, SignedVerdict, Vote, VoteCommitment
+from cocoon_sdk.protocol.disputes import (
+    Item,
+    ItemKind,
+    Opinions,
+    Receipt,
+    SignedVerdict,
+    Vote,
+    VoteCommitment,
+)
 from cocoon_sdk.storage import Database, Schema, Statements
-from cocoon_sdk.types import Hash
+from cocoon_sdk.types import Hash, Nano
 
 SCHEMA: Final = Schema(
     "arbiter",
@@ -279,6 +287,20 @@ class ArbiterStore:
             VoteCommitment(index=signer, vote=Hash(vote), signature=signature)
             for signer, vote, signature, _late in await self._commitments(digest)
         ]
+
+    async def opinions(self, digest: Hash) -> Opinions:
+        """Return all that is known to be signed in a dispute, one that has ended too."""
+        panel = await self.panel(digest, 0)
+        return Opinions(
+            dispute=digest,
+            commitments=tuple(await self.commitments(digest)),
+            votes=tuple(panel.votes.values()),
+            verdicts=tuple(
+                SignedVerdict(index=index, pay=Nano(pay), slash=Nano(slash), signature=signature)
+                for index, signed in panel.verdicts.items()
+                for (pay, slash), signature in signed.items()
+            ),
+        )
 
     async def _commitments(self, digest: bytes) -> list[tuple[int, bytes, bytes, int]]:
         rows = await self._database.fetch(

@@ -6,13 +6,15 @@ the settings name. Who cannot be asked is told of, and keeps nothing else from b
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cocoon_sdk.cli.session import Session
+    from cocoon_sdk.client import AsyncCocoon
     from cocoon_sdk.explain import Inquiry
     from cocoon_sdk.explain.facts import Fact
     from cocoon_sdk.types import Hash
@@ -25,20 +27,20 @@ def inquiry(session: Session) -> Inquiry:
     """Return what `explain` asks: own audits first, then the arbiters."""
 
     async def inquire(number: int, dispute: Hash | None) -> Sequence[Fact]:
-        found = await _audits(session, number)
-        return found if dispute is None else [*found, *await _arbiters(session, dispute)]
+        found: list[Fact] = []
+        if await _has_database(session):  # looking does not make one
+            found += await audits_found(await session.client(), number)
+        if dispute is not None:
+            found += await arbiters_found(session.settings.arbiters, dispute)
+        return found
 
     return inquire
 
 
-async def _audits(session: Session, number: int) -> list[Fact]:
-    from cocoon_sdk.client.sessions.account import DEFAULT_DATABASE
+async def audits_found(client: AsyncCocoon, number: int) -> list[Fact]:
+    """Return what the client's own audits of a job or session came to, oldest first."""
     from cocoon_sdk.explain.findings import AuditFound
 
-    place = session.settings.database or str(DEFAULT_DATABASE)
-    if "://" not in place and not await _exists(Path(place)):
-        return []  # nobody audits here, and looking does not make a database
-    client = await session.client()
     return [
         AuditFound(
             at=each.ended_at or each.started_at,
@@ -54,16 +56,15 @@ async def _audits(session: Session, number: int) -> list[Fact]:
     ]
 
 
-async def _arbiters(session: Session, dispute: Hash) -> list[Fact]:
-    import asyncio
-
+async def arbiters_found(named: Mapping[str, str], dispute: Hash) -> list[Fact]:
+    """Ask arbiters (verdict key: URL) about a dispute. Raises `KeyMaterialError` for what is no key."""
     from cocoon_sdk.client.arbiters import ArbiterEndpoints
     from cocoon_sdk.crypto.keys import VerifyKey
     from cocoon_sdk.errors import CocoonError
     from cocoon_sdk.explain.findings import ArbiterUnheard, votes_told
     from cocoon_sdk.protocol.disputes import Opinions
 
-    named = session.settings.arbiters
+    keys = [VerifyKey.from_hex(key) for key in named]
     endpoints = ArbiterEndpoints(timeout_s=_TIMEOUT_S)
 
     async def ask(url: str) -> Opinions | ArbiterUnheard:
@@ -77,11 +78,11 @@ async def _arbiters(session: Session, dispute: Hash) -> list[Fact]:
     finally:
         await endpoints.close()
     heard = [each for each in answers if isinstance(each, Opinions) and each.dispute == dispute]
-    keys = [VerifyKey.from_hex(key) for key in named]
     return [*votes_told(heard, keys), *(each for each in answers if isinstance(each, ArbiterUnheard))]
 
 
-async def _exists(path: Path) -> bool:
-    import asyncio
+async def _has_database(session: Session) -> bool:
+    from cocoon_sdk.client.sessions.account import DEFAULT_DATABASE
 
-    return await asyncio.to_thread(path.is_file)
+    place = session.settings.database or str(DEFAULT_DATABASE)
+    return "://" in place or await asyncio.to_thread(Path(place).is_file)

@@ -116,7 +116,8 @@ def _(fact: AuditFound, s: Speaker) -> Sentence:
     text += f" ({fact.why})" if fact.why else ""
     text += f", recomputed by {fact.verifier}" if fact.verifier else ""
     text += f" for {fact.cost}" if fact.cost else ""
-    shown = "; ".join(_statistic(name, value) for name, value in fact.numbers.items())
+    told = " nat" in fact.why  # with their limits
+    shown = "" if told else "; ".join(_statistic(name, value) for name, value in fact.numbers.items())
     tone = Tone.GOOD if fact.outcome == "passed" else Tone.BAD if fact.outcome == "failed" else Tone.PLAIN
     return Sentence(f"{text}. {_capital(shown)}." if shown else f"{text}.", tone)
 

@@ -11,18 +11,31 @@ from the liar's. So the milder verdict would count: the reward comes back, the c
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cocoon_sdk.cli.inquiry import arbiters_found, audits_found
 from cocoon_sdk.client import AsyncCocoon
 from cocoon_sdk.client.auditing import AuditOutcome, DisputeStep
 from cocoon_sdk.client.job import AsyncJob
 from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.demo.books import Books
+from cocoon_sdk.explain import JobTarget, explain
+from cocoon_sdk.explain.facts import Fact
+from cocoon_sdk.explain.findings import ArbiterFound, AuditFound
+from cocoon_sdk.explain.job_facts import (
+    ArbiterPaid,
+    JobDisputed,
+    SlashArrived,
+    VerdictExecuted,
+    WorkerSlashed,
+)
 from cocoon_sdk.history import JobEventKind
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.job_states import JobState
+from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.thresholds import Thresholds
 from tests.helpers.arbiters import Court, Purse, dispute_of, paid_arbiters, purse
 from tests.helpers.audit_town import AuditTown
@@ -30,8 +43,8 @@ from tests.helpers.sdk import MODEL_NAME, Town
 
 LIAR: Final = 3
 """Index of the arbiter that lies; those before it are honest, the one behind it is offline."""
-CHEAPER: Final = {"output_price": "10"}
-FAIR: Final = {"output_price": "20"}
+CHEAPER: Final[dict[str, Any]] = {"output_price": "10"}
+FAIR: Final[dict[str, Any]] = {"output_price": "20"}
 JOBS: Final = 6
 """Jobs after the cheater was left."""
 QUESTIONS: Final = (
@@ -101,6 +114,7 @@ async def live_through(town: AuditTown, court: Court, limits: Thresholds) -> tup
     await court.rounds()
     assert (await jobs[-1].status()).state is JobState.SLASHED
     check_slashed(town.town, rules, before, purse(town.town, client, stake))
+    await check_explained(town.town, court, client, jobs[-1])
 
     # Everything after that goes to the others, and is what it says it is.
     honest = [await asked(town, client, number) for number in range(JOBS)]
@@ -150,3 +164,28 @@ def check_slashed(town: Town, rules: Rules, before: Purse, after: Purse) -> None
     assert after.burned - before.burned == rules.slash - rules.fee - rules.compensation
     assert (after.locked, after.earned, after.fee_due) == (0, before.earned, before.fee_due)
     assert len(paid_arbiters(town, before, after, share=rules.fee // 3)) == 3
+
+
+async def check_explained(town: Town, court: Court, client: AsyncCocoon, job: AsyncJob) -> None:
+    """Hold what `cocoon explain` says about the job against what happened, with the numbers behind it."""
+
+    async def inquire(number: int, dispute: Hash | None) -> Sequence[Fact]:
+        assert dispute is not None
+        return [*await audits_found(client, number), *await arbiters_found(court.urls, dispute)]
+
+    target = JobTarget(client.escrow.address, job.id)
+    explained = await explain(client.chain, target, network=town.suite.network, inquire=inquire)
+    (audited,) = [fact for fact in explained.facts if isinstance(fact, AuditFound)]
+    assert audited.outcome == "failed"
+    voted = {fact.arbiter: fact for fact in explained.facts if isinstance(fact, ArbiterFound)}
+    assert {index: each.ground for index, each in voted.items()} == {
+        0: "slash",
+        1: "slash",
+        2: "slash",
+        3: "honest",
+    }
+    for index in range(LIAR):
+        assert any(each["value"] > each["slash"] for each in voted[index].numbers.values())
+    kinds = [type(fact) for fact in explained.facts]
+    assert {JobDisputed, VerdictExecuted, WorkerSlashed, SlashArrived} <= set(kinds)
+    assert kinds.count(ArbiterPaid) == 3
