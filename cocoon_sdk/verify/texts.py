@@ -35,8 +35,11 @@ def without_marks(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Return the text without blanks, and without a character that was cut at its end."""
-    return "".join(text.split()).rstrip(_REPLACEMENT)
+    """Return the text without blanks, and without what stands for bytes that are no character.
+
+    A character may be cut at the end, and of bad bytes engines that stream count as many as they like.
+    """
+    return "".join(text.split()).replace(_REPLACEMENT, "")
 
 
 def fits(shown: str, said: str, *, cancelled: bool = False) -> bool:
@@ -44,7 +47,7 @@ def fits(shown: str, said: str, *, cancelled: bool = False) -> bool:
     rest = _walk(squeezed(shown), squeezed(said))
     if rest is None:
         return False
-    more_shown, more_said = rest[0], without_marks(rest[1]).rstrip(_REPLACEMENT)
+    more_shown, more_said = rest[0], without_marks(rest[1])
     if cancelled:
         return not more_shown or not more_said
     return not more_shown and not more_said

@@ -21,6 +21,10 @@ _TEXT = st.text(st.sampled_from(" \n<>[]|abcAB\N{REPLACEMENT CHARACTER}"), max_s
         ("Hello world", "Hello<tool> world"),
         ("cut \N{REPLACEMENT CHARACTER}", "cut"),
         ("cut", "cut \N{REPLACEMENT CHARACTER}<|im_end|>"),
+        (
+            "bad \N{REPLACEMENT CHARACTER} bytes",
+            "bad \N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER} bytes",
+        ),
         ("", "<|im_end|>"),
         ("<a><a>b", "<a><a><a>b"),
     ],
