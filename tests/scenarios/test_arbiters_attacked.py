@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -278,3 +279,36 @@ async def test_arbiter_outlasts_a_full_disk(
 async def told(url: str) -> str:
     async with aiohttp.ClientSession() as session, session.get(f"{url}/v1/disputes") as response:
         return await response.text()
+
+
+# -- slow senders --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there every address of 127.0.0.0/8 is one's own")
+async def test_slow_senders_cannot_keep_evidence_out(
+    town: Town, court: Court, worker: ScriptedWorker
+) -> None:
+    service = await court.start(0, says=None, max_deliveries=4)
+    client = await town.client()
+    job = await client.jobs.create(model=MODEL_NAME, messages=chat(), accept="manual")
+    submission = await submit(worker, client, job.id)
+    await job.dispute()
+    dispute = await dispute_of(client, job.id)
+    arbiters, member = court.arbiters(), dispute.members[0]
+    await arbiters.endpoints.announce(arbiters.urls[member.key], dispute)
+    path = f"/v1/disputes/{dispute.digest.hex()}/evidence"
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n".encode() + b"\1" * 64
+    writers = []
+    for source in ("127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"):
+        _, writer = await asyncio.open_connection("127.0.0.1", service.port, local_addr=(source, 0))
+        writer.write(head)
+        writers.append(writer)
+    assert service._server is not None
+    while sum(place.size for place in service._server._large._taken) < 4 * 64:
+        await arbiters.endpoints.info(arbiters.urls[member.key])
+    delivered = await arbiters.deliver(dispute, submission.items, member)
+    assert delivered.taken == {ItemKind.PAYLOAD, ItemKind.RESULT}, delivered.problem
+    for writer in writers:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
