@@ -16,6 +16,7 @@ from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.arbiters import Arbiters
 from cocoon_sdk.client.auditing import AsyncAudits, AuditPolicy
 from cocoon_sdk.client.auditing.consequences import Surroundings
+from cocoon_sdk.client.auditing.evidence_book import EvidenceVault
 from cocoon_sdk.client.connect import connect_chain
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import AsyncWorkers
@@ -187,6 +188,10 @@ class AsyncCocoon:
             come_back=self._come_back,
             bonds_limit=None if limits is None else limits.per_day,
             with_evidence=self._context.arbiters is not None,
+            sessions=lambda: self.sessions,
+            vault=EvidenceVault(
+                self._context.escrow.address, self._context.hot_key, self._context.previous_hot_keys
+            ),
         )
         return AsyncAudits(policy, database, examiner, around, self._context.clock)
 

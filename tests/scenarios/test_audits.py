@@ -172,7 +172,8 @@ async def test_honest_worker_of_a_session_passes_and_a_lying_one_is_left(town: A
     await ask(client)
     assert await client.audits.idle()
     newest = next(each for each in await client.audits.list() if each.outcome is not AuditOutcome.PASSED)
-    assert (newest.outcome, newest.dispute) == (AuditOutcome.FAILED, DisputeStep.NONE)
+    assert (newest.outcome, newest.dispute) == (AuditOutcome.FAILED, DisputeStep.REFUSED)
+    assert newest.dispute_why == "answers of sessions without a guard cannot be disputed"
     with pytest.raises(NoWorkerError):
         await ask(client)
     (score,) = await client.audits.scores()

@@ -13,7 +13,7 @@ import pytest
 
 from cocoon_sdk.client import AsyncCocoon
 from cocoon_sdk.client.auditing import AuditOutcome, DisputeStep
-from cocoon_sdk.client.auditing.auditor import AsyncAudits
+from cocoon_sdk.client.auditing.checks import Checks
 from cocoon_sdk.history import JobEventKind
 from cocoon_sdk.protocol.job_states import JobState
 from cocoon_sdk.sandbox import Blockchain
@@ -95,10 +95,10 @@ async def test_check_of_a_process_that_died_is_given_up(
     job = await first.jobs.create(model=MODEL_NAME, request={"messages": chat(), **HOT})
     await town.settle()
 
-    async def stuck(self: AsyncAudits, check: object) -> AuditOutcome:
+    async def stuck(self: Checks, *values: object) -> AuditOutcome:
         raise RuntimeError("the process dies here")
 
-    monkeypatch.setattr(AsyncAudits, "_check", stuck)
+    monkeypatch.setattr(Checks, "_conclude", stuck)
     await job.result(timeout=30)
     assert await first.audits.idle()
     second = town.town.cocoon(

@@ -20,6 +20,7 @@ from pytoniq_core import Address
 from cocoon_sdk.client.auditing.case import AuditCase, Claim, case_of_answer, subject_of_answer
 from cocoon_sdk.client.auditing.checks import Checks, Counter, Examined, Examiner
 from cocoon_sdk.client.auditing.consequences import Consequences, Surroundings
+from cocoon_sdk.client.auditing.evidence_book import EvidenceBook
 from cocoon_sdk.client.auditing.line import AuditLine
 from cocoon_sdk.client.auditing.policy import AuditPolicy
 from cocoon_sdk.client.auditing.receipt_watch import ReceiptWatch
@@ -69,7 +70,17 @@ class AsyncAudits:
         self._ends: dict[str, asyncio.Future[None]] = {}
         self._counter = Counter()
         self._consequences = Consequences(self._rules, around, self._holder, clock)
-        self._checks = Checks(self._rules, examiner, self._consequences, self._counter, self._holder, clock)
+        self._book = EvidenceBook()
+        self._checks = Checks(
+            self._rules,
+            examiner,
+            self._consequences,
+            self._counter,
+            self._holder,
+            clock,
+            self._book,
+            around.vault,
+        )
         self._receipts = ReceiptWatch()
         self._bringing: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
@@ -184,6 +195,8 @@ class AsyncAudits:
         async def claim() -> AuditCase:
             return case_of_answer(answer)
 
+        if self.policy is not None and self.policy.dispute and self._around.vault is not None:
+            self._book.note(answer)
         if self.draw():
             self.begin(subject_of_answer(answer), claim)
 

@@ -7,14 +7,18 @@ examined (`Examiner`), which ones are drawn, or who is left for it (`Consequence
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from cocoon_sdk.client.auditing.case import AuditCase, Claim
+from cocoon_sdk.client.auditing.case import AuditCase, Claim, case_of_answer
 from cocoon_sdk.client.auditing.consequences import Consequences
 from cocoon_sdk.client.auditing.errors import UncheckableError
+from cocoon_sdk.client.auditing.evidence_book import EvidenceBook, EvidenceVault, evidence_of
 from cocoon_sdk.client.auditing.policy import AuditPolicy
 from cocoon_sdk.client.auditing.records import (
+    Audited,
     AuditNumbers,
     AuditOutcome,
     AuditRecord,
@@ -23,11 +27,14 @@ from cocoon_sdk.client.auditing.records import (
 )
 from cocoon_sdk.client.auditing.store import AuditStore, Conclusion, Judge, Judgement
 from cocoon_sdk.clock import Clock
-from cocoon_sdk.errors import CocoonError
+from cocoon_sdk.errors import CocoonError, MalformedError
 from cocoon_sdk.types import Nano
+
+log: Final = logging.getLogger("cocoon.audits")
 
 GRACE_S: Final = 60
 """How much longer than a check may take its holder may be silent."""
+_SLASH: Final = "slash"
 _NOTHING: Final = Nano(0)
 _COUNTED: Final = {
     AuditOutcome.PASSED: "passed",
@@ -64,6 +71,10 @@ class Examiner(Protocol):
 
     def judge(self, state: dict[str, Any], case: AuditCase, examined: Examined) -> Judgement:
         """Return what it makes of a worker's score; pure."""
+        ...
+
+    def is_beyond_doubt(self, examined: Sequence[Examined]) -> bool:
+        """Tell whether answers in a row, all together, are what arbiters take collateral for; pure."""
         ...
 
     async def close(self) -> None:
@@ -106,8 +117,11 @@ class Checks:
         counter: Counter,
         holder: str,
         clock: Clock,
+        book: EvidenceBook,
+        vault: EvidenceVault | None,
     ) -> None:
         self._policy, self._examiner, self._consequences = policy, examiner, consequences
+        self._book, self._vault = book, vault
         self._counter, self._holder, self._clock = counter, holder, clock
 
     async def check(self, store: AuditStore, subject: AuditSubject, claim: Claim) -> AuditOutcome:
@@ -131,9 +145,9 @@ class Checks:
         if examined is None:
             made = Conclusion(AuditOutcome.UNCHECKED, why, now, cost=check.cost)
         else:
-            made = _conclusion(examined, now)
+            made = replace(_conclusion(examined, now), evidence=self._evidence(subject, examined))
         outcome = await self._conclude(
-            store, subject, made, lambda state: self._judged(state, check, examined)
+            store, subject, made, lambda state: self._judged(state, check, examined, made)
         )
         return outcome or AuditOutcome.UNCHECKED
 
@@ -165,6 +179,8 @@ class Checks:
         self._counter.count(cost=made.cost or _NOTHING, **{_COUNTED[made.outcome]: 1})
         if score.left_at:
             self._consequences.leave(score)
+            if score.left_at == made.ended_at:
+                await self._look_at_all(store, subject, made)
         record = await store.get(subject.uid)
         if record is not None and record.dispute is DisputeStep.WANTED:
             await self.dispute(store, record)
@@ -194,10 +210,49 @@ class Checks:
         check.cost = cost
         return await examiner.examine(case)
 
-    def _judged(self, state: dict[str, Any], check: _Check, examined: Examined | None) -> Judgement:
+    def _judged(
+        self, state: dict[str, Any], check: _Check, examined: Examined | None, made: Conclusion
+    ) -> Judgement:
         if self._examiner is None or check.case is None or examined is None:
             return Judgement(state, "")
-        return self._examiner.judge(state, check.case, examined)
+        judged = self._examiner.judge(state, check.case, examined)
+        if check.subject.what is Audited.REQUEST and not made.evidence:
+            return replace(judged, dispute=DisputeStep.NONE)
+        return judged
+
+    def _evidence(self, subject: AuditSubject, examined: Examined) -> bytes:
+        """Return, sealed, what a session's answer that costs collateral is disputed with; empty without."""
+        answer = self._book.answer(subject)
+        if self._vault is None or answer is None or examined.level != _SLASH:
+            return b""
+        try:
+            return self._vault.seal(evidence_of([answer]))
+        except MalformedError as error:
+            log.info("%s cannot be disputed: %s", subject, error)
+            return b""
+
+    async def _look_at_all(self, store: AuditStore, subject: AuditSubject, made: Conclusion) -> None:
+        """Dispute with all answers in a row that are remembered, where no single one is enough.
+
+        Arbiters look at each of them: so does this client first, if it costs it nothing. Who is left by its
+        score alone would else cost a bond now and then for what only this client's own sample shows.
+        """
+        run = self._book.run(subject)
+        if self._examiner is None or self._vault is None or not self._policy.dispute or made.evidence:
+            return
+        found = []
+        try:
+            async with asyncio.timeout(self._policy.timeout_s):
+                for answer in run:
+                    case = case_of_answer(answer)
+                    if await self._examiner.most_cost(case):
+                        return
+                    found.append(await self._examiner.examine(case))
+            if self._examiner.is_beyond_doubt(found):
+                sealed = self._vault.seal(evidence_of(run))
+                await store.disputes.want(subject.uid, sealed, self._clock.now())
+        except (TimeoutError, CocoonError) as error:
+            log.info("the answers before %s are no evidence: %s", subject, error)
 
 
 def _conclusion(examined: Examined, now: int) -> Conclusion:

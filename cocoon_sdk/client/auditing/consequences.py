@@ -13,8 +13,10 @@ from typing import Final
 from pytoniq_core import Address
 
 from cocoon_sdk.client.auditing.disputes import DisputableJob, DisputeDesk
+from cocoon_sdk.client.auditing.evidence_book import EvidenceVault
 from cocoon_sdk.client.auditing.policy import AuditPolicy
 from cocoon_sdk.client.auditing.records import AuditRecord, DisputeStep, WorkerScore
+from cocoon_sdk.client.auditing.session_disputes import DisputableSessions, SessionDisputes
 from cocoon_sdk.client.auditing.store import AuditStore
 from cocoon_sdk.clock import Clock
 from cocoon_sdk.protocol.signing import Domain
@@ -28,7 +30,7 @@ class Surroundings:
     """What an auditor acts on: the escrow's domain, its jobs, and who leaves workers.
 
     `bonds_limit` bounds the bonds of a day besides the policy, `with_evidence` tells that there are arbiters
-    to send evidence to.
+    to send evidence to. Answers of `sessions` can only be disputed with a `vault` for the evidence.
     """
 
     domain: Callable[[], Awaitable[Domain]]
@@ -37,6 +39,8 @@ class Surroundings:
     come_back: Callable[[Address], None]
     bonds_limit: Nano | None = None
     with_evidence: bool = False
+    sessions: Callable[[], DisputableSessions] | None = None
+    vault: EvidenceVault | None = None
 
 
 class Consequences:
@@ -61,7 +65,9 @@ class Consequences:
 
     async def dispute(self, store: AuditStore, record: AuditRecord) -> DisputeStep:
         """Bring a wanted dispute as far as it goes now; return where it stands."""
-        around = self._around
+        around, sessions = self._around, None
+        if around.sessions is not None and around.vault is not None:
+            sessions = SessionDisputes(around.sessions(), around.vault, store.disputes, around.with_evidence)
         desk = DisputeDesk(
             store.disputes,
             self._policy,
@@ -70,5 +76,6 @@ class Consequences:
             self._clock,
             limit=around.bonds_limit,
             with_evidence=around.with_evidence,
+            sessions=sessions,
         )
         return await desk.run(record)

@@ -11,6 +11,7 @@ from cocoon_sdk.client.auditing.tables import (
     MAX_WHY,
     SECONDS_A_DAY,
     SELECT,
+    keep_evidence,
     place_of,
     record_of_row,
     sum_of,
@@ -37,6 +38,25 @@ class DisputeStore:
             *place_of(domain),
         )
         return [record_of_row(row) for row in rows]
+
+    async def want(self, uid: str, sealed: bytes, now: int) -> bool:
+        """Want a dispute of a finding that has none, on this evidence; False when it has one."""
+        async with self._database.transaction() as within:
+            changed = await within.execute(
+                "UPDATE client_audits SET dispute = 'wanted' WHERE uid = ? AND dispute = ''", uid
+            )
+            if changed:
+                await keep_evidence(within, uid, sealed, now)
+        return changed == 1
+
+    async def evidence(self, uid: str) -> bytes | None:
+        """Return what a dispute stands on, sealed."""
+        rows = await self._database.fetch("SELECT data FROM client_audit_evidence WHERE uid = ?", uid)
+        return bytes(rows[0][0]) if rows else None
+
+    async def forget_evidence(self, uid: str) -> None:
+        """Delete what no dispute stands on."""
+        await self._database.execute("DELETE FROM client_audit_evidence WHERE uid = ?", uid)
 
     async def take(
         self, uid: str, holder: str, now: int, until: int, *, instead_of: str | None = None

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from cocoon_sdk.client.auditing.dispute_store import DisputeStore
 from cocoon_sdk.client.auditing.policy import AuditPolicy
-from cocoon_sdk.client.auditing.records import Audited, AuditRecord, DisputeStep
+from cocoon_sdk.client.auditing.records import Audited, AuditRecord, DisputeEnd, DisputeStep
+from cocoon_sdk.client.auditing.session_disputes import SessionDisputes
 from cocoon_sdk.client.job_status import RUNNING, UNPAID_ENDS, JobStatus
 from cocoon_sdk.client.sessions.funds.holders import has_died
 from cocoon_sdk.clock import Clock
@@ -50,12 +50,6 @@ class DisputableJob(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    step: DisputeStep
-    why: str = ""
-
-
 class DisputeDesk:
     """Sends the disputes of one client's escrow. `limit` bounds the bonds of a day besides the policy.
 
@@ -73,10 +67,11 @@ class DisputeDesk:
         *,
         limit: Nano | None,
         with_evidence: bool,
+        sessions: SessionDisputes | None = None,
     ) -> None:
         self._store, self._policy, self._jobs = store, policy, jobs
         self._holder, self._clock, self._limit = holder, clock, limit
-        self._with_evidence = with_evidence
+        self._with_evidence, self._sessions = with_evidence, sessions
 
     async def run(self, record: AuditRecord) -> DisputeStep:
         """Bring a wanted dispute as far as it goes now, unless another process does.
@@ -88,7 +83,7 @@ class DisputeDesk:
         try:
             end = await self._proceed(record)
         except CocoonError as error:
-            end = _End(DisputeStep.WANTED, str(error))
+            end = DisputeEnd(DisputeStep.WANTED, str(error))
         await self._store.settle(record.uid, self._holder, end.step, end.why)
         if end.step is not DisputeStep.WANTED:
             log.info("dispute of %s: %s %s", record.subject, end.step, end.why)
@@ -103,36 +98,38 @@ class DisputeDesk:
             uid, self._holder, now, now + LEASE_S, instead_of=other
         )
 
-    async def _proceed(self, record: AuditRecord) -> _End:
+    async def _proceed(self, record: AuditRecord) -> DisputeEnd:
         if record.subject.what is not Audited.JOB:
-            return _End(DisputeStep.REFUSED, "requests of sessions without a guard cannot be disputed")
+            if self._sessions is None:
+                return DisputeEnd(DisputeStep.REFUSED, "answers of sessions are not disputed here")
+            return await self._sessions.proceed(record, self._stake)
         job = self._jobs(record.subject.number)
         status = await job.status()
         if status.state is JobState.DISPUTED:
             if self._with_evidence:
                 await job.send_evidence()
-            return _End(DisputeStep.DISPUTED)
+            return DisputeEnd(DisputeStep.DISPUTED)
         if status.state is JobState.PAID or status.state in UNPAID_ENDS:
             why = f"the job ended as: {status.state}"
             if record.bond:
-                return _End(DisputeStep.DISPUTED, why)
-            return _End(
+                return DisputeEnd(DisputeStep.DISPUTED, why)
+            return DisputeEnd(
                 DisputeStep.TOO_LATE if status.state is JobState.PAID else DisputeStep.NOT_NEEDED, why
             )
         if status.state in RUNNING:
             if status.late:
-                return _End(DisputeStep.NOT_NEEDED, "the worker did not submit in time")
-            return _End(DisputeStep.WANTED, "the worker has not submitted its result yet")
+                return DisputeEnd(DisputeStep.NOT_NEEDED, "the worker did not submit in time")
+            return DisputeEnd(DisputeStep.WANTED, "the worker has not submitted its result yet")
         if status.late:
-            return _End(DisputeStep.TOO_LATE, "the window is over")
+            return DisputeEnd(DisputeStep.TOO_LATE, "the window is over")
         refused = await self._stake(record, await job.bond())
         if refused:
-            return _End(DisputeStep.REFUSED, refused)
+            return DisputeEnd(DisputeStep.REFUSED, refused)
         try:
             await job.dispute()
         except TooLateError:
-            return _End(DisputeStep.TOO_LATE, "the window ended before the dispute arrived")
-        return _End(DisputeStep.DISPUTED)
+            return DisputeEnd(DisputeStep.TOO_LATE, "the window ended before the dispute arrived")
+        return DisputeEnd(DisputeStep.DISPUTED)
 
     async def _stake(self, record: AuditRecord, bond: Nano) -> str:
         """Count the bond as at stake; return why it may not be, empty when it may."""

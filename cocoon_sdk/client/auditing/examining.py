@@ -29,6 +29,9 @@ from cocoon_sdk.verify.score import Score, observe
 from cocoon_sdk.verify.structure import Level, Question
 from cocoon_sdk.verify.thresholds import Thresholds
 
+LEAST_ROW: Final = 8
+SESSION_LINE: Final = 1e-6
+"""What arbiters ask of records in a row (docs/arbiter.md): so many of them, and this doubt at most."""
 _NOTHING: Final = Nano(0)
 _SHOWN: Final = (
     "content",
@@ -152,6 +155,16 @@ class ResultExaminer:
         """See `Examiner.judge`: a failed result alone is over the line, and so is too much in too many."""
         return judgement(state, case.subject, examined, dispute=self._policy.dispute)
 
+    def is_beyond_doubt(self, examined: Sequence[Examined]) -> bool:
+        """See `Examiner.is_beyond_doubt`: the arbiters' rule for records of a session in a row."""
+        score = Score()
+        for each in examined:
+            found = each.evidence
+            if not isinstance(found, Findings) or found.numbers is None or found.limits is None:
+                return False
+            score = observe(score, found.numbers, found.limits)
+        return len(examined) >= LEAST_ROW and score.accused(SESSION_LINE)
+
     async def close(self) -> None:
         """See `Examiner.close`."""
         await self._lookers.close()
@@ -179,7 +192,9 @@ def judgement(
         leave = f"{subject}: {examined.why}"
     elif score.accused():
         leave = f"{score.audits} checks together: its answers deviate more than honest ones would"
-    wanted = failed and dispute and subject.what is Audited.JOB
+    # Of a session only collateral can be had: a single answer has to be beyond the limit for that.
+    enough = failed if subject.what is Audited.JOB else findings.level is Level.SLASH
+    wanted = enough and dispute
     return Judgement(score.to_json(), leave, DisputeStep.WANTED if wanted else DisputeStep.NONE)
 
 

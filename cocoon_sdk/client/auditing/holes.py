@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cocoon_sdk.client.auditing.case import AuditCase
@@ -21,6 +21,8 @@ from cocoon_sdk.verify.texts import MARK
 HOLE: Final = "\N{REPLACEMENT CHARACTER}"
 MOST_BEGINNINGS: Final = 64
 """Places where a piece of an answer is looked for."""
+MOST_TRIES: Final = 20_000
+"""Ends of holes that are tried for one text."""
 _CONTEXT: Final = 12
 """Characters behind a hole that have to be the same."""
 _SHOWN: Final = ("reasoning", "reasoning_content", "content", "text")
@@ -69,6 +71,18 @@ def mend(said: str, shown: str, *, echo: bool = False) -> str:
     return said
 
 
+@dataclass(slots=True)
+class _Hole:
+    """A hole on the way, from `left` up to `behind`: where it may end, and what was copied before it."""
+
+    left: int
+    behind: int
+    right: int
+    ends: Iterator[int]
+    parts: int
+    copied: int
+
+
 class _Sides:
     """Both texts without their blanks, and where each character stands."""
 
@@ -98,38 +112,48 @@ class _Sides:
             yield place
 
     def walk(self, left: int, right: int) -> str | None:
-        """Go along both from there; return the mended text, None where they part without a hole."""
+        """Go along both from there; return the mended text, None where they part without a hole.
+
+        Where a hole may end at several places the first one counts that leads on to the end.
+        """
         parts: list[str] = []
-        copied = 0
+        copied = tries = 0
+        trail: list[_Hole] = []
         while right < len(self._right):
             mine = self._left[left : left + 1]
             if mine == self._right[right] and mine != HOLE:
                 left, right = left + 1, right + 1
-            elif HOLE in (mine, self._right[right]):
-                holes, others = _run(self._left, left), _run(self._right, right)
-                behind = left + holes
-                end = self._meeting(behind, right + others, holes, least=0 if others else 1)
-                if end is None:
-                    return None
-                stop = self._at[behind - 1] + 1 if behind else 0
-                start = self._at[left] if holes else stop
-                first = self._of[right]
-                last = self._of[end - 1] + 1 if end > right else first
-                parts += [self._said[copied:start], self._shown[first:last]]
-                copied = stop
-                left, right = behind, end
+                continue
+            if HOLE in (mine, self._right[right]):
+                behind = left + _run(self._left, left)
+                trail.append(_Hole(left, behind, right, self._ends(left, behind, right), len(parts), copied))
             elif left in self._marks:
                 left = self._marks[left]  # a mark that is not shown
-            else:
+                continue
+            found = None
+            while trail and found is None:
+                hole = trail[-1]
+                found = next(hole.ends, None)
+                if found is None:
+                    trail.pop()
+            tries += 1
+            if found is None or tries > MOST_TRIES:
                 return None
+            copied = self._at[hole.behind - 1] + 1 if hole.behind else 0
+            start = self._at[hole.left] if hole.behind > hole.left else copied
+            first = self._of[hole.right]
+            last = self._of[found - 1] + 1 if found > hole.right else first
+            parts[hole.parts :] = [self._said[hole.copied : start], self._shown[first:last]]
+            left, right = hole.behind, found
         return "".join([*parts, self._said[copied:]])
 
-    def _meeting(self, left: int, right: int, most: int, *, least: int) -> int | None:
-        """Return where the shown side goes on as the other does behind its hole."""
-        for more in range(least, most + 1):
-            if right + more <= len(self._right) and self._same(left, right + more):
-                return right + more
-        return None
+    def _ends(self, left: int, behind: int, right: int) -> Iterator[int]:
+        """Yield where the shown side may go on as the other does behind its hole."""
+        others = _run(self._right, right)
+        for more in range(0 if others else 1, behind - left + 1):
+            end = right + others + more
+            if end <= len(self._right) and self._same(behind, end):
+                yield end
 
     def _same(self, left: int, right: int) -> bool:
         for _ in range(_CONTEXT):

@@ -53,6 +53,14 @@ class DisputeStep(StrEnum):
     """The job ended without paying the worker."""
 
 
+@dataclass(frozen=True, slots=True)
+class DisputeEnd:
+    """How far a dispute came, and why."""
+
+    step: DisputeStep
+    why: str = ""
+
+
 OPEN_STEPS: Final = (DisputeStep.WANTED,)
 
 

@@ -8,7 +8,7 @@ written is committed when it returns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +31,7 @@ from cocoon_sdk.client.auditing.tables import (
     SECONDS_A_DAY,
     SELECT,
     account_of,
+    keep_evidence,
     place_of,
     record_of_row,
     row_of_record,
@@ -83,6 +84,8 @@ class Conclusion:
     numbers: dict[str, Any] | None = None
     verifier: str = ""
     cost: Nano | None = None
+    evidence: bytes = field(default=b"", repr=False)
+    """Sealed; kept if a dispute is wanted that stands on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,8 @@ class AuditStore:
                 str(judged.dispute),
                 subject.uid,
             )
+            if judged.dispute is DisputeStep.WANTED and made.evidence:
+                await keep_evidence(within, subject.uid, made.evidence, made.ended_at)
             score = replace(
                 before,
                 **{name: getattr(before, name) + (made.outcome is counted) for name, counted in _COUNTED},
@@ -265,7 +270,11 @@ class AuditStore:
         return changed > 0
 
     async def prune(self, before: int) -> int:
-        """Forget findings of before that time that no dispute came of; return how many."""
+        """Forget findings of before that time that no dispute came of; return how many.
+
+        What a dispute stands on goes with time alone: arbiters have long decided by then.
+        """
+        await self._database.execute("DELETE FROM client_audit_evidence WHERE kept_at < ?", before)
         return await self._database.execute(
             "DELETE FROM client_audits WHERE ended_at > 0 AND ended_at < ? AND dispute = ''", before
         )

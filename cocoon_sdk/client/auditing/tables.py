@@ -59,6 +59,13 @@ AUDITS_SCHEMA: Final = Schema(
             "ALTER TABLE client_audit_scores ADD COLUMN unreceipted BIGINT NOT NULL DEFAULT 0",
             "ALTER TABLE client_audit_scores ADD COLUMN receipts TEXT NOT NULL DEFAULT '{}'",
         ),
+        (
+            """
+            CREATE TABLE client_audit_evidence (
+                uid TEXT PRIMARY KEY, data BYTEA NOT NULL, kept_at BIGINT NOT NULL
+            )
+            """,
+        ),
     ),
 )
 
@@ -71,6 +78,17 @@ SCORE_COLUMNS: Final = (
     "worker, model_id, model, passed, suspect, failed, unchecked, state, left_at, left_why, "
     "answers, unreceipted"
 )
+
+
+async def keep_evidence(within: Statements, uid: str, sealed: bytes, now: int) -> None:
+    """Keep what a result's dispute stands on."""
+    await within.execute(
+        "INSERT INTO client_audit_evidence (uid, data, kept_at) VALUES (?, ?, ?) "
+        "ON CONFLICT (uid) DO NOTHING",
+        uid,
+        sealed,
+        now,
+    )
 
 
 async def take_turn(within: Statements, domain: Domain) -> None:

@@ -18,7 +18,7 @@ class FinishedAnswer:
     """One answer that came from one worker from beginning to end.
 
     `body` is the request's JSON as that worker had it, `pieces` what it answered: events without their usage,
-    or one whole body.
+    or one whole body. `travelled` is the same exactly as it came, which is what the receipt covers.
     """
 
     offer: WorkerOffer
@@ -27,6 +27,7 @@ class FinishedAnswer:
     pieces: tuple[bytes, ...] = field(repr=False)
     whole: bool
     receipt: SignedReceipt
+    travelled: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ class _Events:
         self._picked = among is not None
         self.said: list[bytes] = []
         """What came of the answer so far: what another worker would go on from."""
+        self._travelled: list[bytes] = []
         self.whole = False
         self.ended = False
         self._with_usage: bytes | None = None
@@ -115,7 +116,13 @@ class _Events:
         question = call.question
         self._house.on_finished(
             FinishedAnswer(
-                listing.offer, question.kind, question.body, tuple(self.said), self.whole, call.receipt
+                listing.offer,
+                question.kind,
+                question.body,
+                tuple(self.said),
+                self.whole,
+                call.receipt,
+                tuple(self._travelled),
             )
         )
 
@@ -146,6 +153,8 @@ class _Events:
         return engine_usage(self._with_usage)
 
     def _event(self, piece: bytes) -> bytes | None:
+        if self._house.on_finished is not None:
+            self._travelled.append(piece)
         piece = checked_piece(piece)
         if not self._request.stream and self._call is not None and self._call.whole:
             self.whole = True
@@ -201,6 +210,7 @@ class _Events:
 
     def _throw_away(self) -> None:
         self.said.clear()
+        self._travelled.clear()
         self.whole, self._continuer = False, None
         self.answering.start_over()
 
