@@ -75,7 +75,7 @@ async def judge_records(case: SessionCase, examine: Examine) -> Judgement:
         if worst is None or findings.level > worst.level:
             worst = findings
         if findings.numbers is not None and findings.limits is not None:
-            seen.append(Seen(record.rid, findings.numbers, findings.limits))
+            seen.append(Seen(record.rid, _comparable(findings.numbers, findings), findings.limits))
     row = longest_row(seen)
     if is_over_the_line(row):
         return Judgement(Ground.SLASH, _measured_row(row))
@@ -98,6 +98,17 @@ def longest_row(seen: Sequence[Seen]) -> list[Seen]:
 def is_over_the_line(row: Sequence[Seen]) -> bool:
     """Tell whether a row is long enough, and no honest worker's."""
     return len(row) >= LEAST_ROW and _score(row).accused(LINE)
+
+
+def _comparable(numbers: Numbers, findings: Findings) -> Numbers:
+    """Return the numbers without what a longer answer than any in the calibration makes larger by itself.
+
+    A client could ask for the longest answers there are: of more tokens the largest deviation is larger. The
+    means only become steadier.
+    """
+    if findings.limits is not None and len(findings.tokens) <= findings.limits.longest:
+        return numbers
+    return numbers._replace(lp_max=0.0, tok_max=None if numbers.tok_max is None else 0.0)
 
 
 def _score(row: Sequence[Seen]) -> Score:

@@ -1,7 +1,11 @@
-"""Records of a session as a worker signs them and its client keeps them; tests make wrong ones too."""
+"""Records of a session as a worker signs them and its client keeps them; tests make wrong ones too.
+
+`LIMITS` are those of an imagined model, `draw` the numbers of one of its answers.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +14,21 @@ from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.protocol.session_evidence import EvidenceRecord
 from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.protocol.vouchers import NO_PROOF, Receipt, ResponseHash, SessionRef, request_hash
-from cocoon_sdk.types import Hash, Nano
+from cocoon_sdk.types import Nano
 from cocoon_sdk.verify.commitment import Commitment
+from cocoon_sdk.verify.statistics import Numbers
+from cocoon_sdk.verify.thresholds import fit
+
+SIZES = (0.01, 0.2, 0.01, 0.3)
+
+
+def draw(rng: random.Random, scale: float) -> Numbers:
+    return Numbers(*(scale * size * rng.lognormvariate(0, 0.3) for size in SIZES))
+
+
+LIMITS = fit(
+    {str(n): [draw(random.Random(1000 * n + i), 1 - n / 5) for i in range(400)] for n in range(3)}, longest=16
+)
 
 
 def signed_record(
@@ -26,7 +43,6 @@ def signed_record(
     commitment: Commitment | None,
     input_tokens: int,
     output_tokens: int,
-    proof_hash: bytes | None = None,
 ) -> EvidenceRecord:
     """Return one request and its answer with the worker's receipt."""
     request = body if isinstance(body, bytes) else write_json(body)
@@ -34,13 +50,12 @@ def signed_record(
     response = ResponseHash()
     for piece in travelled:
         response.update(piece)
-    proof = NO_PROOF if commitment is None else commitment.digest()
     receipt = Receipt(
         rid=rid,
         request_hash=request_hash(kind, request),
         response_hash=response.digest(),
         terms_hash=terms.terms_hash,
-        proof_hash=proof if proof_hash is None else Hash(proof_hash),
+        proof_hash=NO_PROOF if commitment is None else commitment.digest(),
         input_tokens=input_tokens,
         cached_input_tokens=0,
         output_tokens=output_tokens,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -15,14 +16,9 @@ from cocoon_sdk.arbiter.errors import JudgingError
 from cocoon_sdk.arbiter.receipts import SessionCase
 from cocoon_sdk.arbiter.rescoring import JudgedModel, RescoringJudge
 from cocoon_sdk.arbiter.session_judging import (
-    LEAST_ROW,
-    LINE,
     Examine,
-    Seen,
     answer_of,
-    is_over_the_line,
     judge_records,
-    longest_row,
     question_of,
     read_commitment,
 )
@@ -39,12 +35,11 @@ from cocoon_sdk.types import Hash, Nano
 from cocoon_sdk.verify.checking import Findings, NotCheckableError, check
 from cocoon_sdk.verify.commitment import CANCELLED, Commitment
 from cocoon_sdk.verify.rescoring import Verifier
-from cocoon_sdk.verify.score import Score, observe
 from cocoon_sdk.verify.seeds import request_seed
-from cocoon_sdk.verify.statistics import Numbers
+from cocoon_sdk.verify.statistics import Numbers, TokenEvidence
 from cocoon_sdk.verify.structure import Fault, FaultKind, Level, Question
-from cocoon_sdk.verify.thresholds import SamplingKind, Thresholds, fit
-from tests.helpers.session_records import signed_record
+from cocoon_sdk.verify.thresholds import SamplingKind, Thresholds
+from tests.helpers.session_records import LIMITS, draw, signed_record
 from tests.helpers.table_model import MODEL_ID, TableModel, shown
 from tests.helpers.table_server import END_TOKENS, NAME, table_server
 
@@ -61,16 +56,6 @@ TERMS = Terms(
 )
 WORKER = TableModel(spread=0.01, machine=1)
 VERIFIER = TableModel(spread=0.01, machine=2)
-SIZES = (0.01, 0.2, 0.01, 0.3)
-
-
-def draw(rng: random.Random, scale: float) -> Numbers:
-    return Numbers(*(scale * size * rng.lognormvariate(0, 0.3) for size in SIZES))
-
-
-LIMITS = fit(
-    {str(n): [draw(random.Random(1000 * n + i), 1 - n / 5) for i in range(400)] for n in range(3)}, longest=16
-)
 
 
 class _Dispute:
@@ -181,58 +166,6 @@ async def test_worker_with_another_seed_is_slashed() -> None:
 # -- the rule over several -----------------------------------------------------------------------------------
 
 
-def row_of(count: int, scale: float, *, first: int = 1, seed: int = 5) -> list[Seen]:
-    rng = random.Random(seed)
-    return [Seen(first + index, draw(rng, scale), LIMITS) for index in range(count)]
-
-
-def test_row_of_light_cheats_is_over_the_line() -> None:
-    assert is_over_the_line(row_of(32, 3.0))
-    assert is_over_the_line(row_of(16, 8.0))
-
-
-def test_honest_rows_are_not_over_the_line() -> None:
-    assert not any(is_over_the_line(row_of(32, 1.0, seed=seed)) for seed in range(300))
-
-
-def test_client_cannot_win_with_a_short_row() -> None:
-    # Finely calibrated: then even fewer would be over the line.
-    fine = fit({"one": [draw(random.Random(i), 1.0) for i in range(20_000)]}, longest=16)
-    row = [seen._replace(limits=fine) for seen in row_of(LEAST_ROW, 50.0)]
-    assert is_over_the_line(row)
-    assert not is_over_the_line(row[:-1])
-    score = Score()
-    for seen in row[:-1]:
-        score = observe(score, seen.numbers, fine)
-    assert score.accused(LINE)
-
-
-def test_client_cannot_win_by_picking_the_worst_of_many_honest_answers() -> None:
-    rng = random.Random(2)
-    everything = [Seen(rid, draw(rng, 1.0), LIMITS) for rid in range(1, 5000)]
-    worst = sorted(everything, key=lambda seen: -seen.numbers.lp_mean)[:32]
-    picked = sorted(worst, key=lambda seen: seen.rid)
-    # One after the other they would be proof enough: the rule about gaps is what protects the worker.
-    assert is_over_the_line(picked)
-    assert len(longest_row(picked)) < LEAST_ROW
-
-
-@pytest.mark.parametrize(
-    ("rids", "row"),
-    [
-        ([], []),
-        ([4], [4]),
-        ([1, 2, 3], [1, 2, 3]),
-        ([1, 3, 4, 6, 7, 8], [6, 7, 8]),
-        ([1, 2, 5, 6], [1, 2]),
-        ([2, 4, 6], [2]),
-    ],
-)
-def test_longest_row_is_the_first_of_equals(rids: list[int], row: list[int]) -> None:
-    numbers = Numbers(0.0, 0.0, None, None)
-    assert [seen.rid for seen in longest_row([Seen(rid, numbers, LIMITS) for rid in rids])] == row
-
-
 async def test_client_cannot_leave_out_what_speaks_for_the_worker_in_the_middle_of_a_row() -> None:
     rng = random.Random(1)
     bad = [found(Level.SUSPECT, draw(rng, 5.0)) for _ in range(14)]
@@ -245,6 +178,19 @@ async def test_client_cannot_leave_out_what_speaks_for_the_worker_in_the_middle_
     assert (score.name, score.value > score.slash == 13_815_511) == ("score", True)
     examine, _ = scripted(*bad)
     assert (await judge_records(case([*whole[:7], *whole[8:]]), examine)).ground is Ground.SUSPECT
+
+
+async def test_client_cannot_win_with_the_maxima_of_answers_longer_than_any_in_the_calibration() -> None:
+    records = [answered(rid) for rid in range(1, 33)]
+    for length, ground in ((LIMITS.longest, Ground.SLASH), (LIMITS.longest + 1, Ground.SUSPECT)):
+        one = found(Level.SUSPECT, Numbers(0.005, 2.0, 0.005, 3.0))
+        one = dataclasses.replace(one, tokens=cast(tuple[TokenEvidence, ...], (None,) * length))
+        examine, _ = scripted(*[one] * len(records))
+        assert (await judge_records(case(records), examine)).ground is ground
+    # Its means count all the same.
+    bad = dataclasses.replace(one, numbers=Numbers(0.05, 2.0, 0.05, 3.0))
+    examine, _ = scripted(*[bad] * len(records))
+    assert (await judge_records(case(records), examine)).ground is Ground.SLASH
 
 
 async def test_answer_that_cannot_be_judged_breaks_a_row() -> None:
