@@ -286,6 +286,22 @@ async def test_one_worker_alone_accuses_nobody(town: AuditTown) -> None:
     assert finding.cost > 0
 
 
+async def test_owner_of_a_checked_worker_is_its_stakes_whatever_it_announces(town: AuditTown) -> None:
+    """One that offers nothing any more was taken for its own owner, whose other workers could check it."""
+    await town.worker("alice")
+    client = await town.client()
+    job = await job_of(town, client)
+    result = await job.result(timeout=30)
+    audits = client.jobs._audits
+    assert audits is not None
+    listed = (await client.workers.list(MODEL_NAME)).find(town.account("alice"))
+    assert listed is not None
+    client.workers.leave(town.account("alice"), "it is gone")
+    case = await audits.case(job, result)
+    assert (case.owner, case.limits) == (listed.worker.owner, None)
+    assert case.owner != case.subject.worker
+
+
 async def test_checks_stop_when_the_day_has_cost_what_it_may(town: AuditTown) -> None:
     await town.worker("alice")
     await town.worker("bob", input_price="0.2")

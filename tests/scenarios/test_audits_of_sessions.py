@@ -16,8 +16,10 @@ from cocoon_sdk.client.sessions.answers.joining import write_json
 from cocoon_sdk.contracts.disputes import read_session_dispute
 from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.errors import DecryptionError
+from cocoon_sdk.protocol.disputes import Ground
 from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.types import Nano
+from tests.helpers.arbiters import Court
 from tests.helpers.audit_town import HOT, AuditTown, audit_town, cheap_table
 from tests.helpers.sdk import MODEL_NAME, chat
 from tests.helpers.suite import key_of
@@ -90,6 +92,58 @@ async def test_cheated_client_of_a_guarded_session_disputes_it_with_the_signed_a
     await client.audits.keep()
     (again,) = [each for each in await client.audits.list() if each.dispute]
     assert (again.dispute, again.bond) == (DisputeStep.DISPUTED, newest.bond)
+
+
+async def test_cheater_of_a_guarded_session_loses_its_collateral_without_anybody_doing_anything_by_hand(
+    town: AuditTown, tmp_path: Path
+) -> None:
+    """Found by an audit, disputed, shown and decided. What scores at the arbiters is a scripted double."""
+    court = Court(town.town.chain, town.town.adapter, town.town.suite, tmp_path / "arbiters")
+    court.root.mkdir()
+    for index in range(3):
+        await court.start(index, says=Ground.SLASH, wallet=index == 0)
+    await town.worker("mallory")
+    client = await town.client(arbiters=court.urls)
+    number = await guarded(town, client, "mallory")
+    stake = town.place.rig.account("mallory").get_state().stake
+    town.doubles["mallory"].table = cheap_table
+    await ask(client)
+    (finding,) = [each for each in await client.audits.list() if each.outcome is AuditOutcome.FAILED]
+    assert finding.dispute is DisputeStep.DISPUTED
+    dispute = await read_session_dispute(Escrow.at(client.chain, client.escrow.address), number)
+    await court.rounds()
+    (case,) = court.judges[0].sessions
+    assert [record.rid for record in case.records] == [finding.subject.request]
+    assert case.ignored == 0
+    assert not (await client.sessions.get(number)).disputed
+    after = town.place.rig.account("mallory").get_state().stake
+    assert stake - after == dispute.collateral > 0
+    await court.close()
+
+
+async def test_dispute_waits_for_an_arbiter_that_takes_its_evidence(town: AuditTown, tmp_path: Path) -> None:
+    court = Court(town.town.chain, town.town.adapter, town.town.suite, tmp_path / "arbiters")
+    court.root.mkdir()
+    for index in range(3):
+        await court.start(index, says=Ground.SLASH)
+    await town.worker("mallory")
+    client = await town.client(arbiters=court.urls)
+    number = await guarded(town, client, "mallory")
+    for index in range(3):
+        await court.stop(index)
+    town.doubles["mallory"].table = cheap_table
+    await ask(client)
+    newest = next(each for each in await client.audits.list() if each.outcome is AuditOutcome.FAILED)
+    assert newest.dispute is DisputeStep.WANTED
+    assert (await client.sessions.get(number)).disputed
+    for index in range(3):
+        await court.start(index, says=Ground.SLASH)
+    await client.audits.keep()
+    again = next(each for each in await client.audits.list() if each.outcome is AuditOutcome.FAILED)
+    assert (again.dispute, again.bond) == (DisputeStep.DISPUTED, newest.bond)
+    await court.rounds()
+    assert len(court.judges[0].sessions) == 1
+    await court.close()
 
 
 @pytest.mark.parametrize("policy", [{"dispute": False}, {"most_bond": Nano(1)}])

@@ -162,7 +162,11 @@ class ResultExaminer:
             found = each.evidence
             if not isinstance(found, Findings) or found.numbers is None or found.limits is None:
                 return False
-            score = observe(score, found.numbers, found.limits)
+            numbers = found.numbers
+            if len(found.tokens) > found.limits.longest:
+                # Of more tokens than any calibrated answer has, the largest deviation is larger anyway.
+                numbers = numbers._replace(lp_max=0.0, tok_max=None if numbers.tok_max is None else 0.0)
+            score = observe(score, numbers, found.limits)
         return len(examined) >= LEAST_ROW and score.accused(SESSION_LINE)
 
     async def close(self) -> None:

@@ -345,4 +345,8 @@ def test_row_is_beyond_doubt_by_the_arbiters_rule_only() -> None:
     assert examiner.is_beyond_doubt([off] * MAX_RECORDS)
     assert not examiner.is_beyond_doubt([off] * (LEAST_ROW - 1))
     assert not examiner.is_beyond_doubt([honest] * MAX_RECORDS)
+    long = replace(off.evidence, tokens=(None,) * 65, numbers=Numbers(0.0, 10.0, 0.0, 10.0))
+    assert not examiner.is_beyond_doubt([replace(off, evidence=long)] * MAX_RECORDS)
+    short = replace(long, tokens=(None,) * 64)
+    assert examiner.is_beyond_doubt([replace(off, evidence=short)] * MAX_RECORDS)
     assert not examiner.is_beyond_doubt([*[off] * LEAST_ROW, replace(off, evidence=None)])
