@@ -89,7 +89,10 @@ class Following:
             if followed.digest in self._docket.hearings:
                 continue
             if 0 < followed.ends_at <= now:
-                await self._docket.drop(followed.digest, now, "arbitration timed out")
+                try:
+                    await self._docket.drop(followed.digest, now, "arbitration timed out")
+                except StorageError as error:
+                    self._on_storage(error)  # there will be room some day, and nobody waits for this
             else:
                 self._backlog.put(Place(followed.escrow, followed.number))
 

@@ -41,8 +41,8 @@ from cocoon_sdk.storage import StorageError
 from cocoon_sdk.types import Hash
 
 MAX_SMALL_BYTES: Final = 1024
-_DEAR: Final = 10.0
-"""What a request counts that makes us ask the chain, or open a box."""
+_DEAR: Final = 9.0
+"""What a request counts for, beside itself, that makes us ask the chain or open a box."""
 _MAX_HEADERS: Final = 32
 _AT_A_TIME: Final = 2
 """Looks at the chain and deliveries of one address, and boxes that are opened."""

@@ -13,6 +13,7 @@ import pytest
 
 from cocoon_sdk.arbiter.evidence import Weighed
 from cocoon_sdk.arbiter.hearing import Hearing
+from cocoon_sdk.arbiter.store import ArbiterStore
 from cocoon_sdk.chain.watcher import ChainResetError
 from cocoon_sdk.client.app import AsyncCocoon
 from cocoon_sdk.client.arbiters import ArbiterUnreachableError
@@ -23,6 +24,7 @@ from cocoon_sdk.history import HistoryNotFoundError, JobSearch
 from cocoon_sdk.protocol.disputes import Ground, ItemKind
 from cocoon_sdk.protocol.job_states import JobState
 from cocoon_sdk.sandbox import Blockchain
+from cocoon_sdk.storage import StorageFullError
 from tests.helpers.arbiters import Court, dispute_of, submit, verifiable
 from tests.helpers.hostile_chains import PaddedChain
 from tests.helpers.sdk import MODEL_NAME, ScriptedWorker, Town, chat
@@ -274,6 +276,30 @@ async def test_arbiter_outlasts_a_full_disk(
     await court.rounds()
     assert 'accepts_evidence":true' in await told(url)
     assert (await job.status()).state is JobState.SLASHED
+
+
+async def test_arbiter_can_start_when_its_disk_is_full(
+    town: Town, court: Court, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await court.start(0, says=None)
+    client, job = await submitted(town, court, worker)
+    await job.dispute()
+    await court.rounds()
+    dispute = await dispute_of(client, job.id)
+    await court.stop(0)
+    town.chain.warp(dispute.ends_at - town.chain.now)
+
+    async def full(*_: object) -> None:
+        raise StorageFullError("cannot write", why="the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArbiterStore, "end", full)
+        service = await court.start(0)
+        assert service.problem
+    assert service.hearing(dispute.digest) is None
+    town.chain.warp(3600)
+    await court.rounds()
+    assert await service._store.items(dispute.digest) == {}
 
 
 async def told(url: str) -> str:
