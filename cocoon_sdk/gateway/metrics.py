@@ -20,7 +20,7 @@ MAX_MODELS: Final = 256
 _TON: Final = 1e9
 _AUDITS: Final = (
     *("seen", "chosen", "dropped", "waiting"),
-    *("passed", "suspect", "failed", "unchecked", "disputed"),
+    *("passed", "suspect", "failed", "unchecked", "disputed", "unreceipted"),
 )
 _FAST: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LONG: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)

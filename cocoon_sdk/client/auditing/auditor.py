@@ -205,7 +205,10 @@ class AsyncAudits:
         if self.policy is None or self._closed:
             return
         self.start()
-        if self._receipts.note(part) and (self._bringing is None or self._bringing.done()):
+        if not self._receipts.note(part):
+            return
+        self._counter.count(unreceipted=1)
+        if self._bringing is None or self._bringing.done():
             self._bringing = asyncio.create_task(self._bring_in_now(), name="cocoon audits: receipts")
 
     async def _bring_in_now(self) -> None:

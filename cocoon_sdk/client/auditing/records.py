@@ -157,7 +157,8 @@ class WorkerScore:
 class AuditNumbers:
     """What an auditor has done since it began. `cost` is in nanoTON.
 
-    `seen` results came, `chosen` were drawn; `dropped` of those found the queue full.
+    `seen` results came, `chosen` were drawn; `dropped` of those found the queue full. `unreceipted` answers
+    came without a receipt and count against their workers.
     """
 
     seen: int = 0
@@ -169,4 +170,5 @@ class AuditNumbers:
     unchecked: int = 0
     waiting: int = 0
     disputed: int = 0
+    unreceipted: int = 0
     cost: Nano = _NOTHING

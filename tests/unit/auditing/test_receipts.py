@@ -191,6 +191,7 @@ async def test_worker_that_withholds_receipts_is_left_by_every_process_and_can_b
     assert await first.idle()
     why = "6 of 6 answers came without a receipt: more than broken connections explain"
     assert left == [("first", why)]
+    assert first.numbers.unreceipted == 6
     await second.keep()
     assert left == [("first", why), ("second", why)]
     (score,) = await second.scores()

@@ -66,9 +66,12 @@ def test_operator_is_told_which_thresholds_are_wrong(
 
 def test_metrics_tell_what_audits_came_to() -> None:
     metrics = Metrics()
-    metrics.audited(AuditNumbers(seen=40, chosen=4, dropped=1, passed=2, failed=1, cost=Nano(2_000_000)))
+    metrics.audited(
+        AuditNumbers(seen=40, chosen=4, dropped=1, passed=2, failed=1, unreceipted=3, cost=Nano(2_000_000))
+    )
     text = metrics.render().decode()
     assert 'cocoon_gateway_audits{outcome="chosen"} 4.0' in text
     assert 'cocoon_gateway_audits{outcome="dropped"} 1.0' in text
     assert 'cocoon_gateway_audits{outcome="failed"} 1.0' in text
+    assert 'cocoon_gateway_audits{outcome="unreceipted"} 3.0' in text
     assert "cocoon_gateway_audit_cost_ton 0.002" in text
