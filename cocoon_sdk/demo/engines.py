@@ -82,8 +82,8 @@ async def prepare(choice: EngineChoice, log_dir: Path, progress: Progress) -> Re
     )
     engine = VllmEngine(settings, limits=limits, on_progress=report)
     manifest = manifest_of(found, files, name=PACKAGED_MODEL)
-    limits = packaged_thresholds()
-    model = first_model(manifest, limits.digest() if limits.model_id == manifest.digest else None)
+    known = packaged_thresholds()
+    model = first_model(manifest, known.digest() if known.model_id == manifest.digest else None)
     return ReadyEngine(choice, engine, model, "vLLM with SmolLM2-135M-Instruct", folder)
 
 
