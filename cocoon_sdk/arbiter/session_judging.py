@@ -5,9 +5,7 @@ Owns reading a record as question and answer, and the rule over several. Must no
 
 The client chooses what it shows. Out of thousands of honest answers it could pick the one that deviates most,
 so what a single record shows counts only beyond the limit for a slash, which lies far outside of all honest
-answers. What is less counts in a row: requests with numbers without a gap cannot be picked one by one. Their
-running score holds at every length; how often a client could have begun such a row elsewhere is why its line
-is a thousand times further than an audit's.
+answers. What is less counts in a row (`cocoon_sdk.verify.rows`).
 """
 
 from __future__ import annotations
@@ -33,16 +31,11 @@ from cocoon_sdk.protocol.vouchers import SessionRef
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.checking import Findings, NotCheckableError
 from cocoon_sdk.verify.commitment import CANCELLED, MAX_COMMITMENT_BYTES, Commitment
-from cocoon_sdk.verify.score import Score, observe
+from cocoon_sdk.verify.rows import LINE, InRow, is_over_the_line, row_score
 from cocoon_sdk.verify.seeds import request_seed
-from cocoon_sdk.verify.statistics import Numbers
 from cocoon_sdk.verify.structure import Level, Question
-from cocoon_sdk.verify.thresholds import MILLION, KindThresholds
+from cocoon_sdk.verify.thresholds import MILLION
 
-LINE: Final = 1e-6
-"""Probability with which the pooled score of an honest worker's row is ever over the line, at most."""
-LEAST_ROW: Final = 8
-"""Fewest requests in a row whose score counts."""
 _CHECKABLE: Final = frozenset({CHAT, COMPLETION})
 log = structlog.get_logger("cocoon.arbiter")
 
@@ -53,11 +46,10 @@ that no engine would have taken, and `JudgingError` when it cannot be told here 
 
 
 class Seen(NamedTuple):
-    """The numbers of one record, and what they are held against."""
+    """One record that was judged."""
 
     rid: int
-    numbers: Numbers
-    limits: KindThresholds
+    in_row: InRow
 
 
 async def judge_records(case: SessionCase, examine: Examine) -> Judgement:
@@ -74,8 +66,8 @@ async def judge_records(case: SessionCase, examine: Examine) -> Judgement:
             return Judgement(Ground.SLASH, measured(findings))
         if worst is None or findings.level > worst.level:
             worst = findings
-        if findings.numbers is not None and findings.limits is not None:
-            seen.append(Seen(record.rid, _comparable(findings.numbers, findings), findings.limits))
+        if (in_row := InRow.of(findings)) is not None:
+            seen.append(Seen(record.rid, in_row))
     row = longest_row(seen)
     if is_over_the_line(row):
         return Judgement(Ground.SLASH, _measured_row(row))
@@ -86,41 +78,18 @@ async def judge_records(case: SessionCase, examine: Examine) -> Judgement:
     return Judgement(ground, measured(worst))
 
 
-def longest_row(seen: Sequence[Seen]) -> list[Seen]:
+def longest_row(seen: Sequence[Seen]) -> list[InRow]:
     """Return the longest row of records whose numbers have no gap, of equals the first.
 
     `seen` rises by request number. What could not be judged is a gap too.
     """
     rows = itertools.groupby(enumerate(seen), key=lambda each: each[1].rid - each[0])
-    return max(([record for _, record in row] for _, row in rows), key=len, default=[])
+    return max(([record.in_row for _, record in row] for _, row in rows), key=len, default=[])
 
 
-def is_over_the_line(row: Sequence[Seen]) -> bool:
-    """Tell whether a row is long enough, and no honest worker's."""
-    return len(row) >= LEAST_ROW and _score(row).accused(LINE)
-
-
-def _comparable(numbers: Numbers, findings: Findings) -> Numbers:
-    """Return the numbers without what a longer answer than any in the calibration makes larger by itself.
-
-    A client could ask for the longest answers there are: of more tokens the largest deviation is larger. The
-    means only become steadier.
-    """
-    if findings.limits is not None and len(findings.tokens) <= findings.limits.longest:
-        return numbers
-    return numbers._replace(lp_max=0.0, tok_max=None if numbers.tok_max is None else 0.0)
-
-
-def _score(row: Sequence[Seen]) -> Score:
-    score = Score()
-    for each in row:
-        score = observe(score, each.numbers, each.limits)
-    return score
-
-
-def _measured_row(row: Sequence[Seen]) -> Measured:
+def _measured_row(row: Sequence[InRow]) -> Measured:
     line = round(-math.log(LINE) * MILLION)
-    value = round(_score(row).peak * MILLION)
+    value = round(row_score(row).peak * MILLION)
     return Measured(measures=(Measure(name="score", value=value, refund=line, slash=line),))
 
 

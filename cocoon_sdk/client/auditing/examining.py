@@ -25,13 +25,11 @@ from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Nano
 from cocoon_sdk.verify.checking import Findings, check, check_form, check_prompt
 from cocoon_sdk.verify.rescoring import CHAT, COMPLETION
+from cocoon_sdk.verify.rows import InRow, is_over_the_line
 from cocoon_sdk.verify.score import Score, observe
 from cocoon_sdk.verify.structure import Level, Question
 from cocoon_sdk.verify.thresholds import Thresholds
 
-LEAST_ROW: Final = 8
-SESSION_LINE: Final = 1e-6
-"""What arbiters ask of records in a row (docs/arbiter.md): so many of them, and this doubt at most."""
 _NOTHING: Final = Nano(0)
 _SHOWN: Final = (
     "content",
@@ -157,17 +155,8 @@ class ResultExaminer:
 
     def is_beyond_doubt(self, examined: Sequence[Examined]) -> bool:
         """See `Examiner.is_beyond_doubt`: the arbiters' rule for records of a session in a row."""
-        score = Score()
-        for each in examined:
-            found = each.evidence
-            if not isinstance(found, Findings) or found.numbers is None or found.limits is None:
-                return False
-            numbers = found.numbers
-            if len(found.tokens) > found.limits.longest:
-                # Of more tokens than any calibrated answer has, the largest deviation is larger anyway.
-                numbers = numbers._replace(lp_max=0.0, tok_max=None if numbers.tok_max is None else 0.0)
-            score = observe(score, numbers, found.limits)
-        return len(examined) >= LEAST_ROW and score.accused(SESSION_LINE)
+        row = [InRow.of(each.evidence) if isinstance(each.evidence, Findings) else None for each in examined]
+        return is_over_the_line([each for each in row if each is not None]) and None not in row
 
     async def close(self) -> None:
         """See `Examiner.close`."""

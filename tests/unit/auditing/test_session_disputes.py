@@ -15,7 +15,7 @@ from cocoon_sdk.client.auditing.checks import Checks, Counter, Examined
 from cocoon_sdk.client.auditing.consequences import Consequences, Surroundings
 from cocoon_sdk.client.auditing.disputes import DisputeDesk
 from cocoon_sdk.client.auditing.evidence_book import EvidenceBook, EvidenceVault, evidence_of
-from cocoon_sdk.client.auditing.examining import LEAST_ROW, ResultExaminer
+from cocoon_sdk.client.auditing.examining import ResultExaminer
 from cocoon_sdk.client.auditing.lookers import OwnLookers
 from cocoon_sdk.client.auditing.records import Audited, AuditOutcome, AuditSubject, DisputeStep
 from cocoon_sdk.client.auditing.session_disputes import SessionDisputes
@@ -33,6 +33,7 @@ from cocoon_sdk.protocol.vouchers import NO_PROOF, Receipt, ResponseHash, Sessio
 from cocoon_sdk.storage import open_database
 from cocoon_sdk.types import Nano
 from cocoon_sdk.verify.checking import Findings
+from cocoon_sdk.verify.rows import LEAST_ROW
 from cocoon_sdk.verify.statistics import Numbers
 from cocoon_sdk.verify.structure import Level
 from cocoon_sdk.verify.thresholds import SamplingKind

@@ -1,0 +1,56 @@
+"""Many answers in a row: when they come to something that no single one of them shows.
+
+Owns the rule by which an arbiter takes collateral for them, and a client knows that it would. Must not know
+where answers come from. Whoever shows the answers of a session chooses them, so only those without a gap
+between them count; and how often it could have begun such a row elsewhere is why the line is a thousand times
+further than that of an audit (`score.ALPHA`), whose answers chance has chosen. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from cocoon_sdk.verify.checking import Findings
+from cocoon_sdk.verify.score import Score, observe
+from cocoon_sdk.verify.statistics import Numbers
+from cocoon_sdk.verify.thresholds import KindThresholds
+
+LINE: Final = 1e-6
+"""Probability with which the pooled score of an honest worker's row is ever over the line, at most."""
+LEAST_ROW: Final = 8
+"""Fewest answers in a row whose score counts."""
+
+
+class InRow(NamedTuple):
+    """What one answer brings into a row: its numbers, and what they are held against."""
+
+    numbers: Numbers
+    limits: KindThresholds
+
+    @classmethod
+    def of(cls, findings: Findings) -> InRow | None:
+        """Return what an answer's findings bring; None where nothing was measured.
+
+        An answer that is longer than any in the calibration brings its means only: of more tokens the largest
+        deviation is larger anyway, and whoever asks could ask for the longest answers there are.
+        """
+        numbers, limits = findings.numbers, findings.limits
+        if numbers is None or limits is None:
+            return None
+        if len(findings.tokens) > limits.longest:
+            numbers = numbers._replace(lp_max=0.0, tok_max=None if numbers.tok_max is None else 0.0)
+        return cls(numbers, limits)
+
+
+def row_score(row: Sequence[InRow]) -> Score:
+    """Return the running score of a row, from its first answer on."""
+    score = Score()
+    for each in row:
+        score = observe(score, each.numbers, each.limits)
+    return score
+
+
+def is_over_the_line(row: Sequence[InRow]) -> bool:
+    """Tell whether a row is long enough, and no honest worker's."""
+    return len(row) >= LEAST_ROW and row_score(row).accused(LINE)
