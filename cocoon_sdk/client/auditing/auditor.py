@@ -193,7 +193,7 @@ class AsyncAudits:
         """Take note of a session's answer that is complete; it may be checked from now on."""
 
         async def claim() -> AuditCase:
-            return case_of_answer(answer)
+            return await asyncio.to_thread(case_of_answer, answer)
 
         if self.policy is not None and self.policy.dispute and self._around.vault is not None:
             self._book.note(answer)

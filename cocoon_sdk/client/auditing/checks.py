@@ -244,7 +244,7 @@ class Checks:
         try:
             async with asyncio.timeout(self._policy.timeout_s):
                 for answer in run:
-                    case = case_of_answer(answer)
+                    case = await asyncio.to_thread(case_of_answer, answer)
                     if await self._examiner.most_cost(case):
                         return
                     found.append(await self._examiner.examine(case))

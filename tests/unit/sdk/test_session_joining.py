@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from itertools import pairwise
+from time import process_time
 from typing import Any
 
 import msgspec
@@ -18,7 +20,7 @@ from cocoon_sdk.client.sessions.answers.continuation import (
     said_so_far,
 )
 from cocoon_sdk.client.sessions.answers.events import usage_event, usage_with_cost, without_usage
-from cocoon_sdk.client.sessions.answers.joining import join_pieces
+from cocoon_sdk.client.sessions.answers.joining import beside, join_pieces
 from cocoon_sdk.client.sessions.values import CHAT, COMPLETION, EMBEDDING, Bill
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol.pricing import Usage
@@ -36,6 +38,20 @@ def delta(index: int = 0, *, finish: str | None = None, **content: Any) -> bytes
 
 def joined(kind: str, *pieces: bytes) -> Any:
     return from_json(join_pieces(kind, pieces))
+
+
+def many(kind: str, count: int, piece: bytes) -> float:
+    """Return how many seconds it takes to join so many equal pieces: the least of three times."""
+    pieces, took = [piece] * count, []
+    for _ in range(3):
+        begun = process_time()
+        join_pieces(kind, pieces)
+        took.append(process_time() - begun)
+    return min(took)
+
+
+def call_delta(**function: Any) -> bytes:
+    return delta(tool_calls=[{"index": 0, "function": function}])
 
 
 # -- joining -----------------------------------------------------------------------------------------------
@@ -90,6 +106,51 @@ def test_tool_calls_are_joined_by_their_index() -> None:
             {"id": "b", "type": "function", "function": {"name": "go", "arguments": "{}"}},
         ],
     }
+
+
+def test_tool_calls_after_none_of_them_are_joined() -> None:
+    """Engines write null where an event has none: what comes later is no less a call."""
+    answer = joined(
+        CHAT,
+        delta(content="a", tool_calls=None, function_call=None),
+        delta(tool_calls=[{"index": 0, "id": "c", "function": None}]),
+        call_delta(name="f", arguments=None),
+        call_delta(arguments="{}"),
+        delta(function_call={"name": "g", "arguments": "1"}),
+    )
+    message = answer["choices"][0]["message"]
+    assert message["tool_calls"] == [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]
+    assert message["function_call"] == {"name": "g", "arguments": "1"}
+
+
+@pytest.mark.parametrize("kind", [CHAT, COMPLETION])
+@pytest.mark.parametrize("message", [5, "x", [1], {"tool_calls": {"a": 1}, "function_call": 5, "content": 5}])
+def test_message_where_a_delta_belongs_ends_in_no_other_error(kind: str, message: Any) -> None:
+    piece = to_json({**HEAD, "choices": [{"index": 0, "message": message}]})
+    more = delta(content="a", function_call={"name": "f"}, tool_calls=[{"index": 1}])
+    with suppress(MalformedError):
+        joined(kind, piece, more)
+
+
+@pytest.mark.parametrize(
+    ("kind", "piece"),
+    [
+        (CHAT, delta(content="x" * 6000)),
+        (CHAT, delta(reasoning_content="x" * 6000)),
+        (CHAT, call_delta(arguments="x" * 6000)),
+        (CHAT, delta(function_call={"arguments": "x" * 6000})),
+        (COMPLETION, to_json({**HEAD, "choices": [{"index": 0, "text": "x" * 6000}]})),
+    ],
+)
+def test_joining_takes_time_by_the_length_not_its_square(kind: str, piece: bytes) -> None:
+    assert many(kind, 3200, piece) < 3 * 4 * many(kind, 800, piece)
+
+
+async def test_many_events_are_joined_beside_the_loop() -> None:
+    """An answer in as many pieces as there may be holds up nobody else's."""
+    assert await beside([b"x"] * 10, threading.get_ident) == threading.get_ident()
+    assert await beside([b"x"] * 2000, threading.get_ident) != threading.get_ident()
+    assert await beside([b"x" * 300_000], threading.get_ident) != threading.get_ident()
 
 
 def test_logprobs_and_reasoning_are_joined() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -62,6 +62,8 @@ _MOST_WAIT_S: Final = 5.0
 _LAST_WORD_S: Final = 2.0
 """How long a stream that is left waits for the worker's last count."""
 _TAKEN_OVER: Final = 2
+_OUTDATED: Final = 3
+"""How often offers are read again for one request before the worker that they are about is left out."""
 """How often a request goes on over another session of the same worker, when its own is worn or taken over:
 that is noticed once when the link is cut by it, and once when the database says so."""
 _SESSION_PAUSE_S: Final = 30.0
@@ -119,7 +121,7 @@ class Answering:
         self._chosen: Listing | None = None
         self._turn: _Turn | None = None
         self._asked = 0
-        self._taken_over = 0
+        self._taken_over = self._outdated = 0
 
     @property
     def head(self) -> RequestHead:
@@ -228,7 +230,7 @@ class Answering:
             raise error
         self._judge(turn.listing, error)
 
-    async def cancel(self, complete: Callable[[], bool]) -> None:
+    async def cancel(self, complete: Callable[[], Awaitable[bool]]) -> None:
         """Nobody wants the rest: stop the worker, and wait a moment for its last count.
 
         Going away is no fault of the worker's, unless its answer was `complete` and only the receipt did not
@@ -244,7 +246,7 @@ class Answering:
         except TimeoutError:
             pass  # the link goes on waiting, and ends when nothing comes
         await self._close_attempt(Outcome.CANCELLED, "nobody reads it any more", delivered=True)
-        if turn.call.receipt is None and complete():
+        if turn.call.receipt is None and await complete():
             self._tell_end(turn, complete=True)
 
     def continue_with(self, body: bytes) -> None:
@@ -290,6 +292,9 @@ class Answering:
             raise error
         if isinstance(error, UnknownTermsError):
             self._house.catalogue.outdated(self._request.model)
+            self._outdated += 1
+            if self._outdated > _OUTDATED:
+                self._tries[key] = _TRIES_EACH
         elif isinstance(error, DishonestWorkerError):
             self._tries[key] = _TRIES_EACH
             selection.lied(key, why)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,7 +33,7 @@ from cocoon_sdk.client.sessions.answers.events import (
     without_usage,
 )
 from cocoon_sdk.client.sessions.answers.finished import FinishedAnswer, OnEnded, OnFinished
-from cocoon_sdk.client.sessions.answers.joining import Joiner, write_json
+from cocoon_sdk.client.sessions.answers.joining import Joiner, beside, write_json
 from cocoon_sdk.client.sessions.answers.selection import Selection, SelectionPolicy
 from cocoon_sdk.client.sessions.errors import (
     AnswerCutError,
@@ -130,7 +130,12 @@ class _Events:
         """Nobody reads any more: stop the worker."""
         if not self.ended:
             self.ended, self._call = True, None
-            await self.answering.cancel(lambda: self.whole or is_complete(self._request.kind, self.said))
+            await self.answering.cancel(self._is_complete)
+
+    async def _is_complete(self) -> bool:
+        if self.whole:
+            return True
+        return await beside(self.said, lambda: is_complete(self._request.kind, self.said))
 
     def leave_soon(self, on_bill: Callable[[Bill], None] | None = None) -> None:
         """The same, beside what goes on; then hand out the bill."""
@@ -182,14 +187,14 @@ class _Events:
             return None
         kind, answering = self._request.kind, self.answering
         try:
-            so_far = said_so_far(kind, self.said)
+            so_far = await beside(self.said, lambda: said_so_far(kind, self.said))
             body = continued_body(kind, self._request.body, so_far, answering.output_tokens)
         except NotContinuableError as obstacle:
             if not self._request.stream:
                 self._throw_away()
                 await answering.fail(error, delivered=False)
                 return None
-            complete = is_complete(kind, self.said)
+            complete = await self._is_complete()
             await answering.fail(error, delivered=True, complete=complete)
             if complete:
                 self.ended = True  # only the worker's receipt is missing
@@ -323,14 +328,9 @@ class InferenceClient:
         bill = events.answering.bill()
         if events.whole:
             return events.said[0], bill
-        joiner = Joiner(request.kind)
-        for event in events.said:
-            joiner.add(event)
-        body = joiner.body()
         usage = usage_with_cost(events.engine_usage(), bill)
         del usage["cost"]
-        body["usage"] = usage
-        return write_json(body), bill
+        return await beside(events.said, lambda: _with_usage(request.kind, events.said, usage)), bill
 
     def stream(self, request: InferenceRequest) -> InferenceStream:
         """Return an answer that is made while it is read; nothing is sent before its first `anext`.
@@ -364,3 +364,10 @@ class InferenceClient:
         """Close all links; sessions stay open."""
         await self._house.catalogue.close()
         await self._house.pool.close()
+
+
+def _with_usage(kind: str, events: Iterable[bytes], usage: dict[str, Any]) -> bytes:
+    joiner = Joiner(kind)
+    for event in events:
+        joiner.add(event)
+    return write_json({**joiner.body(), "usage": usage})

@@ -7,8 +7,9 @@ adds is not lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -17,6 +18,9 @@ from cocoon_sdk.client.sessions.values import CHAT, COMPLETION, EMBEDDING
 from cocoon_sdk.errors import MalformedError
 
 MAX_TOOL_CALLS: Final = 256
+_MANY_EVENTS: Final = 1024
+_MANY_BYTES: Final = 256 * 1024
+_T = TypeVar("_T")
 _OBJECTS: Final = {CHAT: "chat.completion", COMPLETION: "text_completion", EMBEDDING: "list"}
 _TEXTS: Final = ("content", "refusal", "reasoning", "reasoning_content")
 _WHAT: Final = "cannot join the pieces of the answer"
@@ -31,6 +35,13 @@ def join_pieces(kind: str, pieces: Iterable[bytes]) -> bytes:
     for piece in pieces:
         joiner.add(piece)
     return write_json(joiner.body())
+
+
+async def beside(events: Sequence[bytes], work: Callable[[], _T]) -> _T:
+    """Do `work` over events: in a thread when they are many, so that nobody else's answer waits for it."""
+    if len(events) > _MANY_EVENTS or sum(map(len, events)) > _MANY_BYTES:
+        return await asyncio.to_thread(work)
+    return work()
 
 
 def read_event(event: bytes) -> dict[str, Any]:
@@ -74,13 +85,15 @@ class Joiner:
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = {"index": index}
-            choice.update(_empty_message() if self._kind == CHAT else {"text": ""})
+            choice.update(_empty_message() if self._kind == CHAT else {"text": _Text()})
             choice.update({"logprobs": None, "finish_reason": None})
         for name, value in piece.items():
             if name == "delta" and self._kind == CHAT:
                 _merge_delta(choice["message"], _object(value))
             elif name == "text" and self._kind == COMPLETION:
-                choice["text"] += _text(value)
+                choice[name].add(value)
+            elif name == "message" and self._kind == CHAT and value is not None:
+                choice[name] = _object(value)
             elif name == "logprobs":
                 choice["logprobs"] = _merge_lists(choice["logprobs"], value)
             elif name == "token_ids":
@@ -96,24 +109,74 @@ class Joiner:
         if self._kind == EMBEDDING:
             body["data"] = self._data
             return body
-        body["choices"] = [_whole(self._choices[index]) for index in sorted(self._choices)]
+        body["choices"] = [_whole(self._kind, self._choices[index]) for index in sorted(self._choices)]
         return body
+
+
+class _Text:
+    """A text that comes in pieces, joined once: adding each to the last would cost their number squared."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, begun: object = None) -> None:
+        self._parts = [begun] if isinstance(begun, str) else []
+
+    def add(self, value: object) -> None:
+        """Take in the next piece. Raises `MalformedError` for what is no text."""
+        self._parts.append(_text(value))
+
+    def whole(self) -> str:
+        """Return all of it."""
+        return "".join(self._parts)
+
+
+class _Calls:
+    """The tool calls of a message, by their indexes."""
+
+    __slots__ = ("by_index",)
+
+    def __init__(self) -> None:
+        self.by_index: dict[int, dict[str, Any]] = {}
+
+    def add(self, piece: dict[str, Any]) -> None:
+        """Take in a piece of one call. Raises `MalformedError`."""
+        call = self.by_index.setdefault(_index(piece.get("index"), MAX_TOOL_CALLS), {})
+        for name, value in piece.items():
+            if name == "function" and value is not None:
+                call[name] = _merge_function(call.get(name), value)
+            elif name != "index" and (value is not None or name not in call):
+                call[name] = value
+
+    def whole(self) -> list[dict[str, Any]]:
+        """Return them in their order."""
+        return [_joined_texts(self.by_index[index], "function") for index in sorted(self.by_index)]
 
 
 def _empty_message() -> dict[str, Any]:
     return {"message": {"role": "assistant", "content": None}}
 
 
-def _whole(choice: dict[str, Any]) -> dict[str, Any]:
-    message = choice.get("message")
-    if message is None:
+def _whole(kind: str, choice: dict[str, Any]) -> dict[str, Any]:
+    choice = _joined_texts(choice)
+    if kind != CHAT:
         return choice
+    message = _joined_texts(choice["message"], "function_call")
     calls = message.get("tool_calls")
-    if isinstance(calls, dict):
-        message = {**message, "tool_calls": [calls[index] for index in sorted(calls)]}
-    elif message["content"] is None and not message.get("function_call"):
-        message = {**message, "content": ""}
+    if isinstance(calls, _Calls):
+        message["tool_calls"] = calls.whole()
+    elif message.get("content") is None and not calls and not message.get("function_call"):
+        message["content"] = ""
     return {**choice, "message": message}
+
+
+def _joined_texts(fields: dict[str, Any], inner: str = "") -> dict[str, Any]:
+    """Return a copy with every text in one, also those of the object named `inner`."""
+    found: dict[str, Any] = {
+        name: value.whole() if isinstance(value, _Text) else value for name, value in fields.items()
+    }
+    if isinstance(found.get(inner), dict):
+        found[inner] = _joined_texts(found[inner])
+    return found
 
 
 def _merge_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
@@ -121,35 +184,34 @@ def _merge_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
         if value is None:
             message.setdefault(name, None)
         elif name in _TEXTS:
-            message[name] = (message.get(name) or "") + _text(value)
+            _grow(message, name, value)
         elif name == "tool_calls":
-            calls = message.setdefault(name, {})
+            calls = message.get(name)
+            if not isinstance(calls, _Calls):
+                calls = message[name] = _Calls()
             for call in _list(value):
-                _merge_call(calls, _object(call))
+                calls.add(_object(call))
         elif name == "function_call":
             message[name] = _merge_function(message.get(name), value)
         else:
             message[name] = value
 
 
-def _merge_call(calls: dict[int, dict[str, Any]], piece: dict[str, Any]) -> None:
-    index = _index(piece.get("index"), MAX_TOOL_CALLS)
-    call = calls.setdefault(index, {})
-    for name, value in piece.items():
-        if name == "function" and value is not None:
-            call[name] = _merge_function(call.get(name), value)
-        elif name != "index" and (value is not None or name not in call):
-            call[name] = value
-
-
-def _merge_function(known: dict[str, Any] | None, value: object) -> dict[str, Any]:
-    function = {"name": "", "arguments": ""} if known is None else known
+def _merge_function(known: object, value: object) -> dict[str, Any]:
+    function = known if isinstance(known, dict) else {"name": _Text(), "arguments": _Text()}
     for name, part in _object(value).items():
-        if name in ("name", "arguments"):
-            function[name] += "" if part is None else _text(part)
-        else:
+        if name not in ("name", "arguments"):
             function[name] = part
+        elif part is not None:
+            _grow(function, name, part)
     return function
+
+
+def _grow(fields: dict[str, Any], name: str, part: object) -> None:
+    text = fields.get(name)
+    if not isinstance(text, _Text):
+        text = fields[name] = _Text(text)
+    text.add(part)
 
 
 def _merge_lists(known: dict[str, Any] | None, value: object) -> dict[str, Any] | None:
