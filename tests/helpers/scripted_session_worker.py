@@ -30,9 +30,9 @@ from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.contracts.accounts import Genuine
 from cocoon_sdk.contracts.registry import RegisteredModel
 from cocoon_sdk.crypto.channel import Channel, WorkerHandshake, WorkerName, client_proof
-from cocoon_sdk.crypto.keys import BoxKey, SigningKey
+from cocoon_sdk.crypto.keys import BoxKey, SigningKey, VerifyKey
 from cocoon_sdk.data import AddressPolicy
-from cocoon_sdk.errors import CocoonError
+from cocoon_sdk.errors import ChainUnavailableError, CocoonError
 from cocoon_sdk.protocol import session_wire as wire
 from cocoon_sdk.protocol.metering import WorkerLedger
 from cocoon_sdk.protocol.offers import Offer, Prekey, WorkerInfo
@@ -200,6 +200,7 @@ class _Connection:
     def __init__(self, worker: ScriptedSessionWorker, socket: web.WebSocketResponse) -> None:
         self.worker, self.socket = worker, socket
         self.channel: Channel
+        self.signer: SigningKey
         self.served: Served
         self.outbox: list[wire.WorkerFrame] = []
         self.paid = asyncio.Event()
@@ -208,8 +209,8 @@ class _Connection:
 
     async def run(self) -> None:
         name = WorkerName(DOMAIN.global_id, bytes(self.worker.address.hash_part))
-        signer = self.worker.impostor or self.worker.operator
-        handshake = WorkerHandshake(await self.receive(), name, signer)
+        self.signer = self.worker.impostor or self.worker.operator
+        handshake = WorkerHandshake(await self.receive(), name, self.signer)
         self.channel = handshake.channel
         await self.socket.send_bytes(self.worker.spoil_reply(handshake.reply))
         first = await self.receive()
@@ -326,7 +327,7 @@ class _Connection:
             Nano(charged),
             Nano(ledger.booked),
         )
-        signature = receipt.sign(self.worker.operator, self.served.ref)
+        signature = receipt.sign(self.signer, self.served.ref)
         return wire.Done(
             ask.rid, INPUT_TOKENS, 0, output, charged, ledger.booked, NO_PROOF, signature, cancelled
         )
@@ -369,6 +370,15 @@ class ScriptedSessions:
         self.retired: list[tuple[HeldSession, str]] = []
         self.refuse: CocoonError | None = None
         self.opened = 0
+        self.stake_keys: dict[bytes, VerifyKey] = {}
+        self.keys_asked = 0
+        self.chain_fails = False
+
+    async def stake_key(self, worker: Address) -> int:
+        self.keys_asked += 1
+        if self.chain_fails:
+            raise ChainUnavailableError("the endpoint does not answer")
+        return self.stake_keys[worker.hash_part].to_int()
 
     async def acquire(self, worker: WorkerOffer, at_least: Nano) -> HeldSession:
         held = self.held.get(worker.address.hash_part)

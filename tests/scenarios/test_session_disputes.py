@@ -11,15 +11,18 @@ from cocoon_sdk.client.sessions.account import AsyncSessions
 from cocoon_sdk.client.sessions.errors import SessionRefusedError, SpendLimitError, StaleSessionError
 from cocoon_sdk.client.sessions.funds.holding import HeldSession
 from cocoon_sdk.client.sessions.funds.records import SessionState
+from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import ConfigError, InsufficientEscrowError
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.session_evidence import SessionEvidence
 from cocoon_sdk.protocol.session_states import evidence_of, settles_at
 from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.types import Nano
 from tests.helpers.audit import payments
 from tests.helpers.client_sessions import SessionTown, session_town
-from tests.helpers.sdk import MODEL_NAME, Town
-from tests.helpers.suite import hash_of
+from tests.helpers.sdk import MODEL_NAME, Town, completion
+from tests.helpers.session_records import signed_record
+from tests.helpers.suite import hash_of, key_of
 
 EVIDENCE = hash_of("receipts")
 SOME = Nano(1000)
@@ -149,3 +152,69 @@ async def test_another_process_holds_a_session_until_it_is_forced(
     entry = town.on_chain(held.ref.session_id)
     assert entry is not None
     assert evidence_of(entry) == EVIDENCE
+
+
+def replace_key(town: SessionTown, name: str) -> None:
+    """Let the worker's owner set another operator key, and announce it."""
+    account = town.worker.account
+    account.from_owner(m.SetKey(query_id=0, key=key_of(name).verify_key.to_int()))
+    account.key = key_of(name)
+    town.worker.announce()
+
+
+def signed_by(town: SessionTown, held: HeldSession, key: SigningKey, *more: SigningKey) -> SessionEvidence:
+    """Return answers with receipts, each signed by another key."""
+    records = [
+        signed_record(
+            held.ref,
+            rid,
+            each,
+            town.worker.terms(),
+            kind="chat.completion",
+            body={"messages": [{"role": "user", "content": "What is the capital of France?"}]},
+            pieces=[completion("Paris.")],
+            commitment=None,
+            input_tokens=12,
+            output_tokens=5,
+        )
+        for rid, each in enumerate((key, *more), 1)
+    ]
+    return SessionEvidence.of(held.ref, records)
+
+
+async def test_client_sees_the_guard_and_whose_key_its_receipts_need(
+    town: SessionTown, sessions: AsyncSessions
+) -> None:
+    held = await sessions.acquire(await town.offer(), SOME)
+    assert held.guard == 0
+    replace_key(town, "set just before it guards")
+    town.worker.account.accept_session(town.town.driver(town.client), held.ref.session_id)
+    await sessions.keep()
+    entry = town.on_chain(held.ref.session_id)
+    assert entry is not None
+    assert held.guard == entry.lock > 0
+    key = town.worker.account.key.verify_key.to_int()
+    assert await sessions.stake_key(held.ref.worker) == key
+    other = AsyncSessions(town.client._context, town.client.workers, database=town.place)
+    await sessions.close()
+    taken = await other.acquire(await town.offer(), SOME)  # who takes it over knows from the first moment
+    assert (taken.ref, taken.guard) == (held.ref, entry.lock)
+    await other.close()
+
+
+async def test_client_knows_before_a_dispute_whether_its_receipts_count(
+    town: SessionTown, sessions: AsyncSessions
+) -> None:
+    """Keys count from the moment the collateral came, whatever is replaced later; others do not."""
+    held = await sessions.acquire(await town.offer(), SOME)
+    number, before = held.ref.session_id, town.worker.account.key
+    replace_key(town, "set just before it guards")
+    guarding = town.worker.account.key
+    town.worker.account.accept_session(town.town.driver(town.client), number)
+    replace_key(town, "later")
+    later = town.worker.account.key
+    for signers in ((guarding,), (later,), (guarding, later)):
+        assert await sessions.why_not_counted(number, signed_by(town, held, *signers)) == ""
+    for signers in ((before,), (later, before), (key_of("a stranger"),)):
+        why = await sessions.why_not_counted(number, signed_by(town, held, *signers))
+        assert "did not have while it guarded" in why

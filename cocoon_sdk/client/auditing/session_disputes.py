@@ -49,6 +49,10 @@ class DisputableSessions(Protocol):
         """Return what a dispute takes. Raises `SessionRefusedError` when it cannot be disputed."""
         ...
 
+    async def why_not_counted(self, session_id: int, evidence: SessionEvidence) -> str:
+        """Say why arbiters would not count the evidence: another than the stake's key signed. "": they do."""
+        ...
+
     async def dispute(self, session_id: int, evidence: SessionEvidence, *, model: bytes) -> SessionStanding:
         """Call the arbiters, and send them the evidence."""
         ...
@@ -105,6 +109,9 @@ class SessionDisputes:
             bond = await self.sessions.dispute_bond(number)
         except SessionRefusedError as error:
             return DisputeEnd(DisputeStep.TOO_LATE, str(error))
+        # Before a bond is put at stake: on records that do not count no arbiter would find anything.
+        if why := await self.sessions.why_not_counted(number, evidence):
+            return DisputeEnd(DisputeStep.REFUSED, why)
         if refused := await stake(record, bond):
             return DisputeEnd(DisputeStep.REFUSED, refused)
         await self.sessions.dispute(number, evidence, model=bytes(record.subject.model_id))

@@ -17,6 +17,7 @@ from pytoniq_core import Address
 from cocoon_sdk.client.arbiters import Delivered
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import AsyncWorkers, WorkerOffer
+from cocoon_sdk.client.evidence_signers import why_not_counted
 from cocoon_sdk.client.session_evidence import send_session_evidence
 from cocoon_sdk.client.sessions.errors import SessionRefusedError
 from cocoon_sdk.client.sessions.funds.holding import HeldSession
@@ -134,6 +135,10 @@ class AsyncSessions:
     def remaining(self, worker: Address) -> Nano | None:
         """Return what is left in the session that this process holds with a worker, None without one."""
         return None if self._manager is None else self._manager.remaining(worker)
+
+    async def stake_key(self, worker: Address) -> int:
+        """See `SessionManager.stake_key`."""
+        return await (await self.manager()).stake_key(worker)
 
     # -- for people ---------------------------------------------------------------------------------
 
@@ -290,6 +295,15 @@ class AsyncSessions:
             why = "its evidence is about another session"
             raise ConfigError(f"cannot dispute session {session_id}", why=why)
         return evidence.digest()
+
+    async def why_not_counted(self, session_id: int, evidence: SessionEvidence) -> str:
+        """Say in words why arbiters would not count all of the evidence; empty when they would.
+
+        They count what the stake's key signed, as the chain's history tells. Raises `SessionRefusedError`
+        when the session cannot be disputed, and `ChainError` when the history cannot be seen (yet).
+        """
+        entry = await (await self.manager()).ending.disputable(session_id)
+        return await why_not_counted(self._context.chain, entry, evidence)
 
     async def dispute_bond(self, session_id: int) -> Nano:
         """Return what a dispute would take now, gas included. Raises what `dispute` raises beforehand."""

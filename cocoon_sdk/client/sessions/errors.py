@@ -106,6 +106,10 @@ class WorkerLostError(WorkerFailedError):
     code = "worker_lost"
 
 
+class NotTheWorkerError(WorkerLostError):
+    """Who answers has another key than the worker's: it may be the worker itself, or somebody on the way."""
+
+
 class UnknownTermsError(WorkerFailedError):
     """The worker does not offer these terms any more: its announcement has to be read again."""
 

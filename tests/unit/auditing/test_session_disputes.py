@@ -139,6 +139,7 @@ class ScriptedSessions:
     open: bool = True
     evidence_fails: bool = False
     other: bool = False
+    not_counted: str = ""
     calls: list[str] = field(default_factory=list)
 
     async def get(self, session_id: int) -> SessionInfo:
@@ -153,6 +154,9 @@ class ScriptedSessions:
 
     async def dispute_bond(self, session_id: int) -> Nano:
         return BOND
+
+    async def why_not_counted(self, session_id: int, evidence: SessionEvidence) -> str:
+        return self.not_counted
 
     async def dispute(self, session_id: int, evidence: SessionEvidence, *, model: bytes) -> SessionInfo:
         assert model == bytes(ENTRY.model_id)
@@ -234,6 +238,7 @@ async def test_dispute_that_was_sent_before_a_crash_is_only_taken_note_of(store:
         (ScriptedSessions(), {"most_bond": Nano(99)}, DisputeStep.REFUSED),
         (ScriptedSessions(), {"bonds_per_day": Nano(99)}, DisputeStep.REFUSED),
         (ScriptedSessions(), {"dispute": False}, DisputeStep.REFUSED),
+        (ScriptedSessions(not_counted="another key signed"), {}, DisputeStep.REFUSED),
         (ScriptedSessions(there=False), {}, DisputeStep.TOO_LATE),
         (ScriptedSessions(guarded=False, open=False), {}, DisputeStep.TOO_LATE),
         (ScriptedSessions(disputed=True, other=True), {}, DisputeStep.NOT_NEEDED),
@@ -342,12 +347,17 @@ def examined(value: float) -> Examined:
 
 def test_row_is_beyond_doubt_by_the_arbiters_rule_only() -> None:
     examiner = ResultExaminer(AuditPolicy(), OwnLookers(OwnVerifier("http://127.0.0.1:1")))
+
+    def row(each: Examined, count: int = MAX_RECORDS) -> list[Examined]:
+        return [replace(each, evidence=replace(each.evidence, prompt=b"%d" % at)) for at in range(count)]
+
     off, honest = examined(10.0), examined(0.0)
-    assert examiner.is_beyond_doubt([off] * MAX_RECORDS)
-    assert not examiner.is_beyond_doubt([off] * (LEAST_ROW - 1))
-    assert not examiner.is_beyond_doubt([honest] * MAX_RECORDS)
+    assert examiner.is_beyond_doubt(row(off))
+    assert not examiner.is_beyond_doubt([off] * MAX_RECORDS), "the same prompt again and again"
+    assert not examiner.is_beyond_doubt(row(off, LEAST_ROW - 1))
+    assert not examiner.is_beyond_doubt(row(honest))
     long = replace(off.evidence, tokens=(None,) * 65, numbers=Numbers(0.0, 10.0, 0.0, 10.0))
-    assert not examiner.is_beyond_doubt([replace(off, evidence=long)] * MAX_RECORDS)
+    assert not examiner.is_beyond_doubt(row(replace(off, evidence=long)))
     short = replace(long, tokens=(None,) * 64)
-    assert examiner.is_beyond_doubt([replace(off, evidence=short)] * MAX_RECORDS)
-    assert not examiner.is_beyond_doubt([*[off] * LEAST_ROW, replace(off, evidence=None)])
+    assert examiner.is_beyond_doubt(row(replace(off, evidence=short)))
+    assert not examiner.is_beyond_doubt([*row(off, LEAST_ROW), replace(off, evidence=None)])

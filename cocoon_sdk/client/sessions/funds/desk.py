@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 from weakref import WeakValueDictionary
@@ -44,6 +44,8 @@ class SessionDesk:
         self.holder = holder or new_holder()
         self.opening: set[str] = set()
         """Records whose opening is under way in this process: nobody else needs to find out about them."""
+        self.on_look: Callable[[EscrowSight], None] = lambda sight: None
+        """Is told what each look shows."""
         self._records: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._sending = asyncio.Lock()
         self._chain_lead = 0
@@ -60,6 +62,7 @@ class SessionDesk:
         """Read the escrow, and set the idea of block time right."""
         sight = await self.chain.look()
         self._chain_lead = sight.now - self.now()
+        self.on_look(sight)
         return sight
 
     def working_on(self, uid: str) -> asyncio.Lock:

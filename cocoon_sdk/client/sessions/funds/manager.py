@@ -29,7 +29,7 @@ from cocoon_sdk.client.sessions.funds.funding import SessionFunding
 from cocoon_sdk.client.sessions.funds.holders import holder_ended
 from cocoon_sdk.client.sessions.funds.holding import HeldSession
 from cocoon_sdk.client.sessions.funds.keeper import KeeperReport, SessionKeeper
-from cocoon_sdk.client.sessions.funds.onchain import EscrowSight, key_of, new_key
+from cocoon_sdk.client.sessions.funds.onchain import EscrowSight, guard_of, key_of, new_key
 from cocoon_sdk.client.sessions.funds.records import (
     LIVE_STATES,
     SessionPolicy,
@@ -63,6 +63,7 @@ class SessionManager:
         self.funding, self.ending = SessionFunding(self.desk), SessionEnding(self.desk)
         self._keeper = SessionKeeper(self.desk, self.funding, self.ending, self._held_by, self.let_go)
         self._held: dict[str, HeldSession] = {}
+        self.desk.on_look = self._saw
         self._locks: dict[bytes, asyncio.Lock] = {}
         self._ahead: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, int] = {}
@@ -114,6 +115,10 @@ class SessionManager:
     def remaining(self, worker: Address) -> Nano | None:
         """Return what is left in the session that we hold with a worker, None when we hold none."""
         return max((held.available for held in self._of(worker) if self._is_usable(held)), default=None)
+
+    async def stake_key(self, worker: Address) -> int:
+        """Return the operator key that a worker's stake has now. Raises `ChainError`."""
+        return await self.desk.chain.stake_key(worker)
 
     async def retire(self, held: HeldSession, why: str) -> None:
         """Sign nothing more for a session and end it: its worker is not honest, or the session is worn."""
@@ -186,7 +191,9 @@ class SessionManager:
         if key is None:
             log.error("session %d was opened under another hot key and is of no use", found.session_id)
             return
-        self._hold(found, key).used_at = self.desk.now()
+        held = self._hold(found, key)
+        held.used_at = self.desk.now()
+        held.guard = guard_of(sight.sessions[found.session_id])
         log.info("session %d taken over", found.session_id)
 
     def _hold(self, record: SessionRecord, key: SigningKey) -> HeldSession:
@@ -196,6 +203,12 @@ class SessionManager:
         )
         self._held[record.uid] = held
         return held
+
+    def _saw(self, sight: EscrowSight) -> None:
+        for held in self._held.values():
+            # One that is younger than the look keeps what is known of it.
+            if (entry := sight.sessions.get(held.ref.session_id)) is not None:
+                held.guard = guard_of(entry)
 
     def _held_by(self, uid: str) -> HeldSession | None:
         return self._held.get(uid)

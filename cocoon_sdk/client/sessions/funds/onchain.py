@@ -17,6 +17,7 @@ from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.sessions.errors import SessionRefusedError, SpendLimitError
 from cocoon_sdk.client.sessions.funds.records import SessionRecord
 from cocoon_sdk.contracts.accounts import VALID_FOR_S, Plan
+from cocoon_sdk.contracts.worker_stake import WorkerStake
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import InsufficientEscrowError
 from cocoon_sdk.protocol import constants as c
@@ -75,6 +76,11 @@ def key_of(context: ClientContext, record: SessionRecord, entry: m.Session) -> S
     return None
 
 
+def guard_of(entry: m.Session | None) -> int:
+    """Return the lock of the collateral that stands for a session, 0 when none does."""
+    return entry.lock if entry is not None and entry.collateral else 0
+
+
 def bond_of(entry: m.Session) -> Nano:
     """Return bond and announcement of a dispute, by the session's own parameters."""
     params = m.Params.from_cell(entry.params)
@@ -131,6 +137,10 @@ class EscrowSide:
     async def session(self, session_id: int) -> m.Session | None:
         """Return one session's entry."""
         return await self._contract.session(session_id)
+
+    async def stake_key(self, worker: Address) -> int:
+        """Return the operator key that a stake has now."""
+        return (await WorkerStake.at(self._context.chain, worker).state()).operator_key
 
     # -- opening ------------------------------------------------------------------------------------
 

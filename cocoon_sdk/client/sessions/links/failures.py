@@ -11,6 +11,7 @@ from typing import Final
 from cocoon_sdk.client.sessions.errors import (
     BusyError,
     DishonestWorkerError,
+    NotTheWorkerError,
     RequestRefusedError,
     SessionError,
     SessionRefusedError,
@@ -21,6 +22,7 @@ from cocoon_sdk.client.sessions.errors import (
     WorkerFailedError,
     WorkerLostError,
 )
+from cocoon_sdk.crypto.channel import HandshakeError
 from cocoon_sdk.errors import CocoonError, DecryptionError, MalformedError
 from cocoon_sdk.protocol.metering import MeteringError
 from cocoon_sdk.protocol.session_wire import Failed, FailureCode
@@ -52,6 +54,8 @@ def of_worker(error: CocoonError) -> SessionError:
     if isinstance(error, SessionError):
         return error
     why = f"{error.what}: {error.why}" if error.why else error.what
+    if isinstance(error, HandshakeError):
+        return NotTheWorkerError("the connection to the worker is not safe", why=why, hint=error.hint)
     if isinstance(error, DecryptionError):
         # Whoever is on the way can do this: it is not held against the worker.
         return WorkerLostError("the connection to the worker is not safe", why=why, hint=error.hint)

@@ -61,7 +61,10 @@ DEFAULT_LIMITS: Final = LinkLimits()
 
 
 class Link:
-    """An authenticated connection; make it with `open`. `error` says why it ended."""
+    """An authenticated connection; make it with `open`. `error` says why it ended.
+
+    `operator` is the key that the worker authenticated with, and signs receipts with.
+    """
 
     def __init__(
         self,
@@ -73,7 +76,7 @@ class Link:
         clock: Callable[[], float],
     ) -> None:
         self._socket, self._channel, self.session = socket, channel, session
-        self._operator, self._limits, self._clock = operator, limits, clock
+        self.operator, self._limits, self._clock = operator, limits, clock
         self._ref, self._ledger = session.ref, session.ledger
         self._calls: dict[int, Call] = {}
         self._outbox: deque[wire.ClientFrame] = deque()
@@ -172,6 +175,10 @@ class Link:
         self._outbox.append(wire.Cancel(call.rid))
         self._wake.set()
 
+    def drop(self, error: SessionError) -> None:
+        """End the connection since its worker cannot be relied upon; requests under way end with `error`."""
+        self._fail(error)
+
     async def close(self) -> None:
         """End the connection; requests under way end with `WorkerLostError`."""
         self._fail(WorkerLostError("the connection was closed", why="by this side"), by_worker=False)
@@ -258,7 +265,7 @@ class Link:
                 self.cancel(call)
         elif isinstance(frame, wire.Done):
             call = self._call(frame.rid)
-            call.finish(frame, self._ref, self._operator)
+            call.finish(frame, self._ref, self.operator)
             self._forget(call)
         elif isinstance(frame, wire.Proof):
             self._call(frame.rid).prove(frame)

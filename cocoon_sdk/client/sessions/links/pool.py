@@ -18,6 +18,7 @@ from cocoon_sdk.client.discovery import WorkerOffer
 from cocoon_sdk.client.sessions.errors import (
     BusyError,
     DishonestWorkerError,
+    NotTheWorkerError,
     SessionRefusedError,
     StaleSessionError,
 )
@@ -25,6 +26,7 @@ from cocoon_sdk.client.sessions.funds.holding import HeldSession
 from cocoon_sdk.client.sessions.links.call import Call, Question
 from cocoon_sdk.client.sessions.links.dialing import Dialer
 from cocoon_sdk.client.sessions.links.link import DEFAULT_LIMITS, Link, LinkLimits
+from cocoon_sdk.client.sessions.links.signer import SignerCheck, StakeKeys
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.types import Nano
 
@@ -39,7 +41,7 @@ _CLOSE_S: Final = 10.0
 """How long closing waits for what has to be finished; what takes longer is found again from the database."""
 
 
-class Sessions(Protocol):
+class Sessions(StakeKeys, Protocol):
     """Where sessions come from (`SessionManager`)."""
 
     async def acquire(self, worker: WorkerOffer, at_least: Nano) -> HeldSession:
@@ -92,12 +94,12 @@ class Lease:
 
 
 class _Place:
-    """What belongs to one session: its link, who connects it, and how many requests it takes."""
+    """What belongs to one session: its link, who connects it and signs, and how many requests it takes."""
 
-    __slots__ = ("connecting", "held", "link", "room")
+    __slots__ = ("connecting", "held", "link", "room", "signer")
 
-    def __init__(self, held: HeldSession) -> None:
-        self.held = held
+    def __init__(self, held: HeldSession, signer: SignerCheck) -> None:
+        self.held, self.signer = held, signer
         self.link: Link | None = None
         self.connecting = asyncio.Lock()
         self.room = asyncio.Semaphore(MAX_UNDER_WAY)
@@ -145,7 +147,8 @@ class LinkPool:
         place = self._places.get(held.uid)
         if place is None:
             self._forget_ended()
-            place = self._places[held.uid] = _Place(held)
+            signer = SignerCheck(self._sessions, held, self._clock)
+            place = self._places[held.uid] = _Place(held, signer)
         try:
             await place.room.acquire()
         except BaseException:
@@ -159,6 +162,7 @@ class LinkPool:
             place.room.release()
             await self._sessions.release(held, need)
             raise
+        self._see_to_signer(place)
         return Lease(self, link, place, need)
 
     async def give_back(self, lease: Lease) -> None:
@@ -170,6 +174,7 @@ class LinkPool:
             self._retire(held, str(error))
         elif held.worn and not lease.link.under_way:
             self._retire(held, "too much was lost in it")
+        self._see_to_signer(lease.place)
 
     async def close(self) -> None:
         """Close all links; sessions stay open."""
@@ -229,11 +234,19 @@ class LinkPool:
                 await known.close()
                 # If another process has taken the session over, connecting would cut what it does there.
                 await place.held.confirm()
-            place.link = await self._open(offer, place.held)
+            await place.signer.before_greeting(offer.operator)
+            place.link = await self._open(offer, place)
             return place.link
 
-    async def _open(self, offer: WorkerOffer, held: HeldSession) -> Link:
+    def _see_to_signer(self, place: _Place) -> None:
+        """Check beside the requests who signs, where that has to be known and is not yet."""
+        check = None if place.link is None else place.signer.begin(place.link)
+        if check is not None:
+            self.spawn(check)
+
+    async def _open(self, offer: WorkerOffer, place: _Place) -> Link:
         assert offer.endpoint is not None  # the catalogue lists no others
+        held = place.held
         tries = 0
         while True:
             try:
@@ -254,6 +267,12 @@ class LinkPool:
             except DishonestWorkerError as error:
                 self._retire(held, str(error))
                 raise
+            except NotTheWorkerError:
+                if not place.signer.distrusted:
+                    raise
+                lie = place.signer.stranger()
+                self._retire(held, str(lie))
+                raise lie from None
             except StaleSessionError as error:
                 held.stale = held.stale or str(error)
                 raise
