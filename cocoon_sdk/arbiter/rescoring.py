@@ -112,9 +112,15 @@ class RescoringJudge:
         model = await self._model(model_id)
         question = replace(question, context=model.context)
         findings = check_form(question, response, commitment, model.thresholds)
-        if findings is not None:
+        # What is wrong with its form keeps no answer from being re-scored: the numbers may weigh more.
+        if findings is not None and findings.outsized:
             return findings
-        rescorings = await self._rescored(question, commitment, model.verifier)
+        try:
+            rescorings = await self._rescored(question, commitment, model.verifier)
+        except MalformedError:
+            if findings is None:
+                raise
+            return findings
         return await asyncio.to_thread(check, question, response, commitment, rescorings, model.thresholds)
 
     async def _model(self, model_id: Hash) -> JudgedModel:

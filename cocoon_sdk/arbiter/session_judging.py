@@ -10,6 +10,7 @@ answers. What is less counts in a row (`cocoon_sdk.verify.rows`).
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import structlog
 
+from cocoon_sdk.arbiter.errors import JudgingError
 from cocoon_sdk.arbiter.judging import Judgement, measured
 from cocoon_sdk.arbiter.receipts import SessionCase
 from cocoon_sdk.client.sessions.answers.joining import join_pieces, read_event
@@ -33,7 +35,7 @@ from cocoon_sdk.verify.checking import Findings, NotCheckableError
 from cocoon_sdk.verify.commitment import CANCELLED, MAX_COMMITMENT_BYTES, Commitment
 from cocoon_sdk.verify.rows import LINE, InRow, is_over_the_line, row_score
 from cocoon_sdk.verify.seeds import request_seed
-from cocoon_sdk.verify.structure import Level, Question
+from cocoon_sdk.verify.structure import FaultKind, Level, Question, says_something
 from cocoon_sdk.verify.thresholds import MILLION
 
 _CHECKABLE: Final = frozenset({CHAT, COMPLETION})
@@ -54,7 +56,7 @@ class Seen(NamedTuple):
 
 async def judge_records(case: SessionCase, examine: Examine) -> Judgement:
     """Return what the records come to, with the numbers of what decided. Raises `JudgingError`."""
-    if any(_breaks_promise(record) for record in case.records):
+    if await asyncio.to_thread(lambda: any(_breaks_promise(record) for record in case.records)):
         return Judgement(Ground.NO_COMMITMENT)
     seen: list[Seen] = []
     worst: Findings | None = None
@@ -62,7 +64,7 @@ async def judge_records(case: SessionCase, examine: Examine) -> Judgement:
         findings = await _examined(case, record, examine)
         if findings is None:
             continue
-        if findings.level is Level.SLASH:
+        if findings.level is Level.SLASH or _contradicts_itself(findings):
             return Judgement(Ground.SLASH, measured(findings))
         if worst is None or findings.level > worst.level:
             worst = findings
@@ -103,9 +105,16 @@ async def _examined(case: SessionCase, record: EvidenceRecord, examine: Examine)
         if commitment is None:
             return None
         question = question_of(record, case.dispute.session, commitment)
-        findings = await examine(record.read_terms().model_id, question, answer_of(record), commitment)
+        answer = await asyncio.to_thread(answer_of, record)
+        findings = await examine(record.read_terms().model_id, question, answer, commitment)
     except (NotCheckableError, MalformedError) as error:
         log.info("not_checkable", dispute=case.dispute.digest.hex()[:16], rid=record.rid, why=error.why)
+        return None
+    except JudgingError:
+        raise
+    except Exception as error:
+        # A stranger wrote it, to have us stumble perhaps: the other records are judged all the same.
+        log.error("not_checkable", dispute=case.dispute.digest.hex()[:16], error=type(error).__name__)
         return None
     log.info(
         "judged",
@@ -118,10 +127,24 @@ async def _examined(case: SessionCase, record: EvidenceRecord, examine: Examine)
     return None if findings.limits is None and findings.level < Level.REFUND else findings
 
 
+def _contradicts_itself(findings: Findings) -> bool:
+    """Tell whether the worker signed a commitment to more than it was asked for.
+
+    It cannot be re-scored, so no number will show what it is; and no honest worker signs it. (A context that
+    an answer does not fit into is the arbiter's own setting.)
+    """
+    return any(fault.outsized and fault.kind is not FaultKind.CONTEXT for fault in findings.faults)
+
+
 def _promises(record: EvidenceRecord) -> bool:
-    """Tell whether the record's terms promise a commitment to its answer."""
+    """Tell whether the record's terms promise a commitment to its answer: to anything that it says."""
     verifiable = record.read_terms().sampling is not SamplingClass.UNVERIFIED
-    return verifiable and record.kind in _CHECKABLE and record.output_tokens > 0
+    if not verifiable or record.kind not in _CHECKABLE:
+        return False
+    if record.output_tokens > 0:
+        return True
+    joined = _joined(record)
+    return joined is None or says_something(joined)
 
 
 def _breaks_promise(record: EvidenceRecord) -> bool:
@@ -165,14 +188,19 @@ def answer_of(record: EvidenceRecord) -> dict[str, Any]:
 
     One that cannot be read has no choices: what is wrong with it must not keep its tokens from being judged.
     """
+    joined = _joined(record)
+    usage = {"prompt_tokens": record.input_tokens, "completion_tokens": record.output_tokens}
+    return {**({"choices": []} if joined is None else joined), "usage": usage}
+
+
+def _joined(record: EvidenceRecord) -> dict[str, Any] | None:
+    """Return what was shown as one response; None for what cannot be read."""
     pieces = record.pieces
     try:
         whole = pieces[0] if len(pieces) == 1 and _is_whole(pieces[0]) else join_pieces(record.kind, pieces)
-        response = read_event(whole)
+        return read_event(whole)
     except Exception:  # anything: a stranger made it, to be unreadable perhaps
-        response = {"choices": []}
-    usage = {"prompt_tokens": record.input_tokens, "completion_tokens": record.output_tokens}
-    return {**response, "usage": usage}
+        return None
 
 
 def _is_whole(piece: bytes) -> bool:

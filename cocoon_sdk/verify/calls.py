@@ -136,6 +136,12 @@ class _Text:
             # Cut off, or as the model wrote it: parsers hand on what they cannot read.
             shown = squeezed(call.arguments)
             return Doubt.NONE if any(shown in view for view in self._views) else Doubt.ODD
+        try:
+            return self._compared(call, arguments, is_named=is_named)
+        except RecursionError:
+            return Doubt.FALSE  # no function takes what is nested so deeply
+
+    def _compared(self, call: Call, arguments: Any, *, is_named: bool) -> Doubt:
         wanted = _normal(arguments)
         written = [each for each in self._of[call.name] if not each.is_used]
         alone = [self._as_written(value) for _, value in self._objects] if is_named else []

@@ -51,6 +51,13 @@ class Findings:
     tokens: tuple[TokenEvidence, ...]
     limits: KindThresholds | None
     unreplayable: str = ""
+    prompt: bytes = b""
+    """The hash of the prompt's tokens as they were re-scored: two answers to one prompt have the same."""
+
+    @property
+    def outsized(self) -> bool:
+        """Whether there is more in the commitment than was asked for: then it was not re-scored."""
+        return any(fault.outsized for fault in self.faults)
 
     def to_json(self, *, with_tokens: bool = True) -> dict[str, Any]:
         """Return the findings as a JSON value; numbers in nat."""
@@ -118,6 +125,7 @@ def check(
         tokens=tuple(tokens),
         limits=limits,
         unreplayable=why_not,
+        prompt=prompt_hash(rescorings[0].prompt),
     )
 
 

@@ -3,7 +3,11 @@
 Owns the rule by which an arbiter takes collateral for them, and a client knows that it would. Must not know
 where answers come from. Whoever shows the answers of a session chooses them, so only those without a gap
 between them count; and how often it could have begun such a row elsewhere is why the line is a thousand times
-further than that of an audit (`score.ALPHA`), whose answers chance has chosen. Pure.
+further than that of an audit (`score.ALPHA`), whose answers chance has chosen.
+
+Whoever asks also chooses the prompts, and honest machines differ more on some prompts than on others, each
+time alike. So the same prompt counts once, and a statistic counts only where it is beyond the limit for the
+reward, where calibration has seen no honest answer at all. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from cocoon_sdk.verify.thresholds import KindThresholds
 LINE: Final = 1e-6
 """Probability with which the pooled score of an honest worker's row is ever over the line, at most."""
 LEAST_ROW: Final = 8
-"""Fewest answers in a row whose score counts."""
+"""Fewest prompts in a row whose score counts."""
 
 
 class InRow(NamedTuple):
@@ -27,6 +31,8 @@ class InRow(NamedTuple):
 
     numbers: Numbers
     limits: KindThresholds
+    prompt: bytes
+    """What names the prompt: the hash of its tokens."""
 
     @classmethod
     def of(cls, findings: Findings) -> InRow | None:
@@ -40,17 +46,38 @@ class InRow(NamedTuple):
             return None
         if len(findings.tokens) > limits.longest:
             numbers = numbers._replace(lp_max=0.0, tok_max=None if numbers.tok_max is None else 0.0)
-        return cls(numbers, limits)
+        return cls(numbers, limits, findings.prompt)
+
+    @property
+    def _beyond(self) -> Numbers:
+        """The numbers that are beyond the limit for the reward; the others are those of a perfect answer."""
+        exceeded = self.limits.exceeded(self.numbers, "refund")
+        return self.numbers._replace(
+            **{name: 0.0 for name, _ in self.numbers.items() if name not in exceeded}
+        )
+
+    @property
+    def _distance(self) -> float:
+        return sum(value / max(1, self.limits.limits(name).refund) for name, value in self._beyond.items())
 
 
 def row_score(row: Sequence[InRow]) -> Score:
-    """Return the running score of a row, from its first answer on."""
+    """Return the running score of a row; of answers to the same prompt the mildest counts."""
     score = Score()
-    for each in row:
-        score = observe(score, each.numbers, each.limits)
+    for each in _once(row):
+        score = observe(score, each._beyond, each.limits)
     return score
 
 
 def is_over_the_line(row: Sequence[InRow]) -> bool:
-    """Tell whether a row is long enough, and no honest worker's."""
-    return len(row) >= LEAST_ROW and row_score(row).accused(LINE)
+    """Tell whether a row has enough prompts, and is no honest worker's."""
+    return len(_once(row)) >= LEAST_ROW and row_score(row).accused(LINE)
+
+
+def _once(row: Sequence[InRow]) -> list[InRow]:
+    mildest: dict[bytes, InRow] = {}
+    for each in row:
+        known = mildest.setdefault(each.prompt, each)
+        if each._distance < known._distance:
+            mildest[each.prompt] = each
+    return list(mildest.values())

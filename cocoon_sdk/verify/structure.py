@@ -26,10 +26,18 @@ DEFAULT_MAX_TOKENS: Final = 512
 """Output limit that a request without one may count on, unless the worker offers less."""
 _REASONING: Final = ("reasoning", "reasoning_content")
 """Two names of the same, of which engines use either or both."""
+_SHOWN: Final = (
+    *("content", "text", "reasoning", "reasoning_content", "refusal"),
+    *("tool_calls", "function_call"),
+)
 _TEXTS: Final = (*_REASONING, "content", "refusal")
 _CALL: Final = 96
 _AS_LONG: Final = 4
 """A call has so many characters around it, and so many times as many as it is shown with, in any form."""
+_HELD_BACK: Final = 2
+"""Characters before an unfinished one that a decoder may hold back with it."""
+_MUCH: Final = 256
+"""Characters by which a text may be longer than anything that parsers and marks explain."""
 
 
 class Level(IntEnum):
@@ -61,21 +69,23 @@ class FaultKind(StrEnum):
     TOKENS = "foreign tokens"
     USAGE = "overcharged"
     LIMIT = "another limit"
+    CONTEXT = "longer than the context"
     FINISH = "wrong end"
     TEXT = "another text"
 
 
-OUTSIZED: Final = (FaultKind.CHOICES, FaultKind.LIMIT)
-"""Faults of a commitment that may be too large to re-score; with any other the numbers are of interest."""
-
-
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault, how much it weighs, and what was found, in words without the answer's content."""
+    """One fault, how much it weighs, and what was found, in words without the answer's content.
+
+    `outsized`: there is more in the commitment than was asked for, so it may be too large to re-score. With
+    any other fault, the numbers are of interest all the same.
+    """
 
     kind: FaultKind
     level: Level
     why: str
+    outsized: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind.value}: {self.why}"
@@ -171,8 +181,9 @@ def _statements(question: Question, commitment: Commitment) -> Iterator[Fault]:
     wanted = question.body.get("n") or 1
     if len(commitment.choices) != wanted:
         why = f"{wanted} were asked for, {len(commitment.choices)} committed to"
-        yield Fault(FaultKind.CHOICES, Level.REFUND, why)
+        yield Fault(FaultKind.CHOICES, Level.REFUND, why, len(commitment.choices) > wanted)
     asked, offered = question.max_tokens, question.output_limit
+    longest = max((len(choice.tokens) for choice in commitment.choices), default=0)
     promised = min(each for each in (asked or DEFAULT_MAX_TOKENS, offered) if each is not None)
     if commitment.max_tokens < promised:
         # Without the offer the worker may have promised less; without a wish its default may be lower.
@@ -181,19 +192,18 @@ def _statements(question: Question, commitment: Commitment) -> Iterator[Fault]:
         yield Fault(FaultKind.LIMIT, level, why)
     if asked is not None and commitment.max_tokens > asked:
         why = f"the engine was given {commitment.max_tokens} tokens, {asked} were asked for"
-        yield Fault(FaultKind.LIMIT, Level.REFUND, why)
+        yield Fault(FaultKind.LIMIT, Level.REFUND, why, longest > asked)
     if asked is None and offered is not None and commitment.max_tokens > offered:
         why = f"the engine was given {commitment.max_tokens} tokens, at most {offered} are offered"
-        yield Fault(FaultKind.LIMIT, Level.REFUND, why)
-    longest = max((len(choice.tokens) for choice in commitment.choices), default=0)
+        yield Fault(FaultKind.LIMIT, Level.REFUND, why, longest > offered)
     if longest > commitment.max_tokens:
         why = f"a choice has {longest} tokens, the engine was given {commitment.max_tokens}"
-        yield Fault(FaultKind.LIMIT, Level.REFUND, why)
+        yield Fault(FaultKind.LIMIT, Level.REFUND, why, outsized=True)
     # Some workers hold an offer's context against the prompt alone.
     room = None if question.context is None else question.context + (offered or 0)
     if room is not None and commitment.prompt_tokens + longest > room:
         why = f"{commitment.prompt_tokens} and {longest} tokens do not fit into {question.context} of context"
-        yield Fault(FaultKind.LIMIT, Level.REFUND, why)
+        yield Fault(FaultKind.CONTEXT, Level.REFUND, why, outsized=True)
 
 
 def _counts(question: Question, response: Mapping[str, Any], commitment: Commitment) -> Iterator[Fault]:
@@ -236,19 +246,32 @@ class _Seen:
         text = "".join(self._shown.pieces)
         whole, body, cancelled = self._whole or "", self._body or "", self._question.cancelled
         self._stopped = is_at_stop(text, whole, self._stops())
-        if self._question.body.get("echo") and any(ends_with(text, each) for each in (whole, body)):
+        if self._shows_prompt() and any(ends_with(text, each) for each in (whole, body)):
             return True
         return self._stopped or any(fits(text, each, cancelled=cancelled) for each in (whole, body))
+
+    def _shows_prompt(self) -> bool:
+        """Tell whether the prompt may stand before the text.
+
+        Engines show it when they are asked to, and when it comes as tokens that end within a character.
+        """
+        prompt = self._question.body.get("prompt")
+        return bool(self._question.body.get("echo")) or (
+            isinstance(prompt, list) and (self._whole or "").startswith("\ufffd")
+        )
 
     def _parsed_faults(self, shown: Shown, whole: str) -> Iterator[Fault]:
         """Compare what parsers made of the text: reasoning, content and calls, taken out of it."""
         tools, cancelled = bool(self._question.body.get("tools")), self._question.cancelled
         left = None
-        if tools or shown.calls or len(shown.pieces) > 1:
+        # A block that a mark begins, cut off or empty, leaves one piece behind.
+        blocks = self._question.kind == CHAT and without_marks(self._body or "") != (self._body or "")
+        if tools or shown.calls or len(shown.pieces) > 1 or blocks:
             self._stopped = any(stop in whole for stop in self._stops())
             left = left_over(shown.pieces, whole, cancelled=cancelled)
         if left is None:
-            yield self._fault(FaultKind.TEXT, "the text shown is not that of the committed tokens")
+            why = "the text shown is not that of the committed tokens"
+            yield self._fault(FaultKind.TEXT, why, self._weight_of_text(shown, whole))
             return
         doubt = doubt_about(shown.calls, whole, named=self._named())
         if doubt is not Doubt.NONE:
@@ -259,6 +282,14 @@ class _Seen:
             # Parsers swallow calls that they cannot read.
             level = Level.SUSPECT if tools else Level.REFUND
             yield self._fault(FaultKind.TEXT, "not all that the committed tokens say is shown", level)
+
+    def _weight_of_text(self, shown: Shown, whole: str) -> Level:
+        """Return how much another text weighs: whoever shows far more than it committed to, by far, commits
+        to a few words of the model to sell something else. Nothing that parsers do makes a text longer.
+        """
+        length = sum(len(piece) for piece in shown.pieces)
+        beyond = length > _AS_LONG * len(whole) + _MUCH and not self._question.body.get("echo")
+        return Level.SLASH if beyond else Level.REFUND
 
     def _named(self) -> str | None:
         """Return the function that the request itself calls, whose name no token says."""
@@ -290,7 +321,7 @@ class _Seen:
         early = set(self._choice.tokens[:-1]) & self._end_tokens()
         if early and not self._question.body.get("ignore_eos"):
             yield self._fault(FaultKind.FINISH, "it goes on after an end token")
-        body = self._body or ""
+        body = _decoded(self._body or "")
         passed = [stop for stop in self._stops() if stop in body and stop in without_marks(body)]
         if passed and not self._question.body.get("min_tokens"):
             yield self._fault(FaultKind.FINISH, "it goes on after a stop sequence")
@@ -352,5 +383,26 @@ def _shown(kind: str, answer: Mapping[str, Any]) -> Shown | None:
     return Shown(tuple(piece for piece in pieces if piece), calls)
 
 
+def _decoded(text: str) -> str:
+    """Return a text up to where a decoder has shown it: what waits for the rest of a character is held back,
+    with the blanks and marks that stand in the same token.
+    """
+    if not text.endswith("\ufffd"):
+        return text
+    shown = text.rstrip("\ufffd")
+    return shown[: shown.rfind(" ")] if " " in shown[-_HELD_BACK:] else shown
+
+
 def _is_text(value: object) -> bool:
     return value is None or isinstance(value, str)
+
+
+def says_something(response: Mapping[str, Any]) -> bool:
+    """Tell whether a response shows anything at all beside empty choices."""
+    choices = response.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        message = choice.get("message") if isinstance(choice, dict) else None
+        shown = message if isinstance(message, dict) else choice
+        if not isinstance(shown, dict) or any(shown.get(name) for name in _SHOWN):
+            return True
+    return False

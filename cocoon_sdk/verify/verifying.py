@@ -12,7 +12,7 @@ from typing import Any, Final
 from cocoon_sdk.verify.checking import Findings, check, check_form
 from cocoon_sdk.verify.commitment import Commitment
 from cocoon_sdk.verify.rescoring import Rescoring, UnknownTokenError, Verifier, together
-from cocoon_sdk.verify.structure import OUTSIZED, Question
+from cocoon_sdk.verify.structure import Question
 from cocoon_sdk.verify.thresholds import Thresholds
 
 ALONE: Final = (1,)
@@ -37,7 +37,7 @@ async def verify(
     """
     rescorings: list[Rescoring] = []
     at_once = check_form(question, response, commitment, thresholds)
-    if at_once is not None and any(fault.kind in OUTSIZED for fault in at_once.faults):
+    if at_once is not None and at_once.outsized:
         return at_once
     if commitment is not None:
         try:

@@ -9,7 +9,7 @@ single verifier accuses anybody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from cocoon_sdk.client.auditing.case import AuditCase
@@ -27,19 +27,10 @@ from cocoon_sdk.verify.checking import Findings, check, check_form, check_prompt
 from cocoon_sdk.verify.rescoring import CHAT, COMPLETION
 from cocoon_sdk.verify.rows import InRow, is_over_the_line
 from cocoon_sdk.verify.score import Score, observe
-from cocoon_sdk.verify.structure import Level, Question
+from cocoon_sdk.verify.structure import Level, Question, says_something
 from cocoon_sdk.verify.thresholds import Thresholds
 
 _NOTHING: Final = Nano(0)
-_SHOWN: Final = (
-    "content",
-    "text",
-    "reasoning",
-    "reasoning_content",
-    "refusal",
-    "tool_calls",
-    "function_call",
-)
 _KINDS: Final = (CHAT, COMPLETION)
 _OUTCOMES: Final = {
     Level.HONEST: AuditOutcome.PASSED,
@@ -77,17 +68,6 @@ def question_of(case: AuditCase) -> Question:
         output_limit=None if limits is None else limits[0],
         context=None if limits is None else limits[1],
     )
-
-
-def says_something(response: Mapping[str, Any]) -> bool:
-    """Tell whether a response shows anything at all beside empty choices."""
-    choices = response.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        message = choice.get("message") if isinstance(choice, dict) else None
-        shown = message if isinstance(message, dict) else choice
-        if not isinstance(shown, dict) or any(shown.get(name) for name in _SHOWN):
-            return True
-    return False
 
 
 class ResultExaminer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -26,6 +27,7 @@ from cocoon_sdk.client.sessions.answers.joining import write_json
 from cocoon_sdk.contracts.disputes import Dispute
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.protocol.canonical import parse_canonical
 from cocoon_sdk.protocol.disputes import Ground
 from cocoon_sdk.protocol.session_evidence import EvidenceRecord
 from cocoon_sdk.protocol.signing import Domain
@@ -108,7 +110,7 @@ def scripted(*findings: Findings | Exception) -> tuple[Examine, list[Question]]:
         asked.append(question)
         if isinstance(given, Exception):
             raise given
-        return given
+        return dataclasses.replace(given, prompt=b"%d" % len(asked))
 
     return examine, asked
 
@@ -137,7 +139,7 @@ async def test_worker_with_another_model_is_slashed_for_one_answer() -> None:
 
 
 async def test_worker_with_nearly_the_model_is_slashed_for_a_row_and_for_no_single_answer() -> None:
-    cheap = TableModel(spread=0.05, machine=3)
+    cheap = TableModel(spread=0.08, machine=3)
     records = [answered(rid, cheap) for rid in range(1, 33)]
     assert (await judge_records(case(records), really)).ground is Ground.SLASH
     for record in records[:8]:
@@ -258,7 +260,7 @@ async def test_worker_cannot_commit_to_what_is_no_commitment() -> None:
     "record",
     [
         silent(terms=TERMS.model_copy(update={"sampling": SamplingClass.UNVERIFIED})),
-        silent(output_tokens=0),
+        silent(output_tokens=0, pieces=[{"choices": []}]),
         silent(kind="embedding", body={"input": "x"}),
     ],
     ids=["unverified", "no tokens", "embedding"],
@@ -381,7 +383,38 @@ async def test_arbiter_judges_records_with_its_own_endpoint() -> None:
         assert judgement.ground is Ground.SLASH
         assert judgement.measured is not None
         assert any(each.value > each.slash for each in judgement.measured.measures)
+        lies: list[dict[str, Any]] = [{"max_tokens": 17}, {"manifest": Hash(b"\7" * 32)}, {"sampling": {}}]
+        for lie in lies:
+            # What is wrong with its form keeps an answer's tokens from nobody's eyes.
+            bend = functools.partial(Commitment.model_copy, update=lie)
+            record = answered(4, TableModel(weights=2), bend=bend)
+            judgement = await judge.judge_session(case([record]))
+            assert judgement.ground is Ground.SLASH, lie
+            assert judgement.measured is not None
+            assert any(each.value > each.slash for each in judgement.measured.measures)
         foreign = TERMS.model_copy(update={"model_id": Hash(b"\x01" * 32)})
         with pytest.raises(JudgingError, match="no endpoint"):
             await judge.judge_session(case([answered(1, terms=foreign)]))
         await judge.close()
+
+
+# -- what was tried to get around it -----------------------------------------------------------------------
+
+
+async def test_worker_cannot_say_that_it_made_no_tokens() -> None:
+    examine, _ = scripted()
+    assert (await judge_records(case([silent(output_tokens=0)]), examine)).ground is Ground.NO_COMMITMENT
+    unreadable = silent(output_tokens=0, pieces=[{"choices": [{"index": 999, "text": "x"}]}])
+    assert (await judge_records(case([unreadable]), examine)).ground is Ground.NO_COMMITMENT
+
+
+async def test_worker_cannot_have_other_records_lost_by_one_that_nobody_can_read() -> None:
+    async def stumbling(
+        model: Hash, question: Question, response: Mapping[str, Any], made: Commitment
+    ) -> Findings:
+        if question.seed == Commitment.from_json(parse_canonical(poisoned.commitment)).seed:
+            raise RecursionError
+        return await really(model, question, response, made)
+
+    poisoned, cheap = answered(1), answered(2, TableModel(weights=2))
+    assert (await judge_records(case([poisoned, cheap]), stumbling)).ground is Ground.SLASH

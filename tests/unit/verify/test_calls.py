@@ -163,3 +163,8 @@ def test_arguments_of_any_kind_are_those_of_the_tokens(arguments: dict[str, Any]
 @given(said=st.text(max_size=60), arguments=st.text(max_size=30))
 def test_calls_and_texts_in_any_form_are_judged_not_stumbled_over(said: str, arguments: str) -> None:
     doubt_about([Call("f", arguments)], said + "f{" + arguments)
+
+
+def test_worker_cannot_crash_its_judges_with_arguments_that_are_nested_without_end() -> None:
+    deep = [Call("pay", '{"x":' + "[" * depth + "]" * depth + "}") for depth in range(700, 1000, 3)]
+    assert doubt_about(deep, "I pay. " * 400) >= Doubt.ODD

@@ -31,6 +31,9 @@ WORDS = {
     CALL: WRITTEN,
     END: "<|im_end|>",
     EXTRA: "<tool>",
+    16: " \ufffd",
+    17: "\ufffd",
+    18: "<|channel>thought\n<channel|>",
 }
 PROMPT = (1, 2, 3)
 TOOLS = {"max_tokens": 99, "tools": [{"type": "function", "function": {"name": "pay"}}]}
@@ -211,9 +214,9 @@ def test_honest_answer_has_no_fault(case: Case) -> None:
         # More than is offered, or than fits: nobody may be able to re-score that.
         (dataclasses.replace(honest(), body={}, commitment={"max_tokens": 101}), FaultKind.LIMIT,
          Level.REFUND),
-        (dataclasses.replace(honest(), question={"context": 5, "output_limit": None}), FaultKind.LIMIT,
+        (dataclasses.replace(honest(), question={"context": 5, "output_limit": None}), FaultKind.CONTEXT,
          Level.REFUND),
-        (dataclasses.replace(honest(), commitment={"prompt_tokens": 1098}), FaultKind.LIMIT, Level.REFUND),
+        (dataclasses.replace(honest(), commitment={"prompt_tokens": 1098}), FaultKind.CONTEXT, Level.REFUND),
         # Ends before it began.
         (Case([], "length", "", question={"context": None}), FaultKind.FINISH, Level.REFUND),
         (Case([10, END, 11, END], "stop", "Hello world"), FaultKind.FINISH, Level.REFUND),
@@ -287,3 +290,31 @@ def test_fault_tells_no_content() -> None:
 def test_levels_are_ordered_and_have_words() -> None:
     assert Level.HONEST < Level.SUSPECT < Level.REFUND < Level.SLASH
     assert [level.word for level in Level] == ["honest", "suspect", "refund", "slash"]
+
+
+def test_text_far_beyond_the_committed_tokens_costs_collateral() -> None:
+    """A few words of the true model, committed to, would sell any other text."""
+    long = Case([10, 11, END], "stop", "something else entirely " * 20)
+    assert (FaultKind.TEXT, Level.SLASH) in {(fault.kind, fault.level) for fault in long.found()}
+    short = Case([10, 11, END], "stop", "something else entirely")
+    assert {fault.level for fault in short.found()} == {Level.REFUND}
+
+
+def test_honest_worker_is_not_accused_when_a_stop_sequence_waits_within_a_character() -> None:
+    """The blank and the first bytes of the character are one token: a decoder shows them with its last."""
+    stop = {"max_tokens": 16, "stop": " "}
+    body = "Hello \ufffd"
+    assert Case([10, 16, 17], "stop", "Hello", stop).found() == [], body
+    passed = Case([10, 11, 16, 17], "stop", "Hello", stop).found()
+    assert FaultKind.FINISH in {fault.kind for fault in passed}
+
+
+def test_honest_worker_is_not_accused_when_the_prompt_ends_within_a_character() -> None:
+    body = {"prompt": [1, 2, 3], "max_tokens": 16}
+    asked = Case([17, 11, END], "stop", "so happy \U0001f600 world", body, chat=False)
+    # What the engine shows ends with what the tokens say, from the first whole character on.
+    assert {fault.level for fault in asked.found()} <= {Level.SUSPECT}
+
+
+def test_honest_worker_is_not_accused_when_its_engine_takes_an_empty_thought_out() -> None:
+    assert Case([18, 10, END], "stop", "Hello").found() == []
