@@ -24,7 +24,16 @@ from cocoon_sdk.protocol.canonical import canonical_bytes, parse_canonical
 from cocoon_sdk.protocol.disputes import MAX_EVIDENCE_BYTES
 from cocoon_sdk.protocol.hashing import Tag, tagged_hash
 from cocoon_sdk.protocol.pricing import Usage
-from cocoon_sdk.protocol.session_wire import Amount, Body, Count, Hash32, Name, RequestId, Signature
+from cocoon_sdk.protocol.session_wire import (
+    MAX_BODY_BYTES,
+    Amount,
+    Body,
+    Count,
+    Hash32,
+    Name,
+    RequestId,
+    Signature,
+)
 from cocoon_sdk.protocol.terms import Terms
 from cocoon_sdk.protocol.vouchers import NO_PROOF, SESSION_REF_BYTES, Receipt, SessionRef, request_hash
 from cocoon_sdk.types import Hash, Nano
@@ -36,11 +45,13 @@ MAX_SESSION_EVIDENCE_BYTES: Final = MAX_EVIDENCE_BYTES - (1 << 16)
 MAX_PIECES: Final = 1 << 17
 """Most pieces of one answer: twice as many as it can have tokens."""
 MAX_TERMS_BYTES: Final = 4096
+MAX_RESPONSE_BYTES: Final = MAX_SESSION_EVIDENCE_BYTES - 2 * MAX_BODY_BYTES - MAX_TERMS_BYTES - 1024
+"""Most bytes of an answer, with the length of each piece, that fit beside any request and commitment."""
+PIECE_LENGTH_BYTES: Final = 4
 _FORMAT: Final = b"\x01"
-_LENGTH: Final = 4
 _WHAT: Final = "cannot read the evidence of the session"
 
-_Blob = Annotated[bytes, Meta(min_length=_LENGTH + 1, max_length=MAX_SESSION_EVIDENCE_BYTES)]
+_Blob = Annotated[bytes, Meta(min_length=PIECE_LENGTH_BYTES + 1, max_length=MAX_SESSION_EVIDENCE_BYTES)]
 _TermsBytes = Annotated[bytes, Meta(min_length=2, max_length=MAX_TERMS_BYTES)]
 
 
@@ -94,7 +105,7 @@ class EvidenceRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields
                     receipt.rid,
                     kind,
                     request,
-                    b"".join(len(piece).to_bytes(_LENGTH, "big") + piece for piece in pieces),
+                    b"".join(len(piece).to_bytes(PIECE_LENGTH_BYTES, "big") + piece for piece in pieces),
                     receipt.input_tokens,
                     receipt.cached_input_tokens,
                     receipt.output_tokens,
@@ -235,7 +246,7 @@ def _split(response: bytes) -> list[bytes]:
     found: list[bytes] = []
     at = 0
     while at < len(response):
-        begin = at + _LENGTH
+        begin = at + PIECE_LENGTH_BYTES
         at = begin + int.from_bytes(response[at:begin], "big")
         if begin > len(response) or not begin < at <= len(response) or len(found) >= MAX_PIECES:
             raise ValueError("the pieces of the answer are cut short, empty or too many")

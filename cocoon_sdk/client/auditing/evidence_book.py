@@ -15,13 +15,14 @@ from pytoniq_core import Address
 
 from cocoon_sdk.client.auditing.records import Audited, AuditSubject
 from cocoon_sdk.client.sessions.answers.finished import FinishedAnswer
+from cocoon_sdk.client.sessions.bounds import PIECE_BYTES
 from cocoon_sdk.crypto.boxes import open_box, seal
 from cocoon_sdk.crypto.keys import BoxKey, SigningKey
 from cocoon_sdk.errors import DecryptionError
 from cocoon_sdk.protocol.session_evidence import MAX_RECORDS, EvidenceRecord, SessionEvidence
 
 MAX_BYTES: Final = 64 * 1024 * 1024
-"""Requests and answers that are remembered, over all sessions."""
+"""Requests and answers that are remembered, over all sessions, with what keeping each piece takes."""
 _PURPOSE: Final = b"cocoon evidence"
 
 
@@ -99,7 +100,7 @@ def evidence_of(answers: Sequence[FinishedAnswer]) -> SessionEvidence:
 
 
 def _size(answer: FinishedAnswer) -> int:
-    return len(answer.body) + sum(map(len, answer.travelled))
+    return len(answer.body) + sum(len(piece) + PIECE_BYTES for piece in answer.travelled)
 
 
 class EvidenceVault:

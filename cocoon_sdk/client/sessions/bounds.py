@@ -25,6 +25,8 @@ TEMPLATE_TOKENS: Final = 1024
 """What a chat template may add to the bytes of a body: roles, default system prompts, the form of tools."""
 LIKELY_BYTES_PER_TOKEN: Final = 4
 MAX_CHOICES: Final = 128
+PIECE_BYTES: Final = 64
+"""What keeping a piece of an answer takes in memory, beside its bytes."""
 _MAX_TOKENS: Final = 1 << 32
 _TOKENS_PER_PIECE: Final = 16
 

@@ -129,10 +129,11 @@ class EngineLimits(RequestLimits):
     """Bounds on what goes into and comes out of an engine.
 
     `default_output_tokens` stands in where a request names no maximum; a larger maximum than
-    `max_output_tokens` is clamped to it, not refused.
+    `max_output_tokens` is clamped to it, not refused. `max_response_bytes` stays below what a session's
+    evidence can hold: clients take a longer answer for one that was made to escape arbiters.
     """
 
-    max_response_bytes: int = 16 << 20
+    max_response_bytes: int = 12 << 20
     max_output_tokens: int = 4096
     default_output_tokens: int = 512
 

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from cocoon_sdk.client.sessions.bounds import Ceiling, Tariff
+from cocoon_sdk.client.sessions.bounds import PIECE_BYTES, Ceiling, Tariff
 from cocoon_sdk.client.sessions.errors import DishonestWorkerError, SessionError, again
 from cocoon_sdk.client.sessions.values import EMBEDDING, SignedReceipt
 from cocoon_sdk.crypto.keys import VerifyKey
@@ -19,6 +19,7 @@ from cocoon_sdk.errors import PriceTooHighError
 from cocoon_sdk.protocol.canonical import parse_canonical
 from cocoon_sdk.protocol.metering import ClientLedger
 from cocoon_sdk.protocol.pricing import Usage
+from cocoon_sdk.protocol.session_evidence import MAX_PIECES, MAX_RESPONSE_BYTES, PIECE_LENGTH_BYTES
 from cocoon_sdk.protocol.session_wire import Delta, Done, Failed, Proof
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.protocol.vouchers import Receipt, ResponseHash, SessionRef, request_hash
@@ -27,7 +28,7 @@ from cocoon_sdk.verify.commitment import MAX_COMMITMENT_BYTES, Commitment
 from cocoon_sdk.verify.seeds import request_seed
 
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
-"""Most bytes of one answer, over all its pieces."""
+"""Most bytes of one answer, over all its pieces, with what keeping each of them takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Call:
     """
 
     __slots__ = (
+        "_came",
         "_error",
         "_hash",
         "_ledger",
@@ -87,7 +89,7 @@ class Call:
         self.rid, self.question, self._ledger = rid, question, ledger
         self.input = self.cached = self.output = 0
         self.charged = 0
-        self.received = 0
+        self.received = self._came = 0
         self.whole = False
         self.ended = False
         self.by_worker = False
@@ -148,8 +150,8 @@ class Call:
         if not data:
             raise _lie("it sends a piece without content")
         self.received += len(data)
-        if self.received > MAX_ANSWER_BYTES:
-            raise _lie(f"its answer exceeds {MAX_ANSWER_BYTES} bytes")
+        self._came += 1
+        self._check_size()
         self._count(delta.input_tokens, delta.cached_input_tokens, delta.output_tokens)
         self._hash.update(data)
         self.last_at = now
@@ -175,6 +177,16 @@ class Call:
         self._pieces.append(data)
         self._wake()
         return True
+
+    def _check_size(self) -> None:
+        # An answer that no record can hold could never be shown to arbiters, whatever is in it.
+        if self.question.verifiable:
+            if self._came > MAX_PIECES:
+                raise _lie(f"its answer has more than the {MAX_PIECES} pieces that evidence can hold")
+            if self.received + self._came * PIECE_LENGTH_BYTES > MAX_RESPONSE_BYTES:
+                raise _lie(f"its answer exceeds the {MAX_RESPONSE_BYTES} bytes that evidence can hold")
+        if self.received + self._came * PIECE_BYTES > MAX_ANSWER_BYTES:
+            raise _lie(f"its answer exceeds {MAX_ANSWER_BYTES} bytes")
 
     def prove(self, proof: Proof) -> None:
         """Take in the commitment that the receipt will name. Raises `CocoonError` unless it was asked for."""
