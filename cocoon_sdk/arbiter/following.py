@@ -30,6 +30,8 @@ START_S: Final = 10.0
 """How long a start waits for the disputes of before; what takes longer goes on beside the rest."""
 MAX_TASKS: Final = 64
 """Places that are looked at beside each other; how many of them ask the chain at once, the docket says."""
+PER_ESCROW: Final = 2
+"""Disputes of one escrow that are looked at together."""
 log = structlog.get_logger("cocoon.arbiter")
 
 
@@ -153,7 +155,9 @@ class Following:
         for place in self._backlog.due(self._now):
             if len(self._tasks) >= MAX_TASKS:
                 return
-            if place not in self._tasks:
+            # Whoever fills one escrow and disputes all its jobs has us read it twice at a time only.
+            beside = sum(other.escrow == place.escrow for other in self._tasks)
+            if place not in self._tasks and beside < PER_ESCROW:
                 self._spawn(place, is_kept=True)
 
     def _spawn(self, place: Place, *, is_kept: bool) -> asyncio.Task[Hearing]:
@@ -177,13 +181,16 @@ class Following:
             await self._backlog.settled(place)
         except NoDisputeError as error:
             if is_kept:
-                await self._nothing(place, error)
+                try:
+                    await self._nothing(place, error)
+                except StorageError as failure:
+                    await self._not_kept(place, failure)
             raise
         except StorageError as error:
-            self._on_storage(error)
             if is_kept:
-                with contextlib.suppress(StorageError):
-                    await self._backlog.failed(place, self._now)
+                await self._not_kept(place, error)
+            else:
+                self._on_storage(error)
             raise
         except CocoonError as error:
             if is_kept or await self._stored(place) is not None:
@@ -197,6 +204,12 @@ class Following:
             raise
         log.info("dispute_followed", dispute=hearing.dispute.digest.hex()[:16], number=place.number)
         return hearing
+
+    async def _not_kept(self, place: Place, error: StorageError) -> None:
+        """Tell that the store does not take anything, and look again after a pause."""
+        self._on_storage(error)
+        with contextlib.suppress(StorageError):
+            await self._backlog.failed(place, self._now)
 
     async def _nothing(self, place: Place, error: NoDisputeError) -> None:
         """Nothing is there, says the endpoint now; of what was seen there before it must prove it."""

@@ -223,7 +223,7 @@ class Measured(WireModel):
 
     measures: Annotated[tuple[Measure, ...], Field(strict=False, max_length=8)] = ()
     faults: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=80)], ...],
+        tuple[Annotated[str, Field(pattern="^[ -~]{1,80}$")], ...],
         Field(strict=False, max_length=MAX_FAULTS),
     ] = ()
 

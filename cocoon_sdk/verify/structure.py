@@ -214,7 +214,7 @@ def _counts(question: Question, response: Mapping[str, Any], commitment: Commitm
         ("completion_tokens", commitment.output_tokens),
     ):
         if usage.get(name) != count and not (question.cancelled and not usage):
-            why = f"{name} is {usage.get(name)!s:.20}, committed to are {count}"
+            why = f"{name} is {usage.get(name)!a:.20}, committed to are {count}"
             yield Fault(FaultKind.USAGE, Level.REFUND, why)
 
 
@@ -307,7 +307,7 @@ class _Seen:
         """Check why the answer ended, and that it did not go on after its end."""
         finish, told = self._choice.finish, self._answer.get("finish_reason")
         if told != finish and not (finish == CANCELLED and self._question.cancelled):
-            yield self._fault(FaultKind.FINISH, f"the response says {told!s:.20}, committed to is {finish}")
+            yield self._fault(FaultKind.FINISH, f"the response says {told!a:.20}, committed to is {finish}")
         if finish == CANCELLED:
             if not self._question.cancelled:
                 yield self._fault(FaultKind.FINISH, "nobody cancelled it")
