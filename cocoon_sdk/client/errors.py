@@ -34,4 +34,8 @@ class PayloadTooLargeError(JobError):
 
 
 class EvidenceNotSentError(JobError):
-    """A dispute stands on chain, and no arbiter holds this client's evidence yet."""
+    """A dispute stands on chain, and too few arbiters hold this client's evidence yet, or none."""
+
+
+class EvidenceTooLateError(EvidenceNotSentError):
+    """The same, and the evidence deadline is over: nothing that is sent from now on counts."""

@@ -16,6 +16,7 @@ from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.discovery import AsyncWorkers
 from cocoon_sdk.client.errors import EvidenceNotSentError, TermsUnknownError
 from cocoon_sdk.client.evidence import client_evidence
+from cocoon_sdk.client.evidence_holders import check_held
 from cocoon_sdk.client.fetching import JobMemory, ResultFetcher
 from cocoon_sdk.client.handover import HandoverClient
 from cocoon_sdk.client.job_audits import JobAudits
@@ -41,6 +42,7 @@ from cocoon_sdk.history import (
 )
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing
+from cocoon_sdk.protocol.disputes import ItemKind
 from cocoon_sdk.protocol.exit_codes import (
     NoJobError,
     WrongStateError,
@@ -296,7 +298,8 @@ class AsyncJob:
         """Call the arbiters, and send them the evidence if this client knows where they are.
 
         Raises `TooLateError` after the window, `WrongStateError` when nothing was submitted, and
-        `EvidenceNotSentError` when the dispute stands but no arbiter has the evidence: call `send_evidence`.
+        `EvidenceNotSentError` when the dispute stands but too few arbiters have the evidence: call
+        `send_evidence`.
         """
         status = await self._step(JobAction.DISPUTE, signing.dispute_result(self.id), "dispute")
         if self._context.arbiters is not None:
@@ -315,14 +318,16 @@ class AsyncJob:
     async def send_evidence(self) -> tuple[Delivered, ...]:
         """Send payload, result and the job's key to the arbiters of this dispute; may be repeated.
 
-        Without the payload the worker wins. Raises `EvidenceNotSentError` when no arbiter took it,
+        Without the payload the worker wins. Raises what `check_held` raises unless enough arbiters took it,
         `NoDisputeError` when the job is not disputed (any more), and what finding the payload raises.
         """
-        what = f"the evidence about job {self.id} is with no arbiter"
+        about = f"the evidence about job {self.id}"
         arbiters, context = self._context.arbiters, self._context
         if arbiters is None:
             raise EvidenceNotSentError(
-                what, why="this client does not know where they are", hint="Pass `arbiters` to the client"
+                f"{about} is with no arbiter",
+                why="this client does not know where they are",
+                hint="Pass `arbiters` to the client",
             )
         dispute = await read_dispute(context.chain, self._escrow, self.id)
         try:
@@ -333,10 +338,7 @@ class AsyncJob:
         sealed = None if handover is None else handover.sealed
         items = await client_evidence(context, self._workers, dispute, terms=terms, handed_over=sealed)
         delivered = await arbiters.send_evidence(dispute, items)
-        if not any(each.taken for each in delivered):
-            why = next((each.problem for each in delivered if each.problem), "they took nothing")
-            hint = "Call send_evidence() again before the evidence deadline"
-            raise EvidenceNotSentError(what, why=why, hint=hint)
+        await check_held(context, dispute, delivered, ItemKind.PAYLOAD, about)
         return delivered
 
     async def cancel(self) -> JobStatus:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from cocoon_sdk.client.arbiters import Delivered
 from cocoon_sdk.client.context import ClientContext
 from cocoon_sdk.client.errors import EvidenceNotSentError
+from cocoon_sdk.client.evidence_holders import check_held
 from cocoon_sdk.contracts.disputes import read_session_dispute
 from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.errors import CocoonError, ConfigError
@@ -24,10 +25,11 @@ async def send_session_evidence(
     """Send what a session's dispute stands on to its arbiters; may be repeated.
 
     Without it the worker wins. Raises `ConfigError` when the dispute stands on other evidence,
-    `NoDisputeError` when the session is not disputed (any more), and `EvidenceNotSentError` when no arbiter
-    took it.
+    `NoDisputeError` when the session is not disputed (any more), and what `check_held` raises unless enough
+    arbiters took it.
     """
-    what = f"the evidence about session {session_id} is with no arbiter"
+    about = f"the evidence about session {session_id}"
+    what = f"{about} is with no arbiter"
     if context.arbiters is None:
         why = "this client does not know where they are"
         raise EvidenceNotSentError(what, why=why, hint="Pass `arbiters` to the client")
@@ -43,7 +45,5 @@ async def send_session_evidence(
         delivered = await context.arbiters.send_evidence(dispute, [Item(ItemKind.SESSION, data)])
     except CocoonError as error:
         raise EvidenceNotSentError(what, why=str(error), hint=_AGAIN) from error
-    if not any(ItemKind.SESSION in each.taken for each in delivered):
-        why = next((each.problem for each in delivered if each.problem), "they took nothing")
-        raise EvidenceNotSentError(what, why=why, hint=_AGAIN)
+    await check_held(context, dispute, delivered, ItemKind.SESSION, about)
     return delivered

@@ -16,6 +16,7 @@ from cocoon_sdk.client.auditing.dispute_store import DisputeStore
 from cocoon_sdk.client.auditing.policy import AuditPolicy
 from cocoon_sdk.client.auditing.records import Audited, AuditRecord, DisputeEnd, DisputeStep
 from cocoon_sdk.client.auditing.session_disputes import SessionDisputes
+from cocoon_sdk.client.errors import EvidenceTooLateError
 from cocoon_sdk.client.job_status import RUNNING, UNPAID_ENDS, JobStatus
 from cocoon_sdk.client.sessions.funds.holders import has_died
 from cocoon_sdk.clock import Clock
@@ -53,8 +54,8 @@ class DisputableJob(Protocol):
 class DisputeDesk:
     """Sends the disputes of one client's escrow. `limit` bounds the bonds of a day besides the policy.
 
-    `with_evidence` tells that the client knows arbiters to send evidence to: then a dispute is done when they
-    have it.
+    `with_evidence` tells that the client knows arbiters to send evidence to: then a dispute is done when
+    enough of them have it, or its evidence deadline is over.
     """
 
     def __init__(
@@ -82,6 +83,8 @@ class DisputeDesk:
             return record.dispute
         try:
             end = await self._proceed(record)
+        except EvidenceTooLateError as error:
+            end = DisputeEnd(DisputeStep.DISPUTED, str(error))
         except CocoonError as error:
             end = DisputeEnd(DisputeStep.WANTED, str(error))
         await self._store.settle(record.uid, self._holder, end.step, end.why)

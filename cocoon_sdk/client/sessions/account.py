@@ -253,7 +253,7 @@ class AsyncSessions:
 
         Raises `SessionRefusedError`, `InsufficientEscrowError`, `SpendLimitError`, `StaleSessionError`
         when another process holds the session and it is not taken by `force`, and `EvidenceNotSentError` when
-        the dispute stands but no arbiter has the evidence: call `send_evidence`.
+        the dispute stands but too few arbiters have the evidence: call `send_evidence`.
         """
         evidence_hash = (
             evidence if isinstance(evidence, bytes) else await self._digest_of(session_id, evidence)

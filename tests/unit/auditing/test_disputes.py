@@ -14,7 +14,7 @@ from cocoon_sdk.client.auditing.disputes import DisputeDesk
 from cocoon_sdk.client.auditing.records import AuditOutcome, AuditRecord, DisputeStep
 from cocoon_sdk.client.auditing.store import AuditStore
 from cocoon_sdk.client.auditing.tables import AUDITS_SCHEMA
-from cocoon_sdk.client.errors import EvidenceNotSentError
+from cocoon_sdk.client.errors import EvidenceNotSentError, EvidenceTooLateError
 from cocoon_sdk.client.job_status import JobStatus
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.errors import ChainUnavailableError
@@ -35,6 +35,7 @@ class ScriptedJob:
     late: bool = False
     fails: Exception | None = None
     evidence_fails: bool = False
+    evidence_late: bool = False
     calls: list[str] = field(default_factory=list)
 
     async def status(self) -> JobStatus:
@@ -55,6 +56,8 @@ class ScriptedJob:
         self.calls.append("evidence")
         if self.evidence_fails:
             raise EvidenceNotSentError("the evidence is with no arbiter")
+        if self.evidence_late:
+            raise EvidenceTooLateError("the evidence is with 1 arbiters, 2 are needed")
 
 
 @pytest.fixture
@@ -125,6 +128,17 @@ async def test_evidence_is_sent_again_without_a_second_dispute(store: AuditStore
     job.evidence_fails = False
     assert await desk(store, job).run(record) is DisputeStep.DISPUTED
     assert job.calls == ["dispute", "evidence", "evidence"]
+
+
+async def test_evidence_is_sent_until_its_deadline_and_not_beyond(store: AuditStore) -> None:
+    job = ScriptedJob(evidence_fails=True)
+    assert await desk(store, job).run(await wanted(store)) is DisputeStep.WANTED
+    (record,) = await store.disputes.wanted(DOMAIN)
+    job.evidence_fails, job.evidence_late = False, True
+    assert await desk(store, job).run(record) is DisputeStep.DISPUTED
+    assert await store.disputes.wanted(DOMAIN) == []
+    (record,) = await store.findings(DOMAIN)
+    assert "2 are needed" in record.dispute_why
 
 
 async def test_dispute_of_ours_that_ended_before_it_was_noted_is_no_late_one(store: AuditStore) -> None:
