@@ -90,6 +90,7 @@ ROOMS: Final = (
             "cocoon_sdk.verify",
             "cocoon_sdk.client.sessions.answers",
             "cocoon_sdk.client.sessions.funds.holders",
+            "cocoon_sdk.client.errors",
             "cocoon_sdk.client.job_status",
         ),
     ),
