@@ -97,7 +97,8 @@ async def test_answer_under_way_goes_on_with_a_worker_whose_receipts_count(tmp_p
         place = made.client._house.pool._places["session 1"]
         await until(lambda: any(call.first_at for call in place.link._calls.values()))  # type: ignore[union-attr]
         made.client._house.pool._see_to_signer(place)
-        events, bill = await stream
+        async with asyncio.timeout(30):
+            events, bill = await stream
         assert text_in(events) == "Hello you all"
         assert [each.worker for each in bill.attempts] == [worker.address, other.address]
         await other.stop()
