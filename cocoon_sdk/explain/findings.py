@@ -73,21 +73,30 @@ def votes_told(heard: Iterable[Opinions], keys: Collection[VerifyKey]) -> list[A
     """Return the votes that are signed with one of the `keys`, one fact for each arbiter, by its index.
 
     A vote counts when a commitment to it is signed. Two commitments of one arbiter show that it is dishonest.
+    Which key has which index is not known here: a key that speaks for two, or an index with two, counts not.
     """
     votes: dict[int, Vote] = {}
     committed: dict[int, set[bytes]] = {}
+    speaks: set[tuple[int, VerifyKey]] = set()
     for opinions in heard:
         for each in opinions.commitments:
-            if any(each.is_of(key, opinions.dispute) for key in keys):
+            signers = [key for key in keys if each.is_of(key, opinions.dispute)]
+            if signers:
                 committed.setdefault(each.index, set()).add(each.vote)
+                speaks |= {(each.index, key) for key in signers}
         for vote in opinions.votes:
             if vote.dispute == opinions.dispute:
                 votes.setdefault(vote.index, vote)
     return [
         _told(vote, dishonest=len(committed[index]) > 1)
         for index, vote in sorted(votes.items())
-        if vote.digest() in committed.get(index, ())
+        if vote.digest() in committed.get(index, ()) and _is_one_voice(index, speaks)
     ]
+
+
+def _is_one_voice(index: int, speaks: set[tuple[int, VerifyKey]]) -> bool:
+    keys = {key for other, key in speaks if other == index}
+    return len([other for other, key in speaks if key in keys]) == 1
 
 
 def _told(vote: Vote, *, dishonest: bool) -> ArbiterFound:

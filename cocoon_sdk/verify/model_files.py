@@ -40,6 +40,8 @@ _PLAIN: Final = (
     *("spiece.model", "sentencepiece*.model", "chat_template.jinja", "chat_template.json"),
 )
 _TEMPLATES: Final = "additional_chat_templates"
+_CLOCK: Final = b"strftime_now"
+"""The function by which chat templates read the clock."""
 _WEIGHTS: Final = (  # an engine takes the first kind that is there: suffix, index of its shards
     (".safetensors", "model.safetensors.index.json"),
     (".bin", "pytorch_model.bin.index.json"),
@@ -140,6 +142,15 @@ class ModelFolder:
         tokenizer = self.files.get("tokenizer_config.json")
         return tokenizer is not None and "chat_template" in _json(
             tokenizer, _MAX_CONFIG_BYTES, str(self.path)
+        )
+
+    @property
+    def reads_clock(self) -> bool:
+        """Whether a chat template puts the date into prompts: then nobody can make the same prompt again."""
+        return any(
+            _CLOCK in _bytes(path, _MAX_CONFIG_BYTES, str(self.path))
+            for name, path in self.files.items()
+            if name.endswith(".jinja") or name in ("chat_template.json", "tokenizer_config.json")
         )
 
     @property
@@ -333,13 +344,22 @@ def _refuse_pointer(path: Path, name: str, what: str) -> None:
         raise MissingWeightsError(what, why=f"{name} is a Git LFS pointer", hint="Run `git lfs pull` there")
 
 
-def _json(path: Path, most: int, what: str) -> dict[str, Any]:
+def _bytes(path: Path, most: int, what: str) -> bytes:
     try:
         with path.open("rb") as file:
             text = file.read(most + 1)
-        value = json.loads(text) if len(text) <= most else None
-    except (OSError, ValueError, RecursionError):
+    except OSError as error:
+        raise ModelFolderError(what, why=f"{path.name}: {error.strerror}") from None
+    if len(text) > most:
+        raise ModelFolderError(what, why=f"{path.name} exceeds {most} bytes")
+    return text
+
+
+def _json(path: Path, most: int, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(_bytes(path, most, what))
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise ModelFolderError(what, why=f"{path.name} is not JSON, or exceeds {most} bytes")
+        raise ModelFolderError(what, why=f"{path.name} is not JSON")
     return value

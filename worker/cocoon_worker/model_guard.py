@@ -8,6 +8,7 @@ the log says so at every start.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -55,7 +56,8 @@ async def guard_models(
 
     `names` maps model ids to the registry's names: a manifest can be made again from a folder and a name.
     Raises `ModelDiffersError` listing what differs, `ConfigError` for a manifest that is not the offered
-    model's or for engine arguments that change the model, `UnknownFilesError` for an offer that promises
+    model's, for engine arguments that change the model and for a chat template that reads the clock,
+    `UnknownFilesError` for an offer that promises
     checkable answers and names a model that the folder is not, and what reading the folder raises.
     """
     manifests = {offer.model: _manifest(offer) for offer in config.offers}
@@ -70,6 +72,8 @@ async def guard_models(
         checkable = offer.sampling is not SamplingClass.UNVERIFIED
         if manifest is not None or checkable:
             _refuse_altering(config.engine.arguments, offer)
+        if checkable:
+            await _refuse_clock(folder, offer)
         if manifest is not None:
             await _compare(folder, manifest, hasher)
         else:
@@ -118,6 +122,20 @@ async def _recognise(folder: Path, name: str, offer: OfferConfig, hasher: FileHa
             f"cannot offer {offer.model} as {offer.sampling}",
             why=f"the manifest of {folder} has the hash {found.digest.hex()}, not the offer's model_id",
             hint="Set the offer's manifest to see what differs, or offer it as unverified",
+        )
+
+
+async def _refuse_clock(folder: Path, offer: OfferConfig) -> None:
+    """Refuse to promise checkable answers to prompts that nobody can make again on another day.
+
+    An arbiter would score the answer after another prompt, and find a worker guilty that is honest.
+    """
+    if await asyncio.to_thread(lambda: open_model(folder).reads_clock):
+        raise ConfigError(
+            f"cannot offer {offer.model} as {offer.sampling}",
+            why="its chat template puts the present date into prompts (strftime_now)",
+            hint="Take the date out of the template, which makes it a model of its own, or offer it as "
+            "unverified",
         )
 
 

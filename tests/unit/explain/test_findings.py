@@ -91,6 +91,14 @@ def test_vote_does_not_count_when_no_arbiter_signed_it() -> None:
     assert votes_told([opinions], [KEYS[1].verify_key]) == []
 
 
+def test_arbiter_cannot_speak_in_the_name_of_another() -> None:
+    own, foreign = vote(0), vote(2, Ground.HONEST)
+    both = told(own, foreign, keys=[KEYS[0], KEYS[1], KEYS[0]])
+    assert both == []
+    # Nor can it keep another one's vote from being heard by anything but silence about both.
+    assert told(vote(1), more=(committed(vote(1, Ground.HONEST), KEYS[0]),)) == []
+
+
 def test_reader_is_told_of_an_arbiter_that_committed_twice() -> None:
     other = vote(1, Ground.HONEST)
     (found,) = told(vote(1), more=(committed(other, KEYS[1]),))

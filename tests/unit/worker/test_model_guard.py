@@ -98,6 +98,17 @@ async def test_worker_cannot_start_when_its_weights_are_others(tmp_path: Path, m
     assert [each.problem for each in caught.value.differences] == [Problem.CONTENT, Problem.MISSING]
 
 
+@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json"])
+async def test_worker_cannot_promise_what_nobody_can_check_on_another_day(
+    tmp_path: Path, model: Path, file: str
+) -> None:
+    (model / file).write_text(json.dumps({"chat_template": "Today: {{ strftime_now('%d %b %Y') }}"}))
+    with pytest.raises(ConfigError, match="date"):
+        await guard(settings(tmp_path, model))
+    # What nobody promised may depend on the day.
+    assert await guard(settings(tmp_path, model, sampling=SamplingClass.UNVERIFIED)) != []
+
+
 async def test_worker_cannot_start_when_its_files_are_not_the_model_ids(tmp_path: Path, model: Path) -> None:
     config = settings(tmp_path, model, named=False)
     (model / "model.safetensors").write_bytes(b"WEIGHTS")
