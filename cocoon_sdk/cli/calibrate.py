@@ -44,8 +44,8 @@ def calibrate(
         int, typer.Option("--held-out", min=0, max=5000, help="Other questions that only test them.")
     ] = 72,
     top: Annotated[
-        int, typer.Option("--top", min=1, max=1000, help="Best tokens that are asked for per position.")
-    ] = 20,
+        int, typer.Option("--top", min=1, max=1000, help="Best tokens of each position that checks may see.")
+    ] = 100,
     context: Annotated[int, typer.Option("--context", min=512, help="Tokens of prompt and output.")] = 4096,
     work: Annotated[
         Path,

@@ -160,6 +160,7 @@ class Calibration:
         checks = self.checks()
         return Thresholds(
             model_id=self._plan.model_id,
+            top=self._plan.top,
             greedy=checks[SamplingKind.GREEDY].thresholds(),
             sampled=checks[SamplingKind.SAMPLED].thresholds(),
         )

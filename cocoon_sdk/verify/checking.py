@@ -110,7 +110,10 @@ def check(
             # Seed and parameters are the question's: what the worker says about them is no evidence.
             seed = choice_seed(question.seed, index)
             replayed = Replayed(expected, seed, np.array(rescorings[0].prompt, np.int64))
-        tokens += evidence(index, choice, [each.choices[index] for each in rescorings], replayed)
+        seen = [each.choices[index] for each in rescorings]
+        if thresholds is not None:
+            seen = [each.within(thresholds.top) for each in seen]
+        tokens += evidence(index, choice, seen, replayed)
     result = numbers(tokens)
     reasons = [(fault.level, str(fault)) for fault in found]
     if limits is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Annotated, Any, Final, Protocol, Self, TypeAlias, TypeVar
 
@@ -108,6 +108,12 @@ class Rescored:
     ranks: Ids
     top_tokens: Ids
     top_logprobs: Floats
+
+    def within(self, top: int) -> Self:
+        """Return the same as if only `top` tokens of each position had been asked for."""
+        if self.top_tokens.shape[1] <= top:
+            return self
+        return replace(self, top_tokens=self.top_tokens[:, :top], top_logprobs=self.top_logprobs[:, :top])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

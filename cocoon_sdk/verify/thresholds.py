@@ -32,6 +32,7 @@ from cocoon_sdk.protocol.canonical import canonical_bytes, parse_json
 from cocoon_sdk.protocol.hashing import Tag, tagged_hash
 from cocoon_sdk.protocol.models import HashHex, VersionOne, WireInt, WireModel
 from cocoon_sdk.types import Hash
+from cocoon_sdk.verify.rescoring import DEFAULT_TOP, MAX_TOP
 from cocoon_sdk.verify.statistics import CAP, NAMES, Numbers
 
 MILLION: Final = 1_000_000
@@ -167,10 +168,15 @@ class KindThresholds(WireModel):
 
 
 class Thresholds(WireModel):
-    """All limits of one model; `model_id` is the hash of its manifest. None for kinds not calibrated."""
+    """All limits of one model; `model_id` is the hash of its manifest. None for kinds not calibrated.
+
+    `top` is how many of the best tokens of each position the honest checks saw. Who sees further finds more
+    in honest answers too, so no check may look beyond it; who sees less is only milder.
+    """
 
     v: VersionOne = 1
     model_id: HashHex
+    top: Annotated[int, Field(ge=1, le=MAX_TOP)] = DEFAULT_TOP
     greedy: KindThresholds | None
     sampled: KindThresholds | None
 

@@ -256,3 +256,19 @@ def test_manifest_of_another_model_is_a_fault(limits: Thresholds) -> None:
     other = dataclasses.replace(answer.question, model_id=Hash(bytes(32)))
     found = judge(dataclasses.replace(answer, question=other), 1, limits)
     assert [fault.kind for fault in found.faults] == [FaultKind.MANIFEST]
+
+
+def test_check_looks_no_further_than_the_limits_were_made_for(limits: Thresholds) -> None:
+    """Who sees more tokens finds more in an honest answer too; the limits do not know that."""
+    answer = ask(1, SAMPLED)
+    other = answer.commitment.model_copy(update={"seed": bytes(16)})
+    asked = dataclasses.replace(answer.question, seed=bytes(16))
+    rescoring = VERIFIER.examine(prompt(1), other)
+    (choice,) = rescoring.choices
+    assert choice.top_tokens.shape[1] > 2
+    seen = [
+        check(asked, answer.response, other, [rescoring], limits.model_copy(update={"top": top})).numbers
+        for top in (2, 1000)
+    ]
+    narrow = dataclasses.replace(rescoring, choices=(choice.within(2),))
+    assert check(asked, answer.response, other, [narrow], limits).numbers == seen[0] != seen[1]
