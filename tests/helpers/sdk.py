@@ -221,7 +221,7 @@ class Town:
         from cocoon_sdk.protocol import constants as c
         from tests.helpers.suite import Client
 
-        name = self._names[id(client)]
+        name = self._names.get(id(client), "client")
         owner = self.chain.actor(name, Nano.ton(10_000))
         deployment = self.suite.network.escrow(owner.address)
         assert deployment.address == client.escrow.address
