@@ -130,7 +130,7 @@ class Following:
         if known is not None:
             return known
         place = Place(escrow, number)
-        if place not in self._tasks and len(self._tasks) >= MAX_TASKS:
+        if place not in self._tasks and not self._has_room(escrow):
             raise BusyError("too many disputes are looked at", hint="Try again")
         task = self._tasks.get(place) or self._spawn(place, is_kept=False)
         try:
@@ -155,10 +155,16 @@ class Following:
         for place in self._backlog.due(self._now):
             if len(self._tasks) >= MAX_TASKS:
                 return
-            # Whoever fills one escrow and disputes all its jobs has us read it twice at a time only.
-            beside = sum(other.escrow == place.escrow for other in self._tasks)
-            if place not in self._tasks and beside < PER_ESCROW:
+            if place not in self._tasks and self._has_room(place.escrow):
                 self._spawn(place, is_kept=True)
+
+    def _has_room(self, escrow: Address) -> bool:
+        """Tell whether one more place may be looked at.
+
+        Whoever fills one escrow and disputes all its jobs has us read it twice at a time only.
+        """
+        beside = sum(place.escrow == escrow for place in self._tasks)
+        return len(self._tasks) < MAX_TASKS and beside < PER_ESCROW
 
     def _spawn(self, place: Place, *, is_kept: bool) -> asyncio.Task[Hearing]:
         task = asyncio.create_task(self._look(place, is_kept=is_kept), name=f"dispute {place}")

@@ -18,6 +18,7 @@ from cocoon_sdk.cli.local_vllm import serve_vllm, vllm_settings
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.contracts.registry import Registry
 from cocoon_sdk.protocol.disputes import Ground
+from cocoon_sdk.protocol.job_states import JobState
 from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.calibration import EngineSetting
@@ -93,4 +94,5 @@ async def court(town: AuditTown, vllm_engine: SharedEngine, tmp_path: Path) -> A
 async def test_cheater_is_caught_slashed_and_left_and_nobody_else_is_accused(
     town: AuditTown, court: Court
 ) -> None:
-    await live_through(town, court, packaged_thresholds())
+    _, job = await live_through(town, court, packaged_thresholds())
+    assert (await job.status()).state is JobState.SLASHED

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cocoon_sdk.protocol.disputes import Ground
+from cocoon_sdk.protocol.job_states import JobState
 from cocoon_sdk.sandbox import Blockchain
 from tests.helpers.arbiters import Court
 from tests.helpers.audit_town import AuditTown, audit_town, thresholds
@@ -41,4 +42,5 @@ async def court(town: AuditTown, tmp_path: Path) -> AsyncIterator[Court]:
 async def test_cheater_is_caught_slashed_and_left_and_nobody_else_is_accused(
     town: AuditTown, court: Court
 ) -> None:
-    await live_through(town, court, thresholds())
+    _, job = await live_through(town, court, thresholds())
+    assert (await job.status()).state is JobState.SLASHED

@@ -32,8 +32,9 @@ from cocoon_worker.main import make_engine
 from cocoon_worker.records import JobKey
 from cocoon_worker.service import WorkerService
 from cocoon_worker.sessions.proving import Proving
+from tests.helpers.audit_town import cheap_table
 from tests.helpers.sdk import MODEL_NAME, Town, chat
-from tests.helpers.vllm_double import MODEL, VllmDouble, logprobs_after, vllm_double
+from tests.helpers.vllm_double import MODEL, VllmDouble, vllm_double
 from tests.helpers.worker_rig import Rig
 
 PRICES = {"input_price": "0.1", "output_price": "10", "minimum_price": "0"}
@@ -49,7 +50,8 @@ async def town(blockchain: Blockchain) -> AsyncIterator[Town]:
 
 @pytest.fixture
 async def double() -> AsyncIterator[VllmDouble]:
-    async with vllm_double() as running:
+    # Its answers are long: seeds come from fresh keys, and in a short answer the noise may change nothing.
+    async with vllm_double(table=cheap_table) as running:
         yield running
 
 
@@ -100,7 +102,7 @@ def check_replays(commitment: Commitment, double: VllmDouble) -> None:
     assert (commitment.engine, commitment.platform, commitment.dtype) == ("vllm 0.32.0", "cpu", "float32")
     sampling = Sampling.from_json(commitment.sampling)
     for place, token in enumerate(choice.tokens):
-        table = logprobs_after(prompt + tokens[:place])
+        table = double.table(prompt + tokens[:place])
         again = replay(
             sampling,
             commitment.seed,
@@ -112,8 +114,7 @@ def check_replays(commitment: Commitment, double: VllmDouble) -> None:
         )
         assert again.regret(token) == 0
         assert choice.nats[place] == pytest.approx(table[token], abs=1 / 256)
-    # Seeds come from fresh keys: once in a while an answer ends at once, as the likeliest one does.
-    assert tokens != best or len(tokens) == 1, "the noise changed nothing, so nothing was tested"
+    assert tokens != best, "the noise changed nothing, so nothing was tested"
 
 
 @pytest.mark.parametrize("how", ["stream", "whole"])
