@@ -17,7 +17,6 @@ from cocoon_sdk.arbiter.rescoring import JudgedModel, RescoringJudge
 from cocoon_sdk.cli.local_vllm import serve_vllm, vllm_settings
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.contracts.registry import Registry
-from cocoon_sdk.protocol.disputes import Ground
 from cocoon_sdk.protocol.job_states import JobState
 from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.types import Hash
@@ -28,7 +27,7 @@ from tests.bench import verify_weights
 from tests.e2e.conftest import SharedEngine
 from tests.helpers.arbiters import Court
 from tests.helpers.audit_town import AuditTown, audit_town
-from tests.helpers.network_story import CHEAPER, FAIR, LIAR, live_through
+from tests.helpers.network_story import CHEAPER, FAIR, THREE, live_through
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200), pytest.mark.xdist_group("vllm")]
 BUILD = Path(__file__).parents[2] / "build"
@@ -60,7 +59,7 @@ async def town(
     await vllm_engine.start()
     url, key = vllm_engine.endpoint()
     sold = {"max_context": CONTEXT, "max_output_tokens": 64, "minimum_price": "0.001"}
-    async with audit_town(blockchain, tmp_path, packaged_thresholds()) as made:
+    async with audit_town(blockchain, tmp_path, packaged_thresholds(), seats=THREE.seats) as made:
         made.place.rig.clock = StandingClock(blockchain.now)
         for name in ("alice", "bob"):
             engine = {"url": url, "api_key": key}
@@ -71,28 +70,31 @@ async def town(
 
 
 @pytest.fixture
-async def court(town: AuditTown, vllm_engine: SharedEngine, tmp_path: Path) -> AsyncIterator[Court]:
-    """Three honest arbiters with a model to ask, and one that says what suits the worker; one is offline."""
+async def court(town: AuditTown, tmp_path: Path) -> AsyncIterator[Court]:
+    place = town.town
+    made = Court(place.chain, place.adapter, place.suite, tmp_path)
+    yield made
+    await made.close()
+
+
+def judge_of(town: AuditTown, engine: SharedEngine) -> RescoringJudge:
+    """Return an honest arbiter's judge, with a model to ask."""
     place = town.town
     registry = Registry.at(place.adapter, place.suite.network.registry)
-    url, key = vllm_engine.endpoint()
+    url, key = engine.endpoint()
 
     async def calibration(model_id: Hash) -> Hash | None:
         entry = await registry.model(model_id)
         return None if entry is None else entry.calibration_hash
 
-    made = Court(place.chain, place.adapter, place.suite, tmp_path)
-    for index in range(LIAR):
-        judged = JudgedModel(Verifier(url, key, PACKAGED_MODEL), packaged_thresholds())
-        judge = RescoringJudge({place.model.model_id: judged}, calibration)
-        await made.start(index, real=judge, wallet=index == 0)
-    await made.start(LIAR, says=Ground.HONEST)
-    yield made
-    await made.close()
+    judged = JudgedModel(Verifier(url, key, PACKAGED_MODEL), packaged_thresholds())
+    return RescoringJudge({place.model.model_id: judged}, calibration)
 
 
 async def test_cheater_is_caught_slashed_and_left_and_nobody_else_is_accused(
-    town: AuditTown, court: Court
+    town: AuditTown, court: Court, vllm_engine: SharedEngine
 ) -> None:
-    _, job = await live_through(town, court, packaged_thresholds())
+    _, job = await live_through(
+        town, court, packaged_thresholds(), THREE, lambda: judge_of(town, vllm_engine)
+    )
     assert (await job.status()).state is JobState.SLASHED

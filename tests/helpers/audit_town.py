@@ -140,11 +140,12 @@ class AuditTown:
 
 @asynccontextmanager
 async def audit_town(
-    blockchain: Blockchain, folder: Path, limits: Thresholds | None = None
+    blockchain: Blockchain, folder: Path, limits: Thresholds | None = None, *, seats: int = 5
 ) -> AsyncIterator[AuditTown]:
-    """Make a town whose model has these limits; everything is closed at the end, the clients first."""
+    """Make a town whose model has these limits, and so many arbiters; everything is closed at the end."""
     limits = limits or thresholds()
-    town = Town(blockchain, calibration=bytes(limits.digest()), model_id=bytes(limits.model_id))
+    calibration, model_id = bytes(limits.digest()), bytes(limits.model_id)
+    town = Town(blockchain, calibration=calibration, model_id=model_id, seats=seats)
     place = GatewayTown(town, folder)
     async with place.stack, vllm_double() as verifier:
         yield AuditTown(place, verifier, folder)

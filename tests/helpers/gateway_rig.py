@@ -68,7 +68,7 @@ class GatewayTown:
 
     def __init__(self, town: Town, folder: Path) -> None:
         self.town, self.folder = town, folder
-        self.rig = Rig(folder, town.chain, town.adapter)
+        self.rig = Rig(folder, town.chain, town.adapter, town.suite)
         self.rig.suite.model_id = town.model.model_id
         self.stack = AsyncExitStack()
         self._opened = False

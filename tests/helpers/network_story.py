@@ -2,19 +2,19 @@
 
 Three workers sell one model: Alice and Bob honestly, Mallory something cheaper, for less. A client asks who
 is cheapest, checks a share of its results with the other workers, for their price, and disputes by itself.
-Of five arbiters, three have to agree; the caller starts them: one is offline, one lies.
-
-(Of three with a threshold of two, an offline and a lying one leave a single honest voice: no rule can tell it
-from the liar's. So the milder verdict would count: the reward comes back, the collateral stays.)
+More than half of the arbiters have to agree. Of `FIVE`, one lies and one is offline from beginning to end. Of
+`THREE`, one lies and one is offline when the dispute begins, and comes back: as long as it is away there is
+one honest voice, which no rule can tell from the liar's, and nothing is decided.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from cocoon_sdk.arbiter.judging import Judge
 from cocoon_sdk.cli.inquiry import arbiters_found, audits_found
 from cocoon_sdk.client import AsyncCocoon
 from cocoon_sdk.client.auditing import AuditOutcome, DisputeStep
@@ -34,6 +34,7 @@ from cocoon_sdk.explain.job_facts import (
 from cocoon_sdk.history import JobEventKind
 from cocoon_sdk.protocol import constants as c
 from cocoon_sdk.protocol import messages as m
+from cocoon_sdk.protocol.disputes import Ground
 from cocoon_sdk.protocol.job_states import JobState
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.thresholds import Thresholds
@@ -41,8 +42,38 @@ from tests.helpers.arbiters import Court, Purse, dispute_of, paid_arbiters, purs
 from tests.helpers.audit_town import AuditTown
 from tests.helpers.sdk import MODEL_NAME, Town
 
-LIAR: Final = 3
-"""Index of the arbiter that lies; those before it are honest, the one behind it is offline."""
+
+class Jury(NamedTuple):
+    """The arbiters of a story by index: those `away` are honest and come back once the others have voted."""
+
+    seats: int
+    honest: tuple[int, ...]
+    liar: int
+    away: tuple[int, ...] = ()
+
+    @property
+    def majority(self) -> int:
+        """How many have to agree."""
+        return self.seats // 2 + 1
+
+    async def take_seats(self, court: Court, judge: Callable[[], Judge]) -> None:
+        """Start those who are there; the first honest one sends what is decided."""
+        for index in self.honest:
+            await court.start(index, real=judge(), wallet=index == self.honest[0])
+        await court.start(self.liar, says=Ground.HONEST)
+
+    async def decide(self, court: Court, judge: Callable[[], Judge], job: AsyncJob) -> None:
+        """Let them vote; then, where that decides nothing, those who were away as well."""
+        await court.rounds()
+        if self.away:
+            assert (await job.status()).state is JobState.DISPUTED
+            for index in self.away:
+                await court.start(index, real=judge())
+            await court.rounds()
+
+
+FIVE: Final = Jury(5, honest=(0, 1, 2), liar=3)
+THREE: Final = Jury(3, honest=(0,), liar=2, away=(1,))
 CHEAPER: Final[dict[str, Any]] = {"output_price": "10"}
 FAIR: Final[dict[str, Any]] = {"output_price": "20"}
 JOBS: Final = 6
@@ -78,8 +109,14 @@ async def asked(town: AuditTown, client: AsyncCocoon, number: int) -> AsyncJob:
     return job
 
 
-async def live_through(town: AuditTown, court: Court, limits: Thresholds) -> tuple[AsyncCocoon, AsyncJob]:
-    """Play it, hold everything against what is promised, and return the client and the slashed job."""
+async def live_through(
+    town: AuditTown, court: Court, limits: Thresholds, jury: Jury, judge: Callable[[], Judge]
+) -> tuple[AsyncCocoon, AsyncJob]:
+    """Play it, hold everything against what is promised, and return the client and the slashed job.
+
+    `judge` makes an honest arbiter's judge.
+    """
+    await jury.take_seats(court, judge)
     chance = random.Random(5)
     policy = town.policy(share=0.5, verifier=None, thresholds=(limits,), draw=chance.random)
     client = await town.client(audit=policy, arbiters=court.urls)
@@ -111,10 +148,10 @@ async def live_through(town: AuditTown, court: Court, limits: Thresholds) -> tup
     rules = await rules_of(client, jobs[-1].id)
     stake = town.place.rig.account("mallory")
     before = purse(town.town, client, stake)
-    await court.rounds()
+    await jury.decide(court, judge, jobs[-1])
     assert (await jobs[-1].status()).state is JobState.SLASHED
-    check_slashed(town.town, rules, before, purse(town.town, client, stake))
-    await check_explained(town.town, court, client, jobs[-1])
+    check_slashed(town.town, rules, before, purse(town.town, client, stake), jury)
+    await check_explained(town.town, court, client, jobs[-1], jury)
 
     # Everything after that goes to the others, and is what it says it is.
     honest = [await asked(town, client, number) for number in range(JOBS)]
@@ -158,15 +195,16 @@ async def rules_of(client: AsyncCocoon, job_id: int) -> Rules:
     return Rules(slash, int(rules.arbiter_fee), int(compensation))
 
 
-def check_slashed(town: Town, rules: Rules, before: Purse, after: Purse) -> None:
+def check_slashed(town: Town, rules: Rules, before: Purse, after: Purse, jury: Jury) -> None:
     """Hold what the verdict moved against the rules, to the nanoTON."""
     assert before.stake - after.stake == rules.slash > rules.fee + rules.compensation
     assert after.burned - before.burned == rules.slash - rules.fee - rules.compensation
     assert (after.locked, after.earned, after.fee_due) == (0, before.earned, before.fee_due)
-    assert len(paid_arbiters(town, before, after, share=rules.fee // 3)) == 3
+    paid = paid_arbiters(town, before, after, share=rules.fee // jury.majority)
+    assert paid == sorted((*jury.honest, *jury.away))
 
 
-async def check_explained(town: Town, court: Court, client: AsyncCocoon, job: AsyncJob) -> None:
+async def check_explained(town: Town, court: Court, client: AsyncCocoon, job: AsyncJob, jury: Jury) -> None:
     """Hold what `cocoon explain` says about the job against what happened, with the numbers behind it."""
 
     async def inquire(number: int, dispute: Hash | None) -> Sequence[Fact]:
@@ -178,14 +216,10 @@ async def check_explained(town: Town, court: Court, client: AsyncCocoon, job: As
     (audited,) = [fact for fact in explained.facts if isinstance(fact, AuditFound)]
     assert audited.outcome == "failed"
     voted = {fact.arbiter: fact for fact in explained.facts if isinstance(fact, ArbiterFound)}
-    assert {index: each.ground for index, each in voted.items()} == {
-        0: "slash",
-        1: "slash",
-        2: "slash",
-        3: "honest",
-    }
-    for index in range(LIAR):
+    right = dict.fromkeys((*jury.honest, *jury.away), "slash")
+    assert {index: each.ground for index, each in voted.items()} == right | {jury.liar: "honest"}
+    for index in right:
         assert any(each["value"] > each["slash"] for each in voted[index].numbers.values())
     kinds = [type(fact) for fact in explained.facts]
     assert {JobDisputed, VerdictExecuted, WorkerSlashed, SlashArrived} <= set(kinds)
-    assert kinds.count(ArbiterPaid) == 3
+    assert kinds.count(ArbiterPaid) == jury.majority

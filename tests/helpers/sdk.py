@@ -167,13 +167,14 @@ class Town:
     adapter: Chain = field(default=None)  # type: ignore[assignment]  # made below
     calibration: bytes = hash_of("calibration")
     model_id: bytes = hash_of("manifest")
+    seats: int = 5
     suite: Suite = field(init=False)
     model: RegisteredModel = field(init=False)
     _made: list[AsyncCocoon] = field(default_factory=list, repr=False)
     _names: dict[int, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self.suite = Suite(self.chain)
+        self.suite = Suite(self.chain, seats=self.seats)
         self.adapter = self.adapter or SandboxChain(self.chain)
         model_id = self.model_id
         entry = model_entry(MODEL_NAME, self.calibration, Nano.ton("0.15"))

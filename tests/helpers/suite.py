@@ -311,14 +311,16 @@ class Suite:
     chain: Blockchain
     born_before: frozenset[str] = frozenset()
     """Which accounts ("escrow", "stake") begin under the code that was current before."""
+    seats: int = 5
+    """How many arbiters there are; more than half of them decide."""
     parameters: NetworkParameters = field(init=False)
     network: Network = field(init=False)
     answers: dict[object, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.governor = self.chain.actor("governor", Nano.ton(1000))
-        self.arbiters = [key_of(f"arbiter {i}") for i in range(5)]
-        self.payouts = [self.chain.actor(f"arbiter {i}", Nano.ton(1)) for i in range(5)]
+        self.arbiters = [key_of(f"arbiter {i}") for i in range(self.seats)]
+        self.payouts = [self.chain.actor(f"arbiter {i}", Nano.ton(1)) for i in range(self.seats)]
         self.parameters = NetworkParameters(
             arbiters=[
                 ArbiterIdentity(key.verify_key, actor.address)

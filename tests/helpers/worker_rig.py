@@ -79,9 +79,10 @@ class Rig:
     root: Path
     blockchain: Blockchain = field(default_factory=Blockchain)
     chain: Chain = field(default=None)  # type: ignore[assignment]  # made below
+    suite: Suite = field(default=None)  # type: ignore[assignment]  # made below
 
     def __post_init__(self) -> None:
-        self.suite = Suite(self.blockchain)
+        self.suite = self.suite or Suite(self.blockchain)
         self.chain = self.chain or SandboxChain(self.blockchain)
         self.clock = ManualClock(self.blockchain.now)
         self.accounts: dict[str, Worker] = {}
