@@ -5,15 +5,17 @@ judged, or votes. A record counts when the stake's operator key signed exactly t
 commitment and terms for exactly this session; what does not count is left out, and never held against
 anybody.
 
-The stake's present key is looked at first. A worker that replaced its key voids nothing with that: then the
-history tells which keys it had from the moment its collateral was in the session (`operator_keys`). Keys that
-it had before count no more: who stole one before it was replaced could sign for a session that came later.
+The stake's present key is looked at first, which costs one look at an account. A worker that replaced its key
+voids nothing with that: then the history tells which keys it had from the moment its collateral was in the
+session (`operator_keys`). Histories are read by turns, page by page: whoever filled one waits for itself.
+Keys that it had before count no more: who stole one before it was replaced could sign for a later session.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -54,9 +56,12 @@ def read_case(dispute: Dispute, data: bytes) -> SessionCase | None:
     return SessionCase(dispute, records, len(evidence.records) - len(records)) if records else None
 
 
-async def with_operator_keys(chain: Chain, case: SessionCase) -> SessionCase | None:
+async def with_operator_keys(
+    chain: Chain, case: SessionCase, turns: AbstractAsyncContextManager[Any]
+) -> SessionCase | None:
     """Return the case with the records that the stake's own key signed; None when there are none.
 
+    Only for a record under another key than the present one the history is read, page by page within `turns`.
     Raises `ChainError`, also when the endpoint does not show the history (yet).
     """
     dispute = case.dispute
@@ -74,6 +79,7 @@ async def with_operator_keys(chain: Chain, case: SessionCase) -> SessionCase | N
             signers - known,
             since=dispute.disputed_at - _life_s(dispute),
             until=dispute.disputed_at,
+            turns=turns,
         )
     records = tuple(record for record in case.records if record.signer in known)
     ignored = case.ignored + len(case.records) - len(records)

@@ -40,8 +40,8 @@ from cocoon_sdk.types import Hash
 
 _MAX_PAUSE_S: Final = 30.0
 _HOUSEKEEPING_S: Final = 3600
-_TRACES: Final = 2
-"""Histories of stakes that are read at a time, to find the keys that they had."""
+_PAGES: Final = 2
+"""Pages of histories that are asked for at a time, to find the keys that stakes had."""
 _CALM_S: Final = 60
 """How long nothing may fail until storage counts as well again."""
 _LOOK_S: Final = 15.0
@@ -87,7 +87,7 @@ class ArbiterService:
         self._judgements: dict[Hash, Judgement] = {}
         self._problem, self._problem_at = "", 0
         self._gossip = Gossip(peers, config.gossip_s, self._wake)
-        self._judging, self._tracing = asyncio.Semaphore(config.max_judging), asyncio.Semaphore(_TRACES)
+        self._judging, self._pages = asyncio.Semaphore(config.max_judging), asyncio.Semaphore(_PAGES)
         self._news, self._stopping = asyncio.Event(), asyncio.Event()
         self._seqno, self._now, self._cleaned_at = -1, 0, 0
         self._info: ArbiterInfo | None = None
@@ -306,8 +306,8 @@ class ArbiterService:
         if isinstance(case, Case):
             async with self._judging:
                 return await self._judge.judge(case)
-        async with self._tracing:  # apart from judging: a history that somebody filled takes long to read
-            signed = await with_operator_keys(self._chain, case)
+        # Apart from judging: a history that somebody filled takes long to read.
+        signed = await with_operator_keys(self._chain, case, self._pages)
         if signed is None:
             return Judgement(Ground.CLIENT_SILENT)
         async with self._judging:

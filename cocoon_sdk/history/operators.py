@@ -10,6 +10,8 @@ collateral into the session: who signed that one had the key then. Later keys st
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from pytoniq_core import Address
 
@@ -33,17 +35,18 @@ async def operator_keys(
     *,
     since: int,
     until: int,
+    turns: AbstractAsyncContextManager[Any] | None = None,
 ) -> frozenset[VerifyKey]:
     """Return which of `candidates` were the operator key of a guarded session's worker at some time.
 
     The time begins when the escrow took the collateral in `lock`, and ends at `until` (unix seconds); nothing
-    older than `since` is looked at. Raises `HistoryNotFoundError` when the endpoint does not show it, and
-    other `ChainError`s.
+    older than `since` is looked at. Each page of a history is asked for within `turns` (see `walk`). Raises
+    `HistoryNotFoundError` when the endpoint does not show it, and other `ChainError`s.
     """
-    sent_lt = await _guarded_by(chain, session, lock, since)
+    sent_lt = await _guarded_by(chain, session, lock, since, turns)
     found: set[VerifyKey] = set()
     domain: Domain | None = None
-    async for transaction in walk(chain, session.worker, since=since, limit=MAX_SEARCH):
+    async for transaction in walk(chain, session.worker, since=since, limit=MAX_SEARCH, turns=turns):
         if any(message.created_lt == sent_lt for message in transaction.out_messages):
             domain = await WorkerStake.at(chain, session.worker).domain()
             found.update(key for key in candidates if _is_signed(transaction, domain, key))
@@ -53,10 +56,16 @@ async def operator_keys(
     raise _missing(session.worker, "the message that brought the collateral")
 
 
-async def _guarded_by(chain: Chain, session: SessionRef, lock: int, since: int) -> int:
+async def _guarded_by(
+    chain: Chain,
+    session: SessionRef,
+    lock: int,
+    since: int,
+    turns: AbstractAsyncContextManager[Any] | None,
+) -> int:
     """Return the logical time of the message whose collateral the escrow took for the session."""
     escrow = session.domain.contract
-    async for transaction in walk(chain, escrow, since=since, limit=MAX_SEARCH):
+    async for transaction in walk(chain, escrow, since=since, limit=MAX_SEARCH, turns=turns):
         message = transaction.in_message
         if message is None or message.bounced or not transaction.success or message.src != session.worker:
             continue

@@ -7,8 +7,10 @@ time and by a number that costs its maker more than they are worth, not by a pag
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
-from typing import Final
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
 
 from pytoniq_core import Address
 
@@ -37,16 +39,20 @@ async def walk(
     after_lt: int = 0,
     since: int = 0,
     limit: int = MAX_WALK,
+    turns: AbstractAsyncContextManager[Any] | None = None,
 ) -> AsyncIterator[DecodedTransaction]:
     """Yield transactions of an account, newest first, at most `limit`; unreadable ones are left out.
 
-    It ends at the first one that is older than `since` (unix seconds). Raises what `Chain.transactions`
-    raises.
+    It ends at the first one that is older than `since` (unix seconds). Each page is asked for within `turns`,
+    such as a semaphore: so walks beside each other go on by turns, and a long one keeps no short one waiting.
+    Raises what `Chain.transactions` raises.
     """
+    turn: AbstractAsyncContextManager[Any] = contextlib.nullcontext() if turns is None else turns
     seen = 0
     while seen < limit:
         size = min(LARGE_PAGE if seen else FIRST_PAGE, limit - seen)
-        page = await chain.transactions(address, limit=size, before_lt=before_lt, after_lt=after_lt)
+        async with turn:
+            page = await chain.transactions(address, limit=size, before_lt=before_lt, after_lt=after_lt)
         if not page:
             return
         for record in page:

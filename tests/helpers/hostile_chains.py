@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from pytoniq_core import Address, Cell
@@ -25,6 +26,8 @@ class PaddedChain(SandboxChain):
         """How far below one that was handed out the endpoint finds a transaction; None: anywhere."""
         self.broken: set[Address] = set()
         """Accounts whose history the endpoint does not show."""
+        self.endless: set[Address] = set()
+        """Accounts whose history comes to no end: whoever reads it goes on reading."""
         self.looks = 0
         self._base: dict[Address, TransactionRecord] = {}
         self._lowest: dict[Address, int] = {}
@@ -39,6 +42,8 @@ class PaddedChain(SandboxChain):
         self.looks += 1
         if address in self.broken:
             raise ChainError("a look at the history", why="this endpoint has dropped it")
+        if address in self.endless:
+            await asyncio.Event().wait()
         count = self.padded.get(address, 0)
         if not count:
             return await super().transactions(address, limit=limit, before_lt=before_lt, after_lt=after_lt)

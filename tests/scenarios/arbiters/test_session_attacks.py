@@ -1,0 +1,68 @@
+"""Attacks on arbiters with disputes of sessions: histories that somebody filled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cocoon_sdk.client.sessions.account import AsyncSessions
+from cocoon_sdk.sandbox import Blockchain
+from tests.helpers.arbiters import Court
+from tests.helpers.client_sessions import SessionTown, session_town
+from tests.helpers.hostile_chains import PaddedChain
+from tests.helpers.sdk import Town
+from tests.helpers.session_trials import Session, guarded
+
+
+@pytest.fixture
+async def town(blockchain: Blockchain, tmp_path: Path) -> AsyncIterator[SessionTown]:
+    async with session_town(Town(blockchain), str(tmp_path / "sessions.db")) as made:
+        yield made
+
+
+@pytest.fixture
+def padded(town: SessionTown) -> PaddedChain:
+    return PaddedChain(town.town.chain)
+
+
+@pytest.fixture
+async def court(town: SessionTown, padded: PaddedChain, tmp_path: Path) -> AsyncIterator[Court]:
+    made = Court(town.town.chain, padded, town.town.suite, tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def session(town: SessionTown, court: Court) -> AsyncIterator[Session]:
+    client = town.client
+    sessions = AsyncSessions(client._context, client.workers, database=town.place)
+    yield await guarded(town, court, sessions)
+    await sessions.close()
+
+
+async def test_filled_histories_cannot_keep_evidence_of_the_present_key_from_being_judged(
+    session: Session, court: Court, padded: PaddedChain
+) -> None:
+    service = await court.start(0)
+    opened = [session]
+    for _ in range(3):
+        await session.sessions.close_session(opened[-1].number)
+        opened.append(await session.another())
+    *others, honest = opened
+    session.replace_key("second")
+    honest.records = [honest.record(1)]
+    padded.endless |= {session.town.worker.address, session.town.client.escrow.address}
+    for other in others:  # signed with the key that was replaced: only the history tells whose it was
+        await other.show(await other.dispute())
+    await service.step()
+    dispute = await honest.dispute()
+    assert await honest.show(dispute) == []
+    await service.step()
+    judging = service._tasks[dispute.digest]
+    assert len(service._tasks) == 4
+    await asyncio.wait_for(judging, 10)
+    (case,) = court.judges[0].sessions
+    assert (case.dispute.digest, len(case.records)) == (dispute.digest, 1)
