@@ -11,10 +11,9 @@ answers. What is less counts in a row (`cocoon_sdk.verify.rows`).
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 
@@ -33,7 +32,7 @@ from cocoon_sdk.protocol.vouchers import SessionRef
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.checking import Findings, NotCheckableError
 from cocoon_sdk.verify.commitment import CANCELLED, MAX_COMMITMENT_BYTES, Commitment
-from cocoon_sdk.verify.rows import LINE, InRow, is_over_the_line, row_score
+from cocoon_sdk.verify.rows import LINE, InRow, is_over_the_line, longest_row, row_score
 from cocoon_sdk.verify.seeds import request_seed
 from cocoon_sdk.verify.structure import FaultKind, Level, Question, says_something
 from cocoon_sdk.verify.thresholds import MILLION
@@ -47,18 +46,11 @@ that no engine would have taken, and `JudgingError` when it cannot be told here 
 """
 
 
-class Seen(NamedTuple):
-    """One record that was judged."""
-
-    rid: int
-    in_row: InRow
-
-
 async def judge_records(case: SessionCase, examine: Examine) -> Judgement:
     """Return what the records come to, with the numbers of what decided. Raises `JudgingError`."""
     if await asyncio.to_thread(lambda: any(_breaks_promise(record) for record in case.records)):
         return Judgement(Ground.NO_COMMITMENT)
-    seen: list[Seen] = []
+    seen: list[InRow] = []
     worst: Findings | None = None
     for record in case.records:
         findings = await _examined(case, record, examine)
@@ -68,8 +60,8 @@ async def judge_records(case: SessionCase, examine: Examine) -> Judgement:
             return Judgement(Ground.SLASH, measured(findings))
         if worst is None or findings.level > worst.level:
             worst = findings
-        if (in_row := InRow.of(findings)) is not None:
-            seen.append(Seen(record.rid, in_row))
+        if (in_row := InRow.of(record.rid, findings)) is not None:
+            seen.append(in_row)
     row = longest_row(seen)
     if is_over_the_line(row):
         return Judgement(Ground.SLASH, _measured_row(row))
@@ -78,15 +70,6 @@ async def judge_records(case: SessionCase, examine: Examine) -> Judgement:
         return Judgement(Ground.NOT_CHECKABLE)
     ground = Ground.HONEST if worst.level is Level.HONEST else Ground.SUSPECT
     return Judgement(ground, measured(worst))
-
-
-def longest_row(seen: Sequence[Seen]) -> list[InRow]:
-    """Return the longest row of records whose numbers have no gap, of equals the first.
-
-    `seen` rises by request number. What could not be judged is a gap too.
-    """
-    rows = itertools.groupby(enumerate(seen), key=lambda each: each[1].rid - each[0])
-    return max(([record.in_row for _, record in row] for _, row in rows), key=len, default=[])
 
 
 def _measured_row(row: Sequence[InRow]) -> Measured:

@@ -29,6 +29,8 @@ _WORDS = {
     "tok_max": "a token is {value:.3f} nat from the replayed choice, {limit:.3f} would be honest",
 }
 
+_OTHER = {SamplingKind.GREEDY: SamplingKind.SAMPLED, SamplingKind.SAMPLED: SamplingKind.GREEDY}
+
 
 class NotCheckableError(CocoonError):
     """Nothing was promised that could be checked; this says nothing about the worker."""
@@ -53,6 +55,8 @@ class Findings:
     unreplayable: str = ""
     prompt: bytes = b""
     """The hash of the prompt's tokens as they were re-scored: two answers to one prompt have the same."""
+    others: KindThresholds | None = None
+    """The limits of the other kind of sampling; None where there are none, or nothing was re-scored."""
 
     @property
     def outsized(self) -> bool:
@@ -129,6 +133,7 @@ def check(
         limits=limits,
         unreplayable=why_not,
         prompt=prompt_hash(rescorings[0].prompt),
+        others=None if thresholds is None else thresholds.kind(_OTHER[kind]),
     )
 
 

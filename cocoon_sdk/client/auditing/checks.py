@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from cocoon_sdk.client.auditing.case import AuditCase, Claim, case_of_answer
 from cocoon_sdk.client.auditing.consequences import Consequences
 from cocoon_sdk.client.auditing.errors import UncheckableError
-from cocoon_sdk.client.auditing.evidence_book import EvidenceBook, EvidenceVault, evidence_of
+from cocoon_sdk.client.auditing.evidence_book import EvidenceBook, EvidenceVault, evidence_bytes, evidence_of
 from cocoon_sdk.client.auditing.policy import AuditPolicy
 from cocoon_sdk.client.auditing.records import (
     Audited,
@@ -73,8 +73,11 @@ class Examiner(Protocol):
         """Return what it makes of a worker's score; pure."""
         ...
 
-    def is_beyond_doubt(self, examined: Sequence[Examined]) -> bool:
-        """Tell whether answers in a row, all together, are what arbiters take collateral for; pure."""
+    def beyond_doubt(self, examined: Mapping[int, Examined]) -> tuple[int, ...]:
+        """Return which answers of a session, by request numbers, arbiters take collateral for together; pure.
+
+        Empty when there are none.
+        """
         ...
 
     async def close(self) -> None:
@@ -232,25 +235,33 @@ class Checks:
             return b""
 
     async def _look_at_all(self, store: AuditStore, subject: AuditSubject, made: Conclusion) -> None:
-        """Dispute with all answers in a row that are remembered, where no single one is enough.
+        """Dispute with the answers of a session that are remembered, where no single one is enough.
 
         Arbiters look at each of them: so does this client first, if it costs it nothing. Who is left by its
         score alone would else cost a bond now and then for what only this client's own sample shows.
         """
-        run = self._book.run(subject)
+        answers = self._book.answers(subject)
         if self._examiner is None or self._vault is None or not self._policy.dispute or made.evidence:
             return
-        found = []
+        found: dict[int, Examined] = {}
         try:
             async with asyncio.timeout(self._policy.timeout_s):
-                for answer in run:
+                for rid, answer in answers.items():
                     case = await asyncio.to_thread(case_of_answer, answer)
-                    if await self._examiner.most_cost(case):
-                        return
-                    found.append(await self._examiner.examine(case))
-            if self._examiner.is_beyond_doubt(found):
-                sealed = self._vault.seal(evidence_of(run))
+                    try:
+                        if await self._examiner.most_cost(case):
+                            return
+                        found[rid] = await self._examiner.examine(case)
+                    except UncheckableError:
+                        continue  # it counts as one that was left out, for arbiters too
+            while row := self._examiner.beyond_doubt(found):
+                try:
+                    sealed = self._vault.seal(evidence_of([answers[rid] for rid in row]))
+                except MalformedError:  # too large: no worker escapes by one answer that is
+                    del found[max(row, key=lambda rid: evidence_bytes(answers[rid]))]
+                    continue
                 await store.disputes.want(subject.uid, sealed, self._clock.now())
+                return
         except (TimeoutError, CocoonError) as error:
             log.info("the answers before %s are no evidence: %s", subject, error)
 

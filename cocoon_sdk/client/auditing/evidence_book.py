@@ -56,17 +56,9 @@ class EvidenceBook:
         """Return the answer of a result, if it is remembered."""
         return self._of(subject).get(subject.request)
 
-    def run(self, subject: AuditSubject) -> tuple[FinishedAnswer, ...]:
-        """Return the answers without a gap in their numbers that a result is one of, in their order."""
-        answers = self._of(subject)
-        if subject.request not in answers:
-            return ()
-        first = last = subject.request
-        while first - 1 in answers:
-            first -= 1
-        while last in answers:
-            last += 1
-        return tuple(answers[rid] for rid in range(first, last))
+    def answers(self, subject: AuditSubject) -> dict[int, FinishedAnswer]:
+        """Return what is remembered of a result's session, by request numbers, which rise."""
+        return dict(sorted(self._of(subject).items()))
 
     def _of(self, subject: AuditSubject) -> OrderedDict[int, FinishedAnswer]:
         if subject.what is not Audited.REQUEST:
@@ -97,6 +89,12 @@ def evidence_of(answers: Sequence[FinishedAnswer]) -> SessionEvidence:
             )
         )
     return SessionEvidence.of(answers[0].receipt.session, records)
+
+
+def evidence_bytes(answer: FinishedAnswer) -> int:
+    """Return about how many bytes of evidence an answer takes."""
+    commitment = answer.receipt.commitment
+    return _size(answer) + (0 if commitment is None else len(commitment.to_bytes()))
 
 
 def _size(answer: FinishedAnswer) -> int:

@@ -9,7 +9,7 @@ single verifier accuses anybody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from cocoon_sdk.client.auditing.case import AuditCase
@@ -25,7 +25,7 @@ from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Nano
 from cocoon_sdk.verify.checking import Findings, check, check_form, check_prompt
 from cocoon_sdk.verify.rescoring import CHAT, COMPLETION
-from cocoon_sdk.verify.rows import InRow, is_over_the_line
+from cocoon_sdk.verify.rows import InRow, is_over_the_line, longest_row
 from cocoon_sdk.verify.score import Score, observe
 from cocoon_sdk.verify.structure import Level, Question, says_something
 from cocoon_sdk.verify.thresholds import Thresholds
@@ -133,10 +133,15 @@ class ResultExaminer:
         """See `Examiner.judge`: a failed result alone is over the line, and so is too much in too many."""
         return judgement(state, case.subject, examined, dispute=self._policy.dispute)
 
-    def is_beyond_doubt(self, examined: Sequence[Examined]) -> bool:
-        """See `Examiner.is_beyond_doubt`: the arbiters' rule for records of a session in a row."""
-        row = [InRow.of(each.evidence) if isinstance(each.evidence, Findings) else None for each in examined]
-        return is_over_the_line([each for each in row if each is not None]) and None not in row
+    def beyond_doubt(self, examined: Mapping[int, Examined]) -> tuple[int, ...]:
+        """See `Examiner.beyond_doubt`: the arbiters' rule for records of a session."""
+        shown = [
+            in_row
+            for place, each in sorted(examined.items())
+            if isinstance(each.evidence, Findings) and (in_row := InRow.of(place, each.evidence)) is not None
+        ]
+        row = longest_row(shown)
+        return tuple(each.place for each in row) if is_over_the_line(row) else ()
 
     async def close(self) -> None:
         """See `Examiner.close`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from cocoon_sdk.client.auditing.case import AuditCase, case_of_answer
 from cocoon_sdk.client.auditing.checks import Checks, Counter, Examined
 from cocoon_sdk.client.auditing.consequences import Consequences, Surroundings
 from cocoon_sdk.client.auditing.disputes import DisputeDesk
+from cocoon_sdk.client.auditing.errors import UncheckableError
 from cocoon_sdk.client.auditing.evidence_book import EvidenceBook, EvidenceVault, evidence_of
 from cocoon_sdk.client.auditing.examining import ResultExaminer
 from cocoon_sdk.client.auditing.lookers import OwnLookers
@@ -28,7 +29,7 @@ from cocoon_sdk.client.sessions.info import SessionInfo
 from cocoon_sdk.client.sessions.values import CHAT, SignedReceipt
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.errors import ConfigError, MalformedError
-from cocoon_sdk.protocol.session_evidence import MAX_RECORDS, SessionEvidence
+from cocoon_sdk.protocol.session_evidence import MAX_RECORDS, MAX_RESPONSE_BYTES, SessionEvidence
 from cocoon_sdk.protocol.vouchers import NO_PROOF, Receipt, ResponseHash, SessionRef, request_hash
 from cocoon_sdk.storage import open_database
 from cocoon_sdk.types import Nano
@@ -90,18 +91,22 @@ def test_book_remembers_the_newest_answers_of_each_session() -> None:
         book.note(answer(rid, session=2))
     assert book.answer(subject(8)) is None
     assert book.answer(subject(9)) is not None
-    assert [each.receipt.receipt.rid for each in book.run(subject(40, 2))] == [*range(9, 41)]
-    assert len(book.run(subject(20))) == MAX_RECORDS
+    assert list(book.answers(subject(40, 2))) == [*range(9, 41)]
+    assert len(book.answers(subject(20))) == MAX_RECORDS
 
 
-def test_book_finds_the_answers_without_a_gap() -> None:
-    """A request that was cancelled left no answer: what was before it is no row with what came after."""
+def test_book_tells_the_answers_of_a_session_in_their_order() -> None:
+    """Receipts come in any order, and of a request that was cancelled there is none."""
     book = EvidenceBook()
-    for rid in (1, 2, 4, 5, 6, 8):
+    for rid in (1, 4, 2, 8, 5):
         book.note(answer(rid))
-    assert [each.receipt.receipt.rid for each in book.run(subject(5))] == [4, 5, 6]
-    assert book.run(subject(3)) == ()
-    assert book.run(replace(subject(5), what=Audited.JOB)) == ()
+        book.note(answer(rid, session=2))
+    assert {rid: each.receipt.receipt.rid for rid, each in book.answers(subject(5)).items()} == {
+        rid: rid for rid in (1, 2, 4, 5, 8)
+    }
+    assert list(book.answers(subject(5))) == [1, 2, 4, 5, 8]
+    assert book.answers(subject(5, 3)) == {}
+    assert book.answers(replace(subject(5), what=Audited.JOB)) == {}
 
 
 def test_book_is_bounded_in_bytes_over_all_sessions() -> None:
@@ -270,31 +275,40 @@ async def test_evidence_goes_with_time(store: AuditStore) -> None:
 class ScriptedExaminer:
     """Finds every answer a little off; together they are beyond doubt or not."""
 
-    def __init__(self, *, sure: bool, cost: int = 0, level: str = "suspect") -> None:
-        self.sure, self.cost, self.level, self.seen = sure, Nano(cost), level, 0
+    def __init__(
+        self, *, sure: bool, cost: int = 0, level: str = "suspect", uncheckable: Sequence[int] = ()
+    ) -> None:
+        self.sure, self.cost, self.level, self.uncheckable = sure, Nano(cost), level, uncheckable
 
     async def most_cost(self, case: AuditCase) -> Nano:
+        if case.subject.request in self.uncheckable:
+            raise UncheckableError("the result cannot be checked", why="it has no tokens that could be")
         return self.cost
 
     async def examine(self, case: AuditCase) -> Examined:
-        self.seen += 1
         return Examined(AuditOutcome.SUSPECT, self.level, "a little off", {}, "own", Nano(0))
 
     def judge(self, state: dict[str, Any], case: AuditCase, examined: Examined) -> Judgement:
         return Judgement(state, "its answers deviate")
 
-    def is_beyond_doubt(self, examined: Sequence[Examined]) -> bool:
-        return self.sure and len(examined) == 10
+    def beyond_doubt(self, examined: Mapping[int, Examined]) -> tuple[int, ...]:
+        return tuple(examined)[1:] if self.sure and len(examined) >= 8 else ()
 
     async def close(self) -> None:
         pass
 
 
-async def score_crossed(store: AuditStore, examiner: ScriptedExaminer, sessions: ScriptedSessions) -> None:
-    """Check the tenth answer of a session in a row; with it the worker's score is over the line."""
+async def score_crossed(
+    store: AuditStore, examiner: ScriptedExaminer, sessions: ScriptedSessions, *, large: int = 0
+) -> None:
+    """Check the tenth answer of a session; with it the worker's score is over the line.
+
+    The answer `large` is larger than evidence may be.
+    """
     book = EvidenceBook()
     for rid in range(1, 11):
-        book.note(answer(rid))
+        each = answer(rid)
+        book.note(replace(each, travelled=(bytes(MAX_RESPONSE_BYTES),)) if rid == large else each)
     around = Surroundings(
         domain=lambda: pytest.fail("not needed"),
         job=lambda number: pytest.fail("it is no job"),
@@ -323,7 +337,17 @@ async def test_answers_in_a_row_are_disputed_together_when_none_alone_is_enough(
     assert sessions.calls == ["dispute", "evidence"]
     sealed = await store.disputes.evidence(record.uid)
     assert sealed is not None
-    assert [each.rid for each in VAULT.open(sealed).records] == [*range(1, 11)]
+    assert [each.rid for each in VAULT.open(sealed).records] == [*range(2, 11)]
+
+
+async def test_answers_that_cannot_be_checked_do_not_save_the_others(store: AuditStore) -> None:
+    sessions, examiner = ScriptedSessions(), ScriptedExaminer(sure=True, uncheckable=(4, 7))
+    await score_crossed(store, examiner, sessions)
+    (record,) = await store.findings(DOMAIN)
+    assert record.dispute is DisputeStep.DISPUTED
+    sealed = await store.disputes.evidence(record.uid)
+    assert sealed is not None
+    assert [each.rid for each in VAULT.open(sealed).records] == [2, 3, 5, 6, 8, 9, 10]
 
 
 @pytest.mark.parametrize("examiner", [ScriptedExaminer(sure=False), ScriptedExaminer(sure=True, cost=1)])
@@ -337,6 +361,15 @@ async def test_answers_in_a_row_that_arbiters_would_not_act_upon_are_not_dispute
     assert (record.dispute, sessions.calls) == (DisputeStep.NONE, [])
 
 
+async def test_one_answer_too_large_for_evidence_does_not_save_the_others(store: AuditStore) -> None:
+    sessions, examiner = ScriptedSessions(), ScriptedExaminer(sure=True)
+    await score_crossed(store, examiner, sessions, large=5)
+    (record,) = await store.findings(DOMAIN)
+    sealed = await store.disputes.evidence(record.uid)
+    assert sealed is not None
+    assert [each.rid for each in VAULT.open(sealed).records] == [2, 3, 4, 6, 7, 8, 9, 10]
+
+
 def examined(value: float) -> Examined:
     limits = thresholds().sampled
     found = Findings(
@@ -348,16 +381,20 @@ def examined(value: float) -> Examined:
 def test_row_is_beyond_doubt_by_the_arbiters_rule_only() -> None:
     examiner = ResultExaminer(AuditPolicy(), OwnLookers(OwnVerifier("http://127.0.0.1:1")))
 
-    def row(each: Examined, count: int = MAX_RECORDS) -> list[Examined]:
-        return [replace(each, evidence=replace(each.evidence, prompt=b"%d" % at)) for at in range(count)]
+    def row(each: Examined, count: int = MAX_RECORDS) -> dict[int, Examined]:
+        return {at: replace(each, evidence=replace(each.evidence, prompt=b"%d" % at)) for at in range(count)}
 
     off, honest = examined(10.0), examined(0.0)
-    assert examiner.is_beyond_doubt(row(off))
-    assert not examiner.is_beyond_doubt([off] * MAX_RECORDS), "the same prompt again and again"
-    assert not examiner.is_beyond_doubt(row(off, LEAST_ROW - 1))
-    assert not examiner.is_beyond_doubt(row(honest))
+    assert examiner.beyond_doubt(row(off)) == tuple(range(MAX_RECORDS))
+    assert not examiner.beyond_doubt(dict.fromkeys(range(MAX_RECORDS), off)), "the same prompt again"
+    assert not examiner.beyond_doubt(row(off, LEAST_ROW - 1))
+    assert not examiner.beyond_doubt(row(honest))
     long = replace(off.evidence, tokens=(None,) * 65, numbers=Numbers(0.0, 10.0, 0.0, 10.0))
-    assert not examiner.is_beyond_doubt(row(replace(off, evidence=long)))
+    assert not examiner.beyond_doubt(row(replace(off, evidence=long)))
     short = replace(long, tokens=(None,) * 64)
-    assert examiner.is_beyond_doubt(row(replace(off, evidence=short)))
-    assert not examiner.is_beyond_doubt([*row(off, LEAST_ROW), replace(off, evidence=None)])
+    assert examiner.beyond_doubt(row(replace(off, evidence=short)))
+    # One that was not measured, or far away, is left out.
+    many = row(off, 24)
+    kept = tuple(at for at in range(24) if at != 7)
+    assert examiner.beyond_doubt({**many, 7: replace(off, evidence=None)}) == kept
+    assert examiner.beyond_doubt({**many, 900: many[7]}) == tuple(range(24))
