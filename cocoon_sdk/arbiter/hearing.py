@@ -2,12 +2,17 @@
 
 Owns the order of things: evidence, vote, commitment, opening, verdict; every step is kept before it is shown.
 Must not know transport, how content is judged, or who sends the verdict. Times are the chain's, in seconds.
+
+Signatures are dear to check, so they come last: what hashes, bounds or our own memory settle is not checked,
+and the first one that is wrong ends the list that it stands in. Whoever checks what it passes on sends none,
+so honest senders lose nothing by it, and others have one checked in vain for each of their lists.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import takewhile
 from typing import Final
 
 from cocoon_sdk.arbiter.errors import EvidenceError, OpinionError, SecondVerdictError
@@ -22,7 +27,7 @@ from cocoon_sdk.arbiter.evidence import (
 )
 from cocoon_sdk.arbiter.panel import Numbers, Panel
 from cocoon_sdk.arbiter.rules import Bounds, SessionShown, is_settled, numbers, outcome
-from cocoon_sdk.arbiter.store import ArbiterStore, OwnVote
+from cocoon_sdk.arbiter.store import MAX_SIGNED, ArbiterStore, OwnVote
 from cocoon_sdk.arbiter.timetable import Timetable
 from cocoon_sdk.contracts.disputes import Dispute
 from cocoon_sdk.crypto.keys import SigningKey
@@ -40,7 +45,7 @@ from cocoon_sdk.protocol.disputes import (
     commitment_digest,
     receipt_digest,
 )
-from cocoon_sdk.types import Nano
+from cocoon_sdk.types import Hash, Nano
 
 _DERIVED: Final = ItemKind.RESULT
 """What the client's key opens on chain: others open it themselves."""
@@ -64,6 +69,7 @@ class Hearing:
         """Whether somebody else votes with our key: then we are silent."""
         self._on_chain, self._key, self._store = on_chain, key, store
         self._shown = what_is_shown(dispute, on_chain, {})
+        self._digests: dict[ItemKind, Hash] = {}
 
     async def prepare(self) -> None:
         """Go on where the store left it; take what is public on chain."""
@@ -104,7 +110,7 @@ class Hearing:
         refused: EvidenceError | None = None
         for item in sorted(evidence.items, key=lambda item: item.kind):
             try:
-                if item.kind in self.held:
+                if item.kind in self._digests:
                     await self._keep_receipts(item)
                 else:
                     await self._take(item, now)
@@ -115,14 +121,19 @@ class Hearing:
 
     async def _take(self, item: Item, now: int) -> None:
         needed = self.times.receipts_needed(now)
-        receipts = self._valid(item)
-        if needed is None or len(receipts) < needed:
-            raise EvidenceError(
-                f"the {item.kind.name.lower()} came too late",
-                why=f"evidence was taken until {self.times.evidence_until}",
-            )
-        known = {kind: each.data for kind, each in (await self.items()).items()}
+        late = EvidenceError(
+            f"the {item.kind.name.lower()} came too late",
+            why=f"evidence was taken until {self.times.evidence_until}",
+        )
+        if needed is None or len(self._new_receipts(item, ())) < needed:
+            raise late
+        known: dict[ItemKind, bytes] = {}
+        if item.kind is ItemKind.CLIENT_KEY:  # the only one that is bound by another item
+            known = {kind: each.data for kind, each in (await self.items()).items()}
         check_item(item, self.dispute, known)
+        receipts = self._valid(item, ())
+        if len(receipts) < needed:
+            raise late
         await self._keep(Item(item.kind, item.data, receipts))
         if item.kind is ItemKind.CLIENT_KEY:
             await self._open_delivered()
@@ -130,32 +141,39 @@ class Hearing:
 
     async def _keep_receipts(self, item: Item) -> None:
         """Keep who else holds what we hold: with more receipts it can be passed on for longer."""
-        held = (await self.items())[item.kind]
-        if item.data == held.data and item.receipts:
-            await self._store.add_item(self.dispute.digest, Item(item.kind, held.data, self._valid(item)))
+        if not item.receipts or item.digest() != self._digests[item.kind]:
+            return
+        known = (await self._store.receipts(self.dispute.digest))[item.kind]
+        if valid := self._valid(item, [each.index for each in known]):
+            await self._store.add_item(self.dispute.digest, Item(item.kind, item.data, valid))
 
     async def receipts(self, evidence: Evidence) -> dict[ItemKind, bytes]:
         """Return our signature for each delivered item that we hold just so: proof that it came in time."""
-        held = await self.items()
+        held = await self._store.receipts(self.dispute.digest)
         return {
             item.kind: receipt.signature
             for item in evidence.items
-            if item.kind in held and held[item.kind].data == item.data
-            for receipt in held[item.kind].receipts
+            if item.kind in self._digests and item.digest() == self._digests[item.kind]
+            for receipt in held[item.kind]
             if receipt.index == self.index
         }
 
-    def _valid(self, item: Item) -> tuple[Receipt, ...]:
-        """Return the receipts of distinct other arbiters whose signatures are good."""
-        digest = receipt_digest(self.dispute.digest, item)
+    def _new_receipts(self, item: Item, known: Collection[int]) -> list[Receipt]:
+        """Return what is said to be receipts of other arbiters than those in `known`, one of each."""
         found: dict[int, Receipt] = {}
         for receipt in item.receipts:
-            member = self.dispute.members.get(receipt.index)
-            if member is None or receipt.index in (self.index, *found):
-                continue
-            if member.key.verify(digest, receipt.signature):
-                found[receipt.index] = receipt
-        return tuple(found.values())
+            if receipt.index in self.dispute.members and receipt.index not in (self.index, *known):
+                found.setdefault(receipt.index, receipt)
+        return list(found.values())
+
+    def _valid(self, item: Item, known: Collection[int]) -> tuple[Receipt, ...]:
+        """Return the receipts of distinct other arbiters than those in `known`, up to the first wrong one."""
+        digest = receipt_digest(self.dispute.digest, item)
+        new = self._new_receipts(item, known)
+        return tuple(takewhile(lambda each: self._is_receipt(each, digest), new))
+
+    def _is_receipt(self, receipt: Receipt, digest: bytes) -> bool:
+        return self.dispute.members[receipt.index].key.verify(digest, receipt.signature)
 
     async def _keep(self, item: Item) -> None:
         mine = Receipt(self.index, self._key.sign(receipt_digest(self.dispute.digest, item)))
@@ -168,8 +186,10 @@ class Hearing:
             await self._keep(Item(_DERIVED, text))
 
     async def _look(self) -> None:
-        known = {kind: item.data for kind, item in (await self.items()).items()}
+        items = await self.items()
+        known = {kind: item.data for kind, item in items.items()}
         self._shown = what_is_shown(self.dispute, self._on_chain, known)
+        self._digests = {kind: item.digest() for kind, item in items.items()}
 
     # -- our vote ------------------------------------------------------------------------------------------
 
@@ -222,17 +242,16 @@ class Hearing:
         return await self._store.opinions(self.dispute.digest)
 
     async def hear(self, opinions: Opinions) -> None:
-        """Take what others signed. What is not signed by whom it names is left out; the rest is kept.
+        """Take what others signed, of each kind up to the first that is not signed by whom it names.
 
-        Raises `OpinionError` when something was left out.
+        Votes are kept that fit a commitment. Raises `OpinionError` when something was left out.
         """
         if opinions.dispute != self.dispute.digest:
             raise OpinionError("these opinions are about another dispute")
         own = await self.own()
         panel = await self.panel()
         commitments = [each for each in opinions.commitments if self._is_new(panel, each)]
-        wrong = [each for each in commitments if not self._signed(each)]
-        right = [each for each in commitments if each not in wrong]
+        right = list(takewhile(self._signed, commitments))
         self._watch_own(own, right)
         committed = {(each.index, each.vote) for each in right}
         committed |= {(index, vote) for index, votes in panel.commitments.items() for vote in votes}
@@ -241,9 +260,10 @@ class Hearing:
         verdicts = [
             each
             for each in opinions.verdicts
-            if (int(each.pay), int(each.slash)) not in panel.verdicts.get(each.index, {})
+            if (int(each.pay), int(each.slash)) not in (known := panel.verdicts.get(each.index, {}))
+            and len(known) < MAX_SIGNED
         ]
-        kept_verdicts = [each for each in verdicts if self._is_verdict(each)]
+        kept_verdicts = list(takewhile(self._is_verdict, verdicts))
         await self._store.add_opinions(
             self.dispute.digest,
             [each for each in right if each.index != self.index],
@@ -251,11 +271,13 @@ class Hearing:
             [each for each in kept_verdicts if each.index != self.index],
             late=own is not None and own.shown,
         )
-        if wrong or len(kept_votes) < len(votes) or len(kept_verdicts) < len(verdicts):
+        left_out = len(commitments) > len(right) or len(verdicts) > len(kept_verdicts)
+        if left_out or len(votes) > len(kept_votes):
             raise OpinionError("something is not signed by the arbiter that it names")
 
     def _is_new(self, panel: Panel, commitment: VoteCommitment) -> bool:
-        return commitment.vote not in panel.commitments.get(commitment.index, ())
+        known = panel.commitments.get(commitment.index, ())
+        return commitment.vote not in known and len(known) < MAX_SIGNED
 
     def _signed(self, commitment: VoteCommitment) -> bool:
         member = self.dispute.members.get(commitment.index)

@@ -61,7 +61,7 @@ SCHEMA: Final = Schema(
     ),
 )
 _TABLES: Final = ("items", "receipts", "own", "commitments", "votes", "verdicts", "disputes")
-_MAX_SIGNED: Final = 2
+MAX_SIGNED: Final = 2
 """Commitments or verdicts of one arbiter in one dispute that are kept: two prove that it is not honest."""
 
 
@@ -183,16 +183,16 @@ class ArbiterStore:
         rows = await self._database.fetch(
             "SELECT kind, data FROM arbiter_items WHERE digest = ? ORDER BY kind", bytes(digest)
         )
-        receipts = await self._database.fetch(
+        receipts = await self.receipts(digest)
+        return {ItemKind(kind): Item(ItemKind(kind), data, receipts[ItemKind(kind)]) for kind, data in rows}
+
+    async def receipts(self, digest: bytes) -> dict[ItemKind, tuple[Receipt, ...]]:
+        """Return the receipts for each kind of evidence of a dispute, without the evidence itself."""
+        rows = await self._database.fetch(
             "SELECT kind, signer, signature FROM arbiter_receipts WHERE digest = ? ORDER BY signer",
             bytes(digest),
         )
-        return {
-            ItemKind(kind): Item(
-                ItemKind(kind), data, tuple(Receipt(row[1], row[2]) for row in receipts if row[0] == kind)
-            )
-            for kind, data in rows
-        }
+        return {kind: tuple(Receipt(row[1], row[2]) for row in rows if row[0] == kind) for kind in ItemKind}
 
     # -- our own -------------------------------------------------------------------------------------------
 
@@ -365,7 +365,7 @@ async def _is_full(within: Statements, table: str, digest: bytes, signer: int) -
         bytes(digest),
         signer,
     )
-    return int(rows[0][0]) >= _MAX_SIGNED
+    return int(rows[0][0]) >= MAX_SIGNED
 
 
 def _write(vote: Vote) -> str:

@@ -53,7 +53,6 @@ MAX_ARBITERS: Final = 9
 """Most arbiters that parameters may name."""
 MAX_OPINIONS_BYTES: Final = 64 * 1024
 MAX_INFO_BYTES: Final = 2048
-_MAX_DELIVERED_ITEMS: Final = 16
 _FORMAT: Final = b"\x01"
 
 
@@ -120,10 +119,14 @@ class Item(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class Evidence(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What one delivery shows about one dispute."""
+    """What one delivery shows about one dispute: at most one item of each kind."""
 
     dispute: Annotated[bytes, msgspec.Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
-    items: Annotated[tuple[Item, ...], msgspec.Meta(min_length=1, max_length=_MAX_DELIVERED_ITEMS)]
+    items: Annotated[tuple[Item, ...], msgspec.Meta(min_length=1, max_length=len(ItemKind))]
+
+    def __post_init__(self) -> None:
+        if len({item.kind for item in self.items}) < len(self.items):
+            raise ValueError("something is shown twice")
 
 
 def payload_item(wire: bytes, text: bytes) -> Item:

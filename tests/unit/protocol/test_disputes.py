@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pytoniq_core import Address
 
+from cocoon_sdk.crypto.boxes import seal
 from cocoon_sdk.crypto.keys import BoxKey, SigningKey
 from cocoon_sdk.errors import CocoonError, DecryptionError, MalformedError
 from cocoon_sdk.protocol import disputes as d
@@ -26,7 +28,7 @@ ITEMS = st.builds(
 )
 
 
-@given(st.lists(ITEMS, min_size=1, max_size=5).map(tuple))
+@given(st.lists(ITEMS, min_size=1, max_size=5, unique_by=lambda item: item.kind).map(tuple))
 def test_evidence_reads_back(items: tuple[d.Item, ...]) -> None:
     evidence = d.Evidence(DISPUTE, items)
     assert d.open_evidence(d.seal_evidence(evidence, BOX.public_key), BOX) == evidence
@@ -45,6 +47,18 @@ def test_evidence_cannot_be_opened_when_it_was_altered() -> None:
     sealed[-1] ^= 1
     with pytest.raises(DecryptionError):
         d.open_evidence(bytes(sealed), BOX)
+
+
+def test_evidence_shows_nothing_twice() -> None:
+    item = d.Item(d.ItemKind.TERMS, b"{}")
+    sealed = d.seal_evidence(d.Evidence(DISPUTE, (item,)), BOX.public_key)
+    assert d.open_evidence(sealed, BOX).items == (item,)
+    with pytest.raises(ValueError, match="twice"):
+        d.Evidence(DISPUTE, (item, item))
+    text = msgspec.msgpack.encode([bytes(DISPUTE), [item, item]])
+    sender = BoxKey.generate()
+    with pytest.raises(MalformedError):
+        d.open_evidence(b"\1" + sender.public_key.raw + seal(text, sender, BOX.public_key), BOX)
 
 
 def test_evidence_cannot_be_sent_when_it_is_too_large() -> None:
