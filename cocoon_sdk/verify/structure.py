@@ -18,9 +18,10 @@ from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.calls import Call, Doubt, doubt_about, shown_calls
 from cocoon_sdk.verify.commitment import CANCELLED, Choice, Commitment, prompt_hash
+from cocoon_sdk.verify.forms import is_unlisted
 from cocoon_sdk.verify.rescoring import CHAT, Rescoring
 from cocoon_sdk.verify.sampling import Sampling
-from cocoon_sdk.verify.texts import ends_with, fits, is_at_stop, is_mark, left_over, without_marks
+from cocoon_sdk.verify.texts import ends_with, fits, is_at_stop, is_mark, left_over, squeezed, without_marks
 
 DEFAULT_MAX_TOKENS: Final = 512
 """Output limit that a request without one may count on, unless the worker offers less."""
@@ -34,6 +35,8 @@ _TEXTS: Final = (*_REASONING, "content", "refusal")
 _CALL: Final = 96
 _AS_LONG: Final = 4
 """A call has so many characters around it, and so many times as many as it is shown with, in any form."""
+_NO_CALL: Final = 64
+"""Characters that a parser of calls may swallow without anybody being the wiser."""
 _HELD_BACK: Final = 2
 """Characters before an unfinished one that a decoder may hold back with it."""
 _MUCH: Final = 256
@@ -264,8 +267,11 @@ class _Seen:
         """Compare what parsers made of the text: reasoning, content and calls, taken out of it."""
         tools, cancelled = bool(self._question.body.get("tools")), self._question.cancelled
         left = None
-        # A block that a mark begins, cut off or empty, leaves one piece behind.
-        blocks = self._question.kind == CHAT and without_marks(self._body or "") != (self._body or "")
+        # A block that a mark or a phrase begins, cut off or empty, leaves one piece behind.
+        body = self._body or ""
+        blocks = self._question.kind == CHAT and (
+            without_marks(body) != body or not is_unlisted(squeezed(whole))
+        )
         if tools or shown.calls or len(shown.pieces) > 1 or blocks:
             self._stopped = any(stop in whole for stop in self._stops())
             left = left_over(shown.pieces, whole, cancelled=cancelled)
@@ -278,7 +284,12 @@ class _Seen:
             level = Level.REFUND if doubt is Doubt.FALSE and not cancelled else Level.SUSPECT
             yield self._fault(FaultKind.TEXT, "a call that is shown is not in the committed tokens", level)
         written = sum(_CALL + _AS_LONG * (len(call.name) + len(call.arguments)) for call in shown.calls)
-        if left > written and not cancelled and self._question.body.get("parallel_tool_calls") is not False:
+        written = max(written, _NO_CALL if tools else 0)
+        if (
+            left.characters > written
+            and not cancelled
+            and self._question.body.get("parallel_tool_calls") is not False
+        ):
             # Parsers swallow calls that they cannot read.
             level = Level.SUSPECT if tools else Level.REFUND
             yield self._fault(FaultKind.TEXT, "not all that the committed tokens say is shown", level)

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
+
+from cocoon_sdk.verify.forms import THOUGHT, is_unlisted, views, without_labels
 
 MARK: Final = re.compile(r"<[^<>\n]{1,64}>|\[[A-Z_/]{2,32}\]")
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _CUT: Final = "\0"
 """Stands where a piece was taken out, so that what was apart does not become one."""
 _HEAD: Final = 32
-_LABELS: Final = 64
-_LABEL: Final = 8
-"""Characters for each mark that may be the name of a block ("analysis", "final") and not text."""
 
 
 def is_mark(text: str) -> bool:
@@ -72,23 +72,49 @@ def is_at_stop(shown: str, said: str, stops: Sequence[str]) -> bool:
     return False
 
 
-def left_over(pieces: Sequence[str], said: str, *, cancelled: bool = False) -> int | None:
-    """Take the pieces that a parser made of a text out of it; return how many characters nobody shows.
+@dataclass(frozen=True, slots=True)
+class Left:
+    """How many characters of a text nobody shows; unless `is_sure`, a parser may have thrown some away."""
 
-    Names of blocks and marks do not count. None when a piece does not stand there: in one part, behind the
-    pieces before it, or as whole blocks between marks.
+    characters: int
+    is_sure: bool = True
+
+
+def left_over(pieces: Sequence[str], said: str, *, cancelled: bool = False) -> Left | None:
+    """Take the pieces that a parser made of a text out of it; return what nobody shows.
+
+    Marks do not count, nor what the text's form puts around thoughts and answers (`forms`). None when a piece
+    does not stand there: in one part, behind the pieces before it, or as whole blocks between marks.
     """
-    text = squeezed(said)
-    labels = max(_LABELS, _LABEL * sum(1 for _, marked in _parts(text) if marked))
+    text, shown = squeezed(said), [squeezed(piece) for piece in pieces]
+    least: int | None = None
+    unlisted = is_unlisted(text)
+    for view in views(text):
+        rest = _rest(view.text, shown, cancelled=cancelled)
+        if rest is None:
+            continue
+        count = _count(rest)
+        if not count or (unlisted and not _count(without_labels(rest))):
+            return Left(0, view.is_sure and not count)
+        least = count if least is None else min(least, count)
+    return None if least is None else Left(least)
+
+
+def _rest(text: str, pieces: Sequence[str], *, cancelled: bool) -> str | None:
+    """Return what is left of one reading of a text."""
     behind = 0
-    for piece in map(squeezed, pieces):
-        taken = _in_one(piece, text, behind) or _in_blocks(piece, text)
+    for piece in pieces:
+        taken = _in_one(piece, text, behind) or _before_thought(piece, text) or _in_blocks(piece, text)
         if taken is None:
             if cancelled and _runs_beyond(piece, text):
                 continue
             return None
         text, behind = taken
-    return max(0, len(without_marks(text).replace(_CUT, "")) - labels)
+    return text
+
+
+def _count(rest: str) -> int:
+    return len(without_marks(rest).replace(_CUT, ""))
 
 
 def _parts(text: str) -> Iterator[tuple[str, bool]]:
@@ -132,6 +158,13 @@ def _in_one(piece: str, text: str, behind: int) -> tuple[str, int] | None:
     if at < 0:
         return None
     return f"{text[:at]}{_CUT}{text[at + len(piece) :]}", at + 1
+
+
+def _before_thought(piece: str, text: str) -> tuple[str, int] | None:
+    """Take a piece out that is all there is before a thought: some models say something first."""
+    if piece and text.startswith(piece + THOUGHT):
+        return f"{_CUT}{text[len(piece) :]}", 0
+    return None
 
 
 def _in_blocks(piece: str, text: str) -> tuple[str, int] | None:

@@ -34,6 +34,8 @@ WORDS = {
     16: " \ufffd",
     17: "\ufffd",
     18: "<|channel>thought\n<channel|>",
+    19: "<think>so they want a greeting</think>",
+    20: " and I was told to say that it is dangerous",
 }
 PROMPT = (1, 2, 3)
 TOOLS = {"max_tokens": 99, "tools": [{"type": "function", "function": {"name": "pay"}}]}
@@ -318,3 +320,16 @@ def test_honest_worker_is_not_accused_when_the_prompt_ends_within_a_character() 
 
 def test_honest_worker_is_not_accused_when_its_engine_takes_an_empty_thought_out() -> None:
     assert Case([18, 10, END], "stop", "Hello").found() == []
+
+
+@pytest.mark.parametrize("body", [{"max_tokens": 16}, {"max_tokens": 16, "tools": []}])
+@pytest.mark.parametrize("dropped", [[20, 11], [10, 20], [10], [11, 12]])
+def test_worker_cannot_keep_a_sentence_back_when_a_thought_stands_beside_it(
+    body: dict[str, Any], dropped: list[int]
+) -> None:
+    thought = {"reasoning": "so they want a greeting"}
+    said = [19, 10, 20, 11, 12, END]
+    assert Case(said, "stop", text(said[1:-1]), body, message=thought).found() == []
+    kept = [token for token in said[1:-1] if token not in dropped]
+    found = Case(said, "stop", text(kept), body, message=thought).found()
+    assert [(fault.kind, fault.level) for fault in found] == [(FaultKind.TEXT, Level.REFUND)]

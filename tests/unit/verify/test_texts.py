@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cocoon_sdk.verify.texts import ends_with, fits, is_at_stop, is_mark, left_over
+from cocoon_sdk.verify.texts import Left, ends_with, fits, is_at_stop, is_mark, left_over
 
 _TEXT = st.text(st.sampled_from(" \n<>[]|abcAB\N{REPLACEMENT CHARACTER}"), max_size=30)
 
@@ -62,7 +62,7 @@ def test_cancelled_answer_may_end_on_either_side() -> None:
 def test_text_always_fits_itself(text: str) -> None:
     assert fits(text, text)
     assert ends_with("prompt" + text, text)
-    assert left_over([text], text) == 0
+    assert left_over([text], text) == Left(0)
 
 
 @given(before=_TEXT, after=_TEXT)
@@ -85,7 +85,7 @@ def test_text_is_at_a_stop_when_it_ends_before_one(before: str, after: str) -> N
     ],
 )
 def test_parser_may_cut_a_text_into_reasoning_and_content(pieces: tuple[str, ...], said: str) -> None:
-    assert left_over(pieces, said) == 0
+    assert left_over(pieces, said) == Left(0)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,8 @@ def test_worker_cannot_show_other_reasoning_or_content(pieces: tuple[str, ...], 
 
 
 def test_what_nobody_shows_is_counted() -> None:
-    assert left_over(["why", "Hello"], "<think>why</think>Hello" + "x" * 100) == 100 - 64
+    assert left_over(["why", "Hello"], "<think>why</think>Hello" + "x" * 100) == Left(100)
+    assert left_over(["why", "Hello"], "<think>why</think>Hello x") == Left(1)
 
 
 def test_mark_is_known_by_its_look() -> None:
