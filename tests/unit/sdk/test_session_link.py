@@ -172,6 +172,24 @@ async def test_worker_that_forgets_the_best_voucher_is_left(tmp_path: Path) -> N
         assert len(made.sessions.retired) == 1
 
 
+async def test_worker_cannot_jump_over_request_numbers_between_two_connections(tmp_path: Path) -> None:
+    """Its answers would stand so far from each other that no row of them could be judged."""
+    worker = ScriptedSessionWorker("mallory")
+    async with street(tmp_path, worker) as made:
+        # When the session is taken up, the number is the worker's to tell: who held it before may have died.
+        worker.bend = changed(wire.Welcome, next_rid=100)
+        _, bill = await text_of(made)
+        receipt = bill.attempts[0].receipt
+        assert receipt is not None
+        assert receipt.receipt.rid == 100
+        await made.client.close()
+        worker.bend = changed(wire.Welcome, next_rid=102)
+        with pytest.raises(WorkerFailedError, match="requests that nobody sent"):
+            await text_of(made)
+        await made.client.close()
+        assert len(made.sessions.retired) == 1
+
+
 async def test_worker_that_counts_more_than_it_delivered_wears_the_session_out(tmp_path: Path) -> None:
     worker = ScriptedSessionWorker("alice")
     async with street(tmp_path, worker) as made:

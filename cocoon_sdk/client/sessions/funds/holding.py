@@ -23,9 +23,10 @@ from cocoon_sdk.types import Nano
 class HeldSession:
     """One open session under our lease; get it from `SessionManager.acquire`.
 
-    `ledger` counts what is signed and used, `next_rid` numbers requests: both belong to whoever runs the
-    connection. `best` is the best voucher so far. `users` and `reserved` are the manager's. `guard` is the
-    lock of the collateral that its worker has in it, as last seen on chain (0: none).
+    `ledger` counts what is signed and used, `next_rid` numbers requests, `greeted` tells that the worker
+    agreed on that number: they belong to whoever runs the connection. `best` is the best voucher so far.
+    `users` and `reserved` are the manager's. `guard` is the lock of the collateral that its worker has in
+    it, as last seen on chain (0: none).
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class HeldSession:
         "_worn_out",
         "best",
         "expires",
+        "greeted",
         "guard",
         "holder",
         "ledger",
@@ -68,7 +70,7 @@ class HeldSession:
             record.deposit, increment=record.increment, signed=record.signed, accounted=record.accounted
         )
         self.best, self.next_rid, self.expires = record.best, record.next_rid, record.expires
-        self.guard = 0
+        self.greeted, self.guard = False, 0
         self.users, self.reserved, self.used_at = 0, 0, max(record.used_at, record.opened_at)
         self.stale = ""
         """Why nothing can be signed any more; empty while it can."""

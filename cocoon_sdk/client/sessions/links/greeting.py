@@ -31,7 +31,7 @@ class PaidSession(Protocol):
     """What a link needs of a session that this process holds (`HeldSession`).
 
     `ledger` is one object as long as the session is held, `best` the best voucher that was given, `next_rid`
-    the number of the next request.
+    the number of the next request. `greeted` tells that its worker has agreed on that number before.
     """
 
     ref: SessionRef
@@ -39,6 +39,7 @@ class PaidSession(Protocol):
     ledger: ClientLedger
     best: Voucher | None
     next_rid: int
+    greeted: bool
 
     async def sign(self, amount: int) -> Voucher:
         """Sign a voucher and keep it; it is on disk when this returns. Raises `CocoonError`."""
@@ -97,8 +98,11 @@ def _welcomed(first: wire.WorkerFrame | None, session: PaidSession) -> None:
         raise StaleSessionError("another process uses the session", why=why)
     if first.signed < session.ledger.signed:
         raise DishonestWorkerError("the worker is not honest", why="it did not take the best voucher")
+    if session.greeted and first.next_rid > session.next_rid:
+        # It would tear the answers apart that its receipts are judged by in a row.
+        raise DishonestWorkerError("the worker is not honest", why="it counts requests that nobody sent")
     session.ledger.resume(first.booked)
-    session.next_rid = max(session.next_rid, first.next_rid)
+    session.next_rid, session.greeted = max(session.next_rid, first.next_rid), True
     if session.next_rid >= _LAST_RID:
         raise SessionUsedUpError("the session is used up", why="its numbers of requests are")
 
