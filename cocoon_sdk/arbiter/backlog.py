@@ -6,6 +6,7 @@ Owns order, pauses and bounds. Must not know the chain, or what is found. Whatev
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,10 @@ from cocoon_sdk.arbiter.finding_store import FindingStore, Place
 
 MAX_NEW: Final = 256
 """Places that wait for their first look, beyond which no more are taken from the markets for now."""
+OF_ONE: Final = 16
+"""Places of one escrow that count for that: its disputes are looked at few at a time, and others' go on."""
+MOST_NEW: Final = 4096
+"""Places that wait for their first look, whatever they count."""
 MAX_WAITING: Final = 4096
 """Places that failed and wait to be looked at again; beyond, the one that failed most is forgotten."""
 FIRST_PAUSE_S: Final = 30
@@ -41,7 +46,8 @@ class Backlog:
     @property
     def has_room(self) -> bool:
         """Whether more may be taken from the markets, whose cursor then waits instead of us."""
-        return sum(not each.tries for each in self._waiting.values()) < MAX_NEW
+        new = Counter(place.escrow for place, each in self._waiting.items() if not each.tries)
+        return new.total() < MOST_NEW and sum(min(count, OF_ONE) for count in new.values()) < MAX_NEW
 
     async def load(self) -> None:
         """Go on with the notices from before a restart. Raises `StorageError`."""

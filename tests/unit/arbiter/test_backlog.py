@@ -63,6 +63,28 @@ async def test_notices_outlast_a_restart(store: ArbiterStore) -> None:
     assert again.due(0) == [place(1), place(3)]
 
 
+async def test_one_escrow_with_many_disputes_cannot_keep_those_of_others_on_the_market(
+    store: ArbiterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = Backlog(store.finding)
+    for number in range(backlog.MAX_NEW + 1):
+        waiting.put(place(number))
+    rooms = []
+    for escrow in range(backlog.MAX_NEW // backlog.OF_ONE):
+        rooms.append(waiting.has_room)
+        for number in range(backlog.OF_ONE):
+            waiting.put(Place(Address((0, bytes([escrow + 2]) * 32)), number))
+    assert rooms == [True] * (len(rooms) - 1) + [False]
+    # Nobody can fill the memory with what hardly counts.
+    again = Backlog(store.finding)
+    monkeypatch.setattr(backlog, "MOST_NEW", 100)
+    rooms = []
+    for number in range(101):
+        rooms.append(again.has_room)
+        again.put(place(number))
+    assert rooms == [True] * 100 + [False]
+
+
 async def test_flood_of_notices_waits_on_the_market_and_failed_ones_take_no_room(
     store: ArbiterStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
