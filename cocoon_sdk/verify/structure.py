@@ -274,7 +274,14 @@ class _Seen:
         )
         if tools or shown.calls or len(shown.pieces) > 1 or blocks:
             self._stopped = any(stop in whole for stop in self._stops())
-            left = left_over(shown.pieces, whole, cancelled=cancelled)
+            left = min(
+                (
+                    found
+                    for each in self._endings(whole)
+                    if (found := left_over(shown.pieces, each, cancelled=cancelled)) is not None
+                ),
+                default=None,
+            )
         if left is None:
             why = "the text shown is not that of the committed tokens"
             yield self._fault(FaultKind.TEXT, why, self._weight_of_text(shown, whole))
@@ -285,14 +292,22 @@ class _Seen:
             yield self._fault(FaultKind.TEXT, "a call that is shown is not in the committed tokens", level)
         written = sum(_CALL + _AS_LONG * (len(call.name) + len(call.arguments)) for call in shown.calls)
         written = max(written, _NO_CALL if tools else 0)
-        if (
-            left.characters > written
-            and not cancelled
-            and self._question.body.get("parallel_tool_calls") is not False
-        ):
+        one_call = tools and self._question.body.get("parallel_tool_calls") is False
+        if left.characters > written and not cancelled and not one_call:
             # Parsers swallow calls that they cannot read.
             level = Level.SUSPECT if tools else Level.REFUND
             yield self._fault(FaultKind.TEXT, "not all that the committed tokens say is shown", level)
+
+    def _endings(self, whole: str) -> Iterator[str]:
+        """Yield what the tokens say: with, then without the token or stop sequence that ends it."""
+        yield whole
+        if self._body is not None and set(self._choice.tokens[-1:]) & self._end_tokens():
+            yield self._body
+        for stop in self._stops():
+            at = whole.find(stop, max(0, len(self._body or "") - len(stop) + 1))
+            if at >= 0:
+                yield whole[:at]
+                yield whole[: at + len(stop)]
 
     def _weight_of_text(self, shown: Shown, whole: str) -> Level:
         """Return how much another text weighs: whoever shows far more than it committed to, by far, commits

@@ -72,12 +72,12 @@ def is_at_stop(shown: str, said: str, stops: Sequence[str]) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Left:
-    """How many characters of a text nobody shows; unless `is_sure`, a parser may have thrown some away."""
+    """How many characters of a text nobody shows; when `is_unclear`, a parser may have thrown more away."""
 
     characters: int
-    is_sure: bool = True
+    is_unclear: bool = False
 
 
 def left_over(pieces: Sequence[str], said: str, *, cancelled: bool = False) -> Left | None:
@@ -95,7 +95,7 @@ def left_over(pieces: Sequence[str], said: str, *, cancelled: bool = False) -> L
             continue
         count = _count(rest)
         if not count or (unlisted and not _count(without_labels(rest))):
-            return Left(0, view.is_sure and not count)
+            return Left(0, is_unclear=bool(count) or not view.is_sure)
         least = count if least is None else min(least, count)
     return None if least is None else Left(least)
 

