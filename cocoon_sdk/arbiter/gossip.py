@@ -16,7 +16,8 @@ import structlog
 
 from cocoon_sdk.arbiter.errors import OpinionError
 from cocoon_sdk.arbiter.hearing import Hearing
-from cocoon_sdk.client.arbiters import Arbiters, ArbiterUnreachableError
+from cocoon_sdk.client.arbiter_endpoints import ArbiterUnreachableError
+from cocoon_sdk.client.arbiters import Arbiters
 from cocoon_sdk.contracts.disputes import Member
 from cocoon_sdk.crypto.keys import VerifyKey
 from cocoon_sdk.errors import CocoonError

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cocoon_sdk.arbiter.service import ArbiterService
     from cocoon_sdk.cli.arbiter_settings import ArbiterSettings
+    from cocoon_sdk.client.arbiter_endpoints import Overview
     from cocoon_sdk.crypto import BoxKey
     from cocoon_sdk.types import Hash
 
@@ -86,7 +87,7 @@ def status(
 
     async def work(session: Session) -> None:
         from cocoon_sdk.cli.arbiter_settings import load_arbiter_settings
-        from cocoon_sdk.client.arbiters import ArbiterEndpoints
+        from cocoon_sdk.client.arbiter_endpoints import ArbiterEndpoints
         from cocoon_sdk.protocol.offers import check_endpoint
 
         asked = url
@@ -97,8 +98,7 @@ def status(
         endpoints = ArbiterEndpoints()
         session.closing.push_async_callback(endpoints.close)
         info = await endpoints.info(check_endpoint(asked))
-        disputes = await endpoints.disputes(asked)
-        _show(session, info.key.hex, disputes)
+        _show(session, info.key.hex, await endpoints.overview(asked))
 
     run(work, as_json=as_json)
 
@@ -200,13 +200,14 @@ async def _until_signalled(service: ArbiterService) -> None:
             loop.remove_signal_handler(number)
 
 
-def _show(session: Session, key: str, disputes: list[dict[str, Any]]) -> None:
+def _show(session: Session, key: str, overview: Overview) -> None:
+    from rich.console import Group
     from rich.table import Table
 
     from cocoon_sdk.protocol.disputes import DisputeKind
 
     table = Table("dispute", "about", "evidence", "committed", "verdicts", "until")
-    for each in disputes:
+    for each in overview.disputes:
         verdicts = {
             f"pay {one['pay']}, slash {one['slash']}"
             for one in each.get("verdicts", [])
@@ -222,9 +223,18 @@ def _show(session: Session, key: str, disputes: list[dict[str, Any]]) -> None:
             str(each.get("ends_at")),
         )
         table.add_row(*(_plain(cell) for cell in row))
-    session.out.result(
-        {"key": key, "disputes": disputes}, table if disputes else f"Arbiter {key} follows no dispute."
-    )
+    lines = [] if overview.disputes else [f"Arbiter {key} follows no dispute."]
+    if overview.accepts_evidence:
+        lines.append("It accepts evidence.")
+    else:
+        lines.append("It accepts no evidence now: its log says why. Bring evidence to the others meanwhile.")
+    document = {
+        "key": key,
+        "accepts_evidence": overview.accepts_evidence,
+        "disputes": list(overview.disputes),
+    }
+    text = "\n".join(lines)
+    session.out.result(document, Group(table, text) if overview.disputes else text)
 
 
 def _plain(text: str) -> Text:

@@ -58,7 +58,7 @@ async def audits_found(client: AsyncCocoon, number: int) -> list[Fact]:
 
 async def arbiters_found(named: Mapping[str, str], dispute: Hash) -> list[Fact]:
     """Ask arbiters (verdict key: URL) about a dispute. Raises `KeyMaterialError` for what is no key."""
-    from cocoon_sdk.client.arbiters import ArbiterEndpoints
+    from cocoon_sdk.client.arbiter_endpoints import ArbiterEndpoints
     from cocoon_sdk.crypto.keys import VerifyKey
     from cocoon_sdk.errors import CocoonError
     from cocoon_sdk.explain.findings import ArbiterUnheard, votes_told

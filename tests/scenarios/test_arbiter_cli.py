@@ -80,7 +80,7 @@ def test_arbiter_runs_is_looked_at_and_stops_cleanly(network: dict[str, str], tm
     with arbiter(network, file) as (process, start):
         assert (start["peers"], start["models"], start["following"]) == (1, [MODEL_ID], 0)
         found = reads(network, "arbiter", "status", f"http://127.0.0.1:{start['port']}")
-        assert found == {"key": start["key"], "disputes": []}
+        assert found == {"key": start["key"], "accepts_evidence": True, "disputes": []}
         process.kill()
         process.wait(PATIENCE_S)
     # Another start finds the same evidence key: what was sealed to it can still be opened.

@@ -12,7 +12,8 @@ import pytest
 
 from cocoon_sdk.arbiter.errors import SecondVerdictError
 from cocoon_sdk.client.app import AsyncCocoon
-from cocoon_sdk.client.arbiters import Answered, ArbiterEndpoints, Arbiters, ArbiterUnreachableError
+from cocoon_sdk.client.arbiter_endpoints import Answered, ArbiterEndpoints, ArbiterUnreachableError
+from cocoon_sdk.client.arbiters import Arbiters
 from cocoon_sdk.client.job import AsyncJob
 from cocoon_sdk.contracts.disputes import Dispute
 from cocoon_sdk.errors import ConfigError, MalformedError

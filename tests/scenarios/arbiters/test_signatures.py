@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from cocoon_sdk.arbiter.errors import OpinionError, SecondVerdictError
-from cocoon_sdk.client.arbiters import ArbiterUnreachableError
+from cocoon_sdk.client.arbiter_endpoints import ArbiterUnreachableError
 from cocoon_sdk.client.wallets import SignerWallet
 from cocoon_sdk.protocol.disputes import (
     Ground,

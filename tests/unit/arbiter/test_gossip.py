@@ -11,7 +11,8 @@ import pytest
 from pytoniq_core import Address
 
 from cocoon_sdk.arbiter.gossip import Gossip
-from cocoon_sdk.client.arbiters import ArbiterUnreachableError, Delivered
+from cocoon_sdk.client.arbiter_endpoints import ArbiterUnreachableError
+from cocoon_sdk.client.arbiters import Delivered
 from cocoon_sdk.contracts.disputes import Member
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.protocol.disputes import Item, ItemKind, Opinions, VoteCommitment
