@@ -14,12 +14,13 @@ import numpy as np
 
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.protocol.terms import SamplingClass
+from cocoon_sdk.verify.choices import structure
 from cocoon_sdk.verify.commitment import Commitment, prompt_hash
 from cocoon_sdk.verify.noise import choice_seed
 from cocoon_sdk.verify.rescoring import Rescoring
 from cocoon_sdk.verify.sampling import Sampling
 from cocoon_sdk.verify.statistics import Numbers, Replayed, TokenEvidence, evidence, numbers
-from cocoon_sdk.verify.structure import Fault, FaultKind, Level, Question, faults, form_faults
+from cocoon_sdk.verify.structure import Fault, FaultKind, Level, Question, form_faults
 from cocoon_sdk.verify.thresholds import KindThresholds, SamplingKind, Thresholds
 
 _WORDS = {
@@ -105,7 +106,7 @@ def check(
     if not rescorings:
         foreign = Fault(FaultKind.TOKENS, Level.SLASH, "the model has no such tokens")
         return _of_faults([foreign, *form_faults(question, response, commitment)], kind, limits)
-    found = faults(question, response, commitment, rescorings[0])
+    form = structure(question, response, commitment, rescorings[0])
     why_not = unreplayable(question, expected)
     tokens: list[TokenEvidence] = []
     for index, choice in enumerate(commitment.choices):
@@ -119,14 +120,14 @@ def check(
             seen = [each.within(thresholds.top) for each in seen]
         tokens += evidence(index, choice, seen, replayed)
     result = numbers(tokens)
-    reasons = [(fault.level, str(fault)) for fault in found]
+    reasons = [(fault.level, str(fault)) for fault in form.faults]
     if limits is not None:
         reasons += _exceeded(result, limits)
     reasons.sort(key=lambda reason: -reason[0])
     return Findings(
         level=max((level for level, _ in reasons), default=Level.HONEST),
         reasons=tuple(text for _, text in reasons),
-        faults=tuple(found),
+        faults=form.faults,
         kind=kind,
         numbers=result,
         tokens=tuple(tokens),
@@ -172,9 +173,9 @@ def check_prompt(
     if commitment.prompt_tokens == len(prompt) and commitment.prompt_hash == prompt_hash(prompt):
         return None
     unknown = (None,) * len(commitment.choices)
-    found = faults(question, response, commitment, Rescoring(prompt, (), unknown, unknown))
+    form = structure(question, response, commitment, Rescoring(prompt, (), unknown, unknown))
     kind = SamplingKind.GREEDY if question.how.greedy else SamplingKind.SAMPLED
-    return _of_faults(found, kind, None if thresholds is None else thresholds.kind(kind))
+    return _of_faults(form.faults, kind, None if thresholds is None else thresholds.kind(kind))
 
 
 def _of_faults(found: Sequence[Fault], kind: SamplingKind, limits: KindThresholds | None) -> Findings:

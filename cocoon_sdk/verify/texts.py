@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cocoon_sdk.verify.forms import THOUGHT, is_unlisted, views, without_labels
+from cocoon_sdk.verify.forms import THOUGHT, is_broken, is_unlisted, views, without_labels
 
 MARK: Final = re.compile(r"<[^<>\n]{1,64}>|\[[A-Z_/]{2,32}\]")
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
@@ -97,7 +97,9 @@ def left_over(pieces: Sequence[str], said: str, *, cancelled: bool = False) -> L
         if not count or (unlisted and not _count(without_labels(rest))):
             return Left(0, is_unclear=bool(count) or not view.is_sure)
         least = count if least is None else min(least, count)
-    return None if least is None else Left(least)
+    if least is None:
+        return None
+    return Left(0, is_unclear=True) if is_broken(text) else Left(least)
 
 
 def _rest(text: str, pieces: Sequence[str], *, cancelled: bool) -> str | None:

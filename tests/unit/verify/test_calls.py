@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cocoon_sdk.verify.calls import Call, Doubt, doubt_about, shown_calls
+from cocoon_sdk.verify.work import MOST_WORK, Work
 
 ARGUMENTS: dict[str, Any] = {"to": "Bob Miller", "amount": 5, "note": 'say "hi" to José\n'}
 JSON = json.dumps(ARGUMENTS)
@@ -112,10 +113,49 @@ def test_judging_takes_little_time_when_calls_are_made_to_take_much() -> None:
     large = {str(number): number for number in range(20_000)}
     shown_ = [Call("f", json.dumps({**large, "x": 1}))] * 16
     assert doubt_about(shown_, "f " * 16 + json.dumps({"name": "f", "arguments": large})) is Doubt.FALSE
-    assert doubt_about(shown_[:1], "f <param " + " ".join(large) + " x") is Doubt.ODD
+    assert doubt_about(shown_[:1], "f <param " + " ".join(large) + " x") is Doubt.OPEN
     assert doubt_about([Call("f", '{"a": 1}')] * 256, "f" * 300_000 + '{"a": 1}') is Doubt.NONE
     assert doubt_about([Call("f", '{"a": 1}')] * 256, "f" + "{" * 300_000) is Doubt.FALSE
     assert doubt_about([Call("f", '{"a": "%s"}' % ("x" * 10_000))], "f x") is Doubt.FALSE
+
+
+PARTS = [f"part {number} of many" for number in range(4096)]
+MANY = "<function=pay>" + "".join(f"<parameter=p>{part}</parameter>" for part in PARTS) + "</function>"
+
+
+def test_honest_call_of_very_many_parts_is_checked_within_its_work() -> None:
+    work = Work()
+    assert doubt_about([Call("pay", json.dumps(PARTS))], MANY, work=work) is Doubt.NONE
+    assert MOST_WORK - work.left < 20 * len(MANY)
+
+
+def test_judging_goes_no_further_than_its_work_when_very_many_parts_are_made_to_take_much() -> None:
+    work = Counted(1 << 22)
+    backwards = [Call("pay", json.dumps(PARTS[::-1]))]
+    assert doubt_about(backwards, MANY, work=work) is Doubt.OPEN
+    # No step is longer than the text, and none is taken when nothing is left.
+    assert -8 * len(MANY) < work.left < 0
+    assert work.steps < 100
+    # All that belongs to an answer has one amount of work.
+    assert doubt_about([Call("pay", '{"to": "Bob"}')], 'pay {"to": "Bob"}', work=work) is Doubt.OPEN
+
+
+def test_worker_cannot_hide_a_falsehood_behind_very_many_parts() -> None:
+    false = [*PARTS, "and all the rest goes to Eve"]
+    assert doubt_about([Call("pay", json.dumps(false))], MANY) is Doubt.FALSE
+    small = Work(8 * len(MANY) * 2)
+    calls = [Call("pay", "[0.25]"), Call("pay", json.dumps(PARTS[::-1]))]
+    assert doubt_about(calls, MANY * 2, work=small) is Doubt.FALSE
+
+
+class Counted(Work):
+    """Work that counts its steps."""
+
+    steps = 0
+
+    def spend(self, characters: int) -> None:
+        self.steps += 1
+        super().spend(characters)
 
 
 def test_call_that_only_the_engine_could_read_is_odd_at_most() -> None:

@@ -13,10 +13,12 @@ import pytest
 from cocoon_sdk.errors import MalformedError
 from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Hash
+from cocoon_sdk.verify.choices import Structure, structure
 from cocoon_sdk.verify.commitment import CANCELLED, Choice, Commitment, prompt_hash
 from cocoon_sdk.verify.rescoring import Rescored, Rescoring
 from cocoon_sdk.verify.sampling import Sampling
-from cocoon_sdk.verify.structure import DEFAULT_MAX_TOKENS, Fault, FaultKind, Level, Question, faults
+from cocoon_sdk.verify.structure import DEFAULT_MAX_TOKENS, Fault, FaultKind, Level, Question
+from cocoon_sdk.verify.work import Work
 from tests.helpers.table_model import ids
 
 END, EXTRA, CALL = 2, 9, 15
@@ -66,6 +68,11 @@ class Case:
     texts: bool = True
 
     def found(self, bend: Callable[[dict[str, Any]], None] = lambda response: None) -> list[Fault]:
+        return list(self.seen(bend).faults)
+
+    def seen(
+        self, bend: Callable[[dict[str, Any]], None] = lambda response: None, work: Work | None = None
+    ) -> Structure:
         body: dict[str, Any] = {"messages": [], **self.body}
         question = Question(
             **{
@@ -104,7 +111,7 @@ class Case:
         nothing = Rescored(*(ids([]) for _ in range(5)))  # type: ignore[arg-type]
         whole, start = (text(self.tokens), text(self.tokens[:-1])) if self.texts else (None, None)
         rescoring = Rescoring(PROMPT, (nothing,), (whole,), (start,), self.end_tokens)
-        return faults(question, response, commitment, rescoring)
+        return structure(question, response, commitment, rescoring, work)
 
 
 def paying(who: str = "Bob", name: str = "pay", **fields: Any) -> dict[str, Any]:
