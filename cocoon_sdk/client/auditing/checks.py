@@ -56,6 +56,8 @@ class Examined:
     cost: Nano
     evidence: Any = None
     """What the score takes in."""
+    holds: bool = True
+    """Whether arbiters, who look at all of the answer, would find as much: else nothing is disputed."""
 
 
 class Examiner(Protocol):
@@ -226,7 +228,7 @@ class Checks:
     def _evidence(self, subject: AuditSubject, examined: Examined) -> bytes:
         """Return, sealed, what a session's answer that costs collateral is disputed with; empty without."""
         answer = self._book.answer(subject)
-        if self._vault is None or answer is None or examined.level != _SLASH:
+        if self._vault is None or answer is None or examined.level != _SLASH or not examined.holds:
             return b""
         try:
             return self._vault.seal(evidence_of([answer]))

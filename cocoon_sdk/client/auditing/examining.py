@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
+from cocoon_sdk.client.auditing.beginnings import holds_for_all, judged_beginning, longest_of
 from cocoon_sdk.client.auditing.case import AuditCase
 from cocoon_sdk.client.auditing.checks import Examined
 from cocoon_sdk.client.auditing.errors import UncheckableError
@@ -47,6 +49,8 @@ def judged(case: AuditCase, look: Look, thresholds: Thresholds | None) -> Findin
         found = check_prompt(question, case.response, case.commitment, look.other_prompt, thresholds)
         if found is not None:
             return found
+    if look.tokens is not None:
+        return judged_beginning(question, case, look.rescorings, look.tokens, thresholds)
     return check(question, case.response, case.commitment, look.rescorings, thresholds)
 
 
@@ -107,6 +111,7 @@ class ResultExaminer:
             return told(at_once)
         looks: list[Look] = []
         best: Findings | None = None
+        part: int | None = None
         while len(looks) < LOOKS and (best is None or best.level > Level.HONEST):
             spent = Nano(sum(int(look.cost) for look in looks))
             try:
@@ -121,13 +126,14 @@ class ResultExaminer:
                 raise UncheckableError(error.what, why=why, hint=error.hint, cost=cost) from None
             looks.append(look)
             found = await asyncio.to_thread(judged, case, look, thresholds)
-            best = found if best is None or found.level < best.level else best
+            if best is None or found.level < best.level:
+                best, part = found, look.tokens
         assert best is not None
         cost = Nano(sum(int(look.cost) for look in looks))
         if best.limits is None and best.level < Level.REFUND:
             why = f"there are no thresholds for {best.kind} answers of {case.subject.model}"
             raise UncheckableError("the result cannot be checked", why=why, cost=cost)
-        return told(best, looks, cost)
+        return told(best, looks, cost) if part is None else _told_of_part(told(best, looks, cost), case, part)
 
     def judge(self, state: dict[str, Any], case: AuditCase, examined: Examined) -> Judgement:
         """See `Examiner.judge`: a failed result alone is over the line, and so is too much in too many."""
@@ -170,10 +176,27 @@ def judgement(
         leave = f"{subject}: {examined.why}"
     elif score.accused():
         leave = f"{score.audits} checks together: its answers deviate more than honest ones would"
-    # Of a session only collateral can be had: a single answer has to be beyond the limit for that.
-    enough = failed if subject.what is Audited.JOB else findings.level is Level.SLASH
-    wanted = enough and dispute
+    wanted = dispute and findings.level >= _least_for_dispute(subject) and examined.holds
     return Judgement(score.to_json(), leave, DisputeStep.WANTED if wanted else DisputeStep.NONE)
+
+
+def _least_for_dispute(subject: AuditSubject) -> Level:
+    """Return how grave findings have to be for a dispute.
+
+    Of a session only collateral can be had: a single answer has to be beyond the limit for that.
+    """
+    return Level.REFUND if subject.what is Audited.JOB else Level.SLASH
+
+
+def _told_of_part(examined: Examined, case: AuditCase, tokens: int) -> Examined:
+    """Return what was found of a beginning, and whether arbiters would find as much in all of it."""
+    findings = examined.evidence
+    assert isinstance(findings, Findings)
+    return replace(
+        examined,
+        why=f"{examined.why} (in the first {tokens} of {longest_of(case)} tokens)",
+        holds=holds_for_all(findings, _least_for_dispute(case.subject)),
+    )
 
 
 def told(found: Findings, looks: Sequence[Look] = (), cost: Nano = _NOTHING) -> Examined:

@@ -10,9 +10,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from cocoon_sdk.client.auditing.beginnings import (
+    beginning_of,
+    longest_of,
+    price_of_scoring,
+    tokens_that_fit,
+)
 from cocoon_sdk.client.auditing.case import AuditCase
 from cocoon_sdk.client.auditing.errors import UncheckableError
 from cocoon_sdk.client.auditing.holes import filled
@@ -37,13 +43,14 @@ class Look:
     """One recomputation. `rescorings` is empty when the model has none of the answer's tokens.
 
     `other_prompt` holds the prompt's tokens where they are not those that were committed to: that is a
-    finding without any recomputation.
+    finding without any recomputation. `tokens` tells that only so many tokens of each choice were looked at.
     """
 
     verifier: str
     rescorings: tuple[Rescoring, ...]
     cost: Nano
     other_prompt: tuple[int, ...] | None = None
+    tokens: int | None = None
 
 
 class Lookers(Protocol):
@@ -126,7 +133,8 @@ class PaidLookers:
         """See `Lookers.look`."""
         offer = self._drawn(await self._able(case, past))
         most = self._most(case, offer)
-        return await look_of_worker(self._ask, offer, case, most=most, timeout_s=self._policy.timeout_s)
+        timeout_s = self._policy.timeout_s
+        return await look_of_worker(self._ask, offer, case, most=most, timeout_s=timeout_s, whole=False)
 
     def _most(self, case: AuditCase, offer: WorkerOffer) -> Nano:
         return min(self._allowed, most_of_look(case, offer))
@@ -144,6 +152,7 @@ class PaidLookers:
             and offer.worker.owner not in owners
         ]
         able = [offer for offer in others if can_look(case, offer, self._allowed)]
+        able = able or [offer for offer in others if can_look(case, offer, self._allowed, whole=False)]
         if not able:
             further = "further " if past else ""
             why = f"no {further}worker of another owner serves {case.subject.model}"
@@ -168,19 +177,20 @@ class PaidLookers:
         """See `Lookers.close`."""
 
 
-def can_look(case: AuditCase, offer: WorkerOffer, most: Nano) -> bool:
-    """Tell whether a look at a case probably fits into an offer's context, and into `most` at its price.
+def can_look(case: AuditCase, offer: WorkerOffer, most: Nano, *, whole: bool = True) -> bool:
+    """Tell whether a look at a case, or its beginning, probably fits into an offer, for `most` at its price.
 
     A prompt that was counted long counts as long as its bytes probably are: a false claim does not choose.
     """
     commitment = case.commitment
     counted = case.usage.input_tokens if commitment is None else commitment.prompt_tokens
     prompt = min(counted, case.body_bytes // _LIKELY_BYTES_PER_TOKEN + _TEMPLATE_TOKENS)
-    longest = (
-        0 if commitment is None else max((len(choice.tokens) for choice in commitment.choices), default=0)
-    )
-    fits = prompt + longest < offer.offer.max_context
-    return fits and _price(case, offer, prompt) <= most
+    telling = _price_of_telling(offer, prompt)
+    longest = longest_of(case)
+    if telling > most or prompt >= offer.offer.max_context:
+        return False
+    fits = tokens_that_fit(case, offer, prompt, most - telling)
+    return fits == longest if whole else fits > 0
 
 
 def most_of_look(case: AuditCase, offer: WorkerOffer) -> Nano:
@@ -188,24 +198,24 @@ def most_of_look(case: AuditCase, offer: WorkerOffer) -> Nano:
 
     The prompt is bounded by its bytes, none of which is more than a token.
     """
-    return _price(case, offer, case.body_bytes + _TEMPLATE_TOKENS)
+    prompt = case.body_bytes + _TEMPLATE_TOKENS
+    scoring = price_of_scoring(case, offer, prompt, longest_of(case))
+    return Nano(_price_of_telling(offer, prompt) + scoring)
 
 
-def _price(case: AuditCase, offer: WorkerOffer, prompt: int) -> Nano:
-    """Return what a look costs whose prompt has so many tokens: to tell them, and with each choice again."""
-    tariff = Tariff(offer.terms)
-    choices = () if case.commitment is None else case.commitment.choices
-    scored = sum(tariff.price(prompt + len(choice.tokens), 0, 1) for choice in choices)
-    return Nano(tariff.price(prompt, 0, 1) + scored)
+def _price_of_telling(offer: WorkerOffer, prompt: int) -> Nano:
+    """Return what it costs to be told the tokens of a prompt of that length."""
+    return Nano(Tariff(offer.terms).price(prompt, 0, 1))
 
 
 async def look_of_worker(
-    ask: Asker, offer: WorkerOffer, case: AuditCase, *, most: Nano, timeout_s: float
+    ask: Asker, offer: WorkerOffer, case: AuditCase, *, most: Nano, timeout_s: float, whole: bool = True
 ) -> Look:
     """Have one worker recompute a case, paid: `most` nanoTON in all.
 
     The prompt's tokens come first, for the price of the prompt. If they are not those that were committed to,
-    that is what was found. Raises `UncheckableError` with what it cost.
+    that is what was found. Unless it has to be the `whole` answer, its beginning is looked at where that is
+    all that the offer can carry. Raises `UncheckableError` with what it cost.
     """
     commitment = case.commitment
     assert commitment is not None
@@ -215,17 +225,22 @@ async def look_of_worker(
         prompt = await Verifier.over(endpoint, model).prompt_tokens(case.kind, case.body)
         if not _is_committed(prompt, commitment):
             return Look(name, (), endpoint.cost, prompt)
-        longest = max((len(choice.tokens) for choice in commitment.choices), default=0)
-        top = top_that_fits(len(prompt) + max(1, longest))
-        if top < 1:
-            why = f"{len(prompt) + longest} tokens are too many for one answer of a worker"
+        longest = longest_of(case)
+        tokens = longest if whole else tokens_that_fit(case, offer, len(prompt), most - endpoint.cost)
+        top = top_that_fits(len(prompt) + max(1, tokens))
+        if top < 1 or (longest and not tokens):
+            why = f"{len(prompt) + longest} tokens are too many for one answer of a worker, or too dear"
             hint = "Name a verifier endpoint of your own"
             raise UncheckableError(what, why=why, hint=hint, cost=endpoint.cost)
-        found = await examined(Verifier.over(endpoint, model, top=top), case)
+        part = tokens < longest
+        looked_at = replace(case, commitment=beginning_of(commitment, tokens)) if part else case
+        found = await examined(Verifier.over(endpoint, model, top=top), looked_at)
     except UncheckableError:
         raise
     except CocoonError as error:
         raise UncheckableError(what, why=str(error), cost=endpoint.cost) from None
+    if part:
+        return Look(name, () if found is None else (found,), endpoint.cost, tokens=tokens)
     return Look(name, () if found is None else (filled(found, case),), endpoint.cost)
 
 
