@@ -1,4 +1,4 @@
-"""Small private files: words of wallets, settings with secrets.
+"""Private files: words of wallets, settings with secrets, evidence.
 
 Owns writing and reading them so that nobody else can. Must not know what they hold.
 """
@@ -16,14 +16,14 @@ MAX_BYTES: Final = 4096
 _PRIVATE: Final = 0o600
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, content: str | bytes) -> None:
     """Write a new file that only its owner may read. Raises `ConfigError`, also when it exists."""
     what = f"cannot write {path}"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _PRIVATE)
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with open(descriptor, "wb") as file:
             os.fchmod(descriptor, _PRIVATE)  # whatever the umask said
-            file.write(text)
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
     except FileExistsError:
         raise ConfigError(what, why="the file exists", hint="Choose another path") from None
     except OSError as error:

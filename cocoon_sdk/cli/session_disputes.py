@@ -1,6 +1,7 @@
 """`cocoon session dispute|evidence`: arbiters about what was done in a guarded session.
 
-Owns the options, and reading what a dispute stands on. Must not know how it is sent, or what it is worth.
+Owns the options, reading what a dispute stands on, and writing it into a file. Must not know how it is sent,
+or what it is worth.
 """
 
 from __future__ import annotations
@@ -65,17 +66,37 @@ def dispute(
 
 def evidence(
     number: Number,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Evidence that its dispute stands on.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", help="Evidence that its dispute stands on; default: what your audits have kept."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="FILE",
+            help="Send nothing: write what your audits have kept into a new file, for `cocoon verify FILE`. "
+            "It holds prompts and answers in the clear; only you can read it.",
+        ),
+    ] = None,
     database: Database = None,
     index: Index = None,
     as_json: Json = False,
 ) -> None:
-    """Send what a session's dispute stands on to the arbiters, once more: without it the worker wins."""
+    """Send what a session's dispute stands on to the arbiters, once more: without it the worker wins.
+
+    With --output write it into a file, which holds prompts and answers: hand it only to whom may read them.
+    """
 
     async def work(session: Session) -> None:
         from cocoon_sdk.cli.verify_file import read_evidence
 
-        stands_on = read_evidence(file)
+        if output is not None:
+            await _export(session, number, file, output)
+            return
+        stands_on = await _kept(session, number) if file is None else read_evidence(file)
         with session.out.step("Sending the evidence"):
             delivered = await (await sessions_of(session)).send_evidence(number, stands_on)
         taken = [each.index for each in delivered if each.taken]
@@ -84,6 +105,33 @@ def evidence(
         session.out.result({"taken": taken, "problems": problems}, text)
 
     run(work, as_json=as_json, index=index, database=database)
+
+
+async def _export(session: Session, number: int, file: Path | None, output: Path) -> None:
+    from cocoon_sdk.cli.files import write_private
+    from cocoon_sdk.errors import ConfigError
+
+    if file is not None:
+        raise ConfigError(
+            "cannot write the evidence", why=f"{file} is evidence in a file already", hint="Leave FILE out"
+        )
+    found = await _kept(session, number)
+    write_private(output, found.to_bytes())
+    document = {
+        "file": str(output),
+        "evidence_hash": found.digest().hex(),
+        "requests": [record.rid for record in found.records],
+    }
+    text = (
+        f"{output} holds {len(found.records)} prompts and answers in the clear; only you can read it.\n"
+        f"Check them with `cocoon verify {output} --endpoint URL`."
+    )
+    session.out.result(document, text)
+
+
+async def _kept(session: Session, number: int) -> SessionEvidence:
+    """Return what audits have kept of a session; the hot key opens it."""
+    return await (await session.client(hot_key=True)).audits.evidence(number)
 
 
 def _stands_on(text: str) -> bytes | SessionEvidence:

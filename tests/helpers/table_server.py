@@ -5,9 +5,11 @@ Every few bytes of text are a token. For tests of what asks an engine; `tests.be
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from zlib import crc32
 
@@ -96,6 +98,23 @@ async def table_server(model: TableModel) -> AsyncIterator[tuple[TableServer, Se
         yield server, Served(f"http://127.0.0.1:{runner.addresses[0][1]}/v1", None, NAME)
     finally:
         await runner.cleanup()
+
+
+@contextmanager
+def table_server_beside(model: TableModel) -> Iterator[str]:
+    """Serve a model beside commands, which have an event loop of their own; yields the URL."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    serving = table_server(model)
+    try:
+        _, served = asyncio.run_coroutine_threadsafe(serving.__aenter__(), loop).result(30)
+        yield served.url
+        asyncio.run_coroutine_threadsafe(serving.__aexit__(None, None, None), loop).result(30)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 END_TOKENS = frozenset({END})

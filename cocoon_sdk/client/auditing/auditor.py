@@ -20,6 +20,7 @@ from pytoniq_core import Address
 from cocoon_sdk.client.auditing.case import AuditCase, Claim, case_of_answer, subject_of_answer
 from cocoon_sdk.client.auditing.checks import Checks, Counter, Examined, Examiner
 from cocoon_sdk.client.auditing.consequences import Consequences, Surroundings
+from cocoon_sdk.client.auditing.errors import NoEvidenceError
 from cocoon_sdk.client.auditing.evidence_book import EvidenceBook
 from cocoon_sdk.client.auditing.line import AuditLine
 from cocoon_sdk.client.auditing.policy import AuditPolicy
@@ -38,6 +39,7 @@ from cocoon_sdk.client.sessions.answers.finished import EndedPart, FinishedAnswe
 from cocoon_sdk.client.sessions.funds.holders import has_died, holder_ended, new_holder
 from cocoon_sdk.clock import Clock
 from cocoon_sdk.errors import CocoonError
+from cocoon_sdk.protocol.session_evidence import SessionEvidence
 from cocoon_sdk.storage import Database, open_database
 
 log: Final = logging.getLogger("cocoon.audits")
@@ -115,6 +117,20 @@ class AsyncAudits:
         forgiven = await (await self.store()).forgive((await self._around.domain()).global_id, worker)
         self._consequences.come_back(worker)
         return forgiven
+
+    async def evidence(self, session_id: int) -> SessionEvidence:
+        """Return what a session's dispute stands on, or is going to: it holds prompts and answers.
+
+        Raises `NoEvidenceError`, or `DecryptionError` when another hot key sealed it.
+        """
+        store, domain = await self.store(), await self._around.domain()
+        sealed = await store.disputes.evidence_of(domain, session_id)
+        if sealed is None or self._around.vault is None:
+            raise NoEvidenceError(
+                f"no evidence about session {session_id} is kept",
+                why="no audit found anything in it that a dispute could stand on, or it was long ago",
+            )
+        return self._around.vault.open(sealed)
 
     async def idle(self, timeout_s: float | None = None) -> bool:
         """Wait until no check is under way or waiting; tell whether that is so."""

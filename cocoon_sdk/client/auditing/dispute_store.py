@@ -6,7 +6,7 @@ Must not know what a dispute is. What a method has written is committed when it 
 
 from __future__ import annotations
 
-from cocoon_sdk.client.auditing.records import OPEN_STEPS, AuditRecord, DisputeStep
+from cocoon_sdk.client.auditing.records import OPEN_STEPS, Audited, AuditRecord, DisputeStep
 from cocoon_sdk.client.auditing.tables import (
     MAX_WHY,
     SECONDS_A_DAY,
@@ -52,6 +52,21 @@ class DisputeStore:
     async def evidence(self, uid: str) -> bytes | None:
         """Return what a dispute stands on, sealed."""
         rows = await self._database.fetch("SELECT data FROM client_audit_evidence WHERE uid = ?", uid)
+        return bytes(rows[0][0]) if rows else None
+
+    async def evidence_of(self, domain: Domain, session_id: int) -> bytes | None:
+        """Return the evidence kept of a session, sealed: what it is disputed with, else the newest."""
+        rows = await self._database.fetch(
+            "SELECT kept.data FROM client_audit_evidence kept JOIN client_audits found "
+            "ON found.uid = kept.uid WHERE found.what = ? AND found.global_id = ? AND found.escrow = ? "
+            "AND found.epoch = ? AND found.number = ? "
+            "ORDER BY CASE WHEN found.dispute = ? THEN 0 ELSE 1 END, found.started_at DESC, found.uid "
+            "LIMIT 1",
+            str(Audited.REQUEST),
+            *place_of(domain),
+            session_id,
+            str(DisputeStep.DISPUTED),
+        )
         return bytes(rows[0][0]) if rows else None
 
     async def forget_evidence(self, uid: str) -> None:

@@ -21,6 +21,10 @@ class UncheckableError(AuditError):
         self.cost = cost
 
 
+class NoEvidenceError(AuditError):
+    """Nothing is kept of a session that a dispute could stand on."""
+
+
 class AuditFailedError(JobError):
     """A result failed its audit, so it is not paid for by hand without saying so."""
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from cocoon_sdk.verify.seeds import request_seed
 from cocoon_sdk.verify.thresholds import Thresholds
 from tests.helpers.session_records import signed_record
 from tests.helpers.table_model import MODEL_ID, TableModel
-from tests.helpers.table_server import NAME, table_server
+from tests.helpers.table_server import NAME, table_server_beside
 
 SESSION = SessionRef(Domain(-239, Address((0, b"\x01" * 32)), 1_700_000_000), 7, Address((0, b"\x02" * 32)))
 KEY = SigningKey(b"\x06" * 32)
@@ -69,19 +67,8 @@ def record(
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """Serve the model beside the command, which has an event loop of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    serving = table_server(MODEL)
-    try:
-        _, served = asyncio.run_coroutine_threadsafe(serving.__aenter__(), loop).result(30)
-        yield served.url
-        asyncio.run_coroutine_threadsafe(serving.__aexit__(None, None, None), loop).result(30)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with table_server_beside(MODEL) as found:
+        yield found
 
 
 def verified(url: str, folder: Path, *records: EvidenceRecord, options: tuple[str, ...] = ()) -> Result:
