@@ -39,6 +39,8 @@ def report(findings: Findings) -> RenderableType:
     parts += [Text(f"  {reason}") for reason in findings.reasons]
     if findings.numbers is None:
         return Group(*parts)
+    if findings.unclear:
+        parts.append(Text(f"The text shown could not be compared with its tokens: {findings.unclear}."))
     if findings.unreplayable:
         parts.append(Text(f"Choices were not replayed: {findings.unreplayable}."))
     if findings.limits is None:

@@ -42,8 +42,9 @@ class Findings:
     """What the check of one answer came to.
 
     `level` is the gravest of `faults` and statistics, `reasons` say why in words, gravest first. `numbers`
-    are None when the answer could not be re-scored. `unreplayable` says why TOK was not looked at. `limits`
-    are None where the model has no thresholds for this `kind` of sampling: then only structure was judged.
+    are None when the answer could not be re-scored. `unreplayable` says why TOK was not looked at, `unclear`
+    why the text that is shown could not be compared with its tokens: neither accuses anybody. `limits` are
+    None where the model has no thresholds for this `kind` of sampling: then only structure was judged.
     """
 
     level: Level
@@ -54,6 +55,7 @@ class Findings:
     tokens: tuple[TokenEvidence, ...]
     limits: KindThresholds | None
     unreplayable: str = ""
+    unclear: str = ""
     prompt: bytes = b""
     """The hash of the prompt's tokens as they were re-scored: two answers to one prompt have the same."""
     others: KindThresholds | None = None
@@ -75,6 +77,7 @@ class Findings:
             ],
             "sampling": self.kind.value,
             "unreplayable": self.unreplayable,
+            "unclear": self.unclear,
             "numbers": None if self.numbers is None else dict(self.numbers.items()),
             "false_alarm_bound": None if self.limits is None else self.limits.false_alarm_bound,
             "tokens": [token.to_json() for token in self.tokens] if with_tokens else len(self.tokens),
@@ -133,6 +136,7 @@ def check(
         tokens=tuple(tokens),
         limits=limits,
         unreplayable=why_not,
+        unclear=form.unclear,
         prompt=prompt_hash(rescorings[0].prompt),
         others=None if thresholds is None else thresholds.kind(_OTHER[kind]),
     )

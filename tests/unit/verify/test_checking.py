@@ -195,6 +195,34 @@ def test_choice_is_not_replayed_when_the_request_or_the_terms_do_not_allow_it(li
         assert found.level is Level.HONEST
 
 
+HEADERS = "<|channel|>analysis<|message|>why<|channel|>final<|message|>Hello"
+"""Channels of which the first has no end: engines mend that each in its own way."""
+
+
+@pytest.mark.parametrize(
+    ("shown", "level"), [({"reasoning": "why"}, Level.HONEST), ({"reasoning": "Eve"}, Level.SUSPECT)]
+)
+def test_tokens_are_judged_when_the_form_of_the_text_tells_nothing(
+    shown: dict[str, str], level: Level, limits: Thresholds
+) -> None:
+    answer = ask(1, SAMPLED)
+    rescoring = VERIFIER.examine(prompt(1), answer.commitment)
+    rescoring = dataclasses.replace(rescoring, texts=(HEADERS,), bodies=(HEADERS,))
+    choice = {**answer.response["choices"][0], "message": {"content": "Hello", **shown}}
+    response = {**answer.response, "choices": [choice]}
+    question = dataclasses.replace(answer.question, kind="chat.completion")
+    found = check(question, response, answer.commitment, [rescoring], limits)
+    assert found.level is level
+    assert (found.to_json()["unclear"] == "") == (level is not Level.HONEST)
+    assert found.numbers is not None
+    assert found.numbers.tok_mean is not None
+    cheat = ask(1, SAMPLED, TableModel(weights=2))
+    rescoring = VERIFIER.examine(prompt(1), cheat.commitment)
+    rescoring = dataclasses.replace(rescoring, texts=(HEADERS,), bodies=(HEADERS,))
+    response = {**cheat.response, "choices": [{**cheat.response["choices"][0], "message": choice["message"]}]}
+    assert check(question, response, cheat.commitment, [rescoring], limits).level is Level.SLASH
+
+
 def test_honest_worker_is_not_accused_when_a_greedy_request_names_no_temperature(limits: Thresholds) -> None:
     answer = ask(1, GREEDY)
     body = {name: value for name, value in answer.question.body.items() if name != "temperature"}

@@ -386,3 +386,12 @@ def test_worker_cannot_keep_the_answer_back_when_the_request_wants_one_call_of_n
     body = {"max_tokens": 99, "parallel_tool_calls": False}
     kept = Case([10, *([11] * 20), EXTRA, END], "stop", "Hello", body)
     assert {(fault.kind, fault.level) for fault in kept.found()} == {(FaultKind.TEXT, Level.REFUND)}
+
+
+def test_worker_is_not_accused_when_comparing_its_calls_takes_too_much_work() -> None:
+    bent = Case([CALL, END], "tool_calls", None, TOOLS, message=paying("Eve"))
+    assert bent.seen(work=Work(10)).faults == ()
+    assert bent.seen(work=Work(10)).unclear
+    assert bent.seen().faults != ()
+    honest_one = Case([CALL, END], "tool_calls", None, TOOLS, message=paying())
+    assert honest_one.seen().unclear == ""
