@@ -24,7 +24,8 @@ from cocoon_sdk.client.sessions.errors import StaleSessionError
 from cocoon_sdk.client.sessions.funds.manager import SessionManager
 from cocoon_sdk.client.sessions.funds.onchain import new_key
 from cocoon_sdk.client.sessions.funds.records import SessionPolicy
-from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
+from cocoon_sdk.client.sessions.funds.store import SessionStore
+from cocoon_sdk.client.sessions.funds.tables import SESSIONS_SCHEMA
 from cocoon_sdk.storage import open_database
 from cocoon_sdk.types import Nano
 from tests.helpers.sdk import MODEL_NAME

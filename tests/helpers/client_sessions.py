@@ -15,7 +15,8 @@ from cocoon_sdk.client.discovery import WorkerOffer
 from cocoon_sdk.client.sessions.funds.holding import HeldSession
 from cocoon_sdk.client.sessions.funds.manager import SessionManager
 from cocoon_sdk.client.sessions.funds.records import SessionPolicy, SpendLimits
-from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
+from cocoon_sdk.client.sessions.funds.store import SessionStore
+from cocoon_sdk.client.sessions.funds.tables import SESSIONS_SCHEMA
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol import signing

@@ -24,7 +24,8 @@ from cocoon_sdk.client.sessions.answers.inference import InferenceClient
 from cocoon_sdk.client.sessions.answers.selection import SelectionPolicy
 from cocoon_sdk.client.sessions.funds.holding import HeldSession
 from cocoon_sdk.client.sessions.funds.records import SessionPolicy, SessionRecord, SessionState, SpendLimits
-from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
+from cocoon_sdk.client.sessions.funds.store import SessionStore
+from cocoon_sdk.client.sessions.funds.tables import SESSIONS_SCHEMA
 from cocoon_sdk.client.sessions.links.link import LinkLimits
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.contracts.accounts import Genuine

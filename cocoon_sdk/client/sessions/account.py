@@ -31,7 +31,8 @@ from cocoon_sdk.client.sessions.funds.records import (
     SessionState,
     SpendLimits,
 )
-from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
+from cocoon_sdk.client.sessions.funds.store import SessionStore
+from cocoon_sdk.client.sessions.funds.tables import SESSIONS_SCHEMA
 from cocoon_sdk.client.sessions.info import SessionInfo, stored_info, unknown_info
 from cocoon_sdk.errors import ConfigError, NoWorkerError
 from cocoon_sdk.protocol import messages as m

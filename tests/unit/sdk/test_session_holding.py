@@ -14,7 +14,8 @@ import pytest
 from cocoon_sdk.client.sessions.errors import StaleSessionError
 from cocoon_sdk.client.sessions.funds.holding import HeldSession
 from cocoon_sdk.client.sessions.funds.records import SessionPolicy, SessionRecord, SessionState, SpendLimits
-from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
+from cocoon_sdk.client.sessions.funds.store import SessionStore
+from cocoon_sdk.client.sessions.funds.tables import SESSIONS_SCHEMA
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.protocol.metering import MeteringError
 from cocoon_sdk.protocol.signing import Domain, account_address

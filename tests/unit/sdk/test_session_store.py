@@ -24,7 +24,8 @@ from cocoon_sdk.client.sessions.funds.records import (
     SessionState,
     SpendLimits,
 )
-from cocoon_sdk.client.sessions.funds.store import SESSIONS_SCHEMA, SessionStore
+from cocoon_sdk.client.sessions.funds.store import SessionStore
+from cocoon_sdk.client.sessions.funds.tables import SESSIONS_SCHEMA
 from cocoon_sdk.protocol.signing import Domain, account_address
 from cocoon_sdk.protocol.vouchers import Voucher
 from cocoon_sdk.storage import open_database

@@ -1,14 +1,14 @@
 """`SessionStore`: a client's sessions in a database, safe for several processes that share it.
 
-Owns the tables and every change of a record, each with its condition: who is not the holder changes nothing.
-Must not know chains, keys or the network. What a method has written is committed when it returns. One SQL
-serves SQLite and PostgreSQL.
+Owns every change of a record, each with its condition: who is not the holder changes nothing. Must not know
+how a record is a row (`tables`), chains, keys or the network. What a method has written is committed when it
+returns. One SQL serves SQLite and PostgreSQL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from cocoon_sdk.client.sessions.errors import SpendLimitError, StaleSessionError
 from cocoon_sdk.client.sessions.funds.records import (
@@ -18,45 +18,23 @@ from cocoon_sdk.client.sessions.funds.records import (
     SessionState,
     SpendLimits,
 )
-from cocoon_sdk.protocol.signing import Domain, account_address, account_id
+from cocoon_sdk.client.sessions.funds.tables import (
+    COLUMNS,
+    MAX_WHY,
+    escrow_values,
+    record_of,
+    values_of,
+)
+from cocoon_sdk.protocol.signing import Domain
 from cocoon_sdk.protocol.vouchers import Voucher
-from cocoon_sdk.storage import Database, Schema, Statements
+from cocoon_sdk.storage import Database, Statements
 from cocoon_sdk.types import Nano
 
-SESSIONS_SCHEMA: Final = Schema(
-    "client sessions",
-    (
-        (
-            """
-            CREATE TABLE client_sessions (
-                uid TEXT PRIMARY KEY, global_id BIGINT NOT NULL, escrow BYTEA NOT NULL, epoch BIGINT NOT NULL,
-                session_id BIGINT NOT NULL, worker BYTEA NOT NULL, model TEXT NOT NULL,
-                increment BIGINT NOT NULL, deposit BIGINT NOT NULL, expires BIGINT NOT NULL,
-                state TEXT NOT NULL, signed BIGINT NOT NULL, signature BYTEA NOT NULL,
-                accounted BIGINT NOT NULL, next_rid BIGINT NOT NULL,
-                redeemed BIGINT NOT NULL, holder TEXT, lease_until BIGINT NOT NULL,
-                opened_at BIGINT NOT NULL, used_at BIGINT NOT NULL,
-                pending_deposit BIGINT NOT NULL, pending_until BIGINT NOT NULL,
-                settle_at BIGINT NOT NULL, why TEXT NOT NULL,
-                day BIGINT NOT NULL, signed_before_day BIGINT NOT NULL
-            )
-            """,
-            "CREATE INDEX client_sessions_of_escrow ON client_sessions (escrow, state)",
-            "CREATE TABLE client_locks (name TEXT PRIMARY KEY, holder TEXT, until BIGINT NOT NULL)",
-        ),
-    ),
-)
-
-_COLUMNS: Final = (
-    "uid, global_id, escrow, epoch, session_id, worker, model, increment, deposit, expires, state, signed, "
-    "signature, accounted, next_rid, redeemed, holder, lease_until, opened_at, used_at, "
-    "pending_deposit, pending_until, settle_at, why"
-)
-_SELECT: Final = f"SELECT {_COLUMNS} FROM client_sessions "  # noqa: S608 - constants only
+_SELECT: Final = f"SELECT {COLUMNS} FROM client_sessions "  # noqa: S608 - constants only
 _IN_ESCROW: Final = "global_id = ? AND escrow = ? AND epoch = ?"
 
 _INSERT: Final = (
-    f"INSERT INTO client_sessions ({_COLUMNS}, day, signed_before_day) "  # noqa: S608 - constants only
+    f"INSERT INTO client_sessions ({COLUMNS}, day, signed_before_day) "  # noqa: S608 - constants only
     f"VALUES ({', '.join('?' * 26)})"
 )
 _PUT_VOUCHER: Final = (
@@ -70,12 +48,12 @@ _PUT_PROGRESS: Final = (
 )
 _TAKE: Final = (
     "UPDATE client_sessions SET pending_deposit = pending_deposit "  # noqa: S608 - constants only
-    f"WHERE uid = ? AND holder = ? AND state = 'open' RETURNING {_COLUMNS}"
+    f"WHERE uid = ? AND holder = ? AND state = 'open' RETURNING {COLUMNS}"
 )
 _LEASE: Final = (
     "UPDATE client_sessions SET holder = ?, lease_until = ? "  # noqa: S608 - constants only
     "WHERE uid = ? AND state <> 'closed' AND (holder IS NULL OR holder IN (?, ?) OR lease_until <= ?) "
-    f"RETURNING {_COLUMNS}"
+    f"RETURNING {COLUMNS}"
 )
 _RENEW: Final = "UPDATE client_sessions SET lease_until = ? WHERE holder = ? RETURNING uid"
 _MOST_DEPOSIT: Final = "CASE WHEN pending_deposit > deposit THEN pending_deposit ELSE deposit END"
@@ -86,7 +64,6 @@ _EXPOSURE: Final = (
     f"THEN {_MOST_DEPOSIT} - signed ELSE 0 END), 0) AS BIGINT) "
     "FROM client_sessions WHERE global_id = ? AND escrow = ?"
 )
-_MAX_WHY: Final = 500
 
 
 class SessionStore:
@@ -105,16 +82,16 @@ class SessionStore:
     async def get(self, uid: str) -> SessionRecord | None:
         """Return a record by its own name."""
         rows = await self._database.fetch(_SELECT + "WHERE uid = ?", uid)
-        return _record(rows[0]) if rows else None
+        return record_of(rows[0]) if rows else None
 
     async def find(self, domain: Domain, session_id: int) -> SessionRecord | None:
         """Return the record of a session by its number on chain; the newest of several attempts."""
         rows = await self._database.fetch(
             f"{_SELECT}WHERE {_IN_ESCROW} AND session_id = ? ORDER BY opened_at DESC, uid LIMIT 1",
-            *_escrow(domain),
+            *escrow_values(domain),
             session_id,
         )
-        return _record(rows[0]) if rows else None
+        return record_of(rows[0]) if rows else None
 
     async def sessions(self, domain: Domain, states: Iterable[SessionState]) -> list[SessionRecord]:
         """Return an escrow's sessions in these states, oldest first."""
@@ -122,10 +99,10 @@ class SessionStore:
         marks = ", ".join("?" * len(wanted))
         rows = await self._database.fetch(
             f"{_SELECT}WHERE {_IN_ESCROW} AND state IN ({marks}) ORDER BY opened_at, session_id",
-            *_escrow(domain),
+            *escrow_values(domain),
             *wanted,
         )
-        return [_record(row) for row in rows]
+        return [record_of(row) for row in rows]
 
     async def exposure(self, domain: Domain, now: int) -> Exposure:
         """Return what limits are held against; what was signed in earlier lives of the escrow counts too."""
@@ -140,7 +117,7 @@ class SessionStore:
         """
         async with self._database.transaction() as within:
             await _check_limits(within, record.domain, limits, now, record.deposit, record.deposit)
-            values = _values(record)
+            values = values_of(record)
             await within.execute(_INSERT, *values, now // SECONDS_A_DAY, 0)
 
     async def number(self, uid: str, holder: str, session_id: int, expires: int, pending_until: int) -> None:
@@ -169,7 +146,7 @@ class SessionStore:
             rows = await within.fetch(_TAKE, uid, holder)
             if not rows:
                 raise _stale(uid)
-            record = _record(rows[0])
+            record = record_of(rows[0])
             more = deposit - max(record.deposit, record.pending_deposit)
             await _check_limits(within, record.domain, limits, now, more, deposit)
             await within.execute(
@@ -240,7 +217,7 @@ class SessionStore:
         knows nothing of it.
         """
         rows = await self._database.fetch(_LEASE, holder, until, uid, holder, instead_of or holder, now)
-        return _record(rows[0]) if rows else None
+        return record_of(rows[0]) if rows else None
 
     async def renew(self, holder: str, until: int) -> frozenset[str]:
         """Extend all leases of a holder; return the names of what it still holds."""
@@ -267,7 +244,7 @@ class SessionStore:
         """Note that nothing more is signed, and when the rest can be freed. Raises `StaleSessionError`."""
         await self._change(
             "state = 'closing', settle_at = ?, why = CASE WHEN why = '' THEN ? ELSE why END",
-            (settle_at, why[:_MAX_WHY]),
+            (settle_at, why[:MAX_WHY]),
             uid,
             holder,
             "state <> 'closed'",
@@ -278,7 +255,7 @@ class SessionStore:
         await self._change(
             "state = 'closed', redeemed = ?, why = CASE WHEN why = '' THEN ? ELSE why END, "
             "pending_deposit = 0, pending_until = 0, holder = NULL, lease_until = 0",
-            (int(redeemed), why[:_MAX_WHY]),
+            (int(redeemed), why[:MAX_WHY]),
             uid,
             holder,
             "state <> 'closed'",
@@ -392,64 +369,3 @@ async def _check_limits(
             f"and {exposure.outstanding} may still be signed in open sessions",
             hint="Raise the limit per day or in all, close idle sessions, or wait for the next day (UTC)",
         )
-
-
-def _escrow(domain: Domain) -> tuple[int, bytes, int]:
-    return domain.global_id, bytes(domain.contract.hash_part), domain.epoch
-
-
-def _values(record: SessionRecord) -> tuple[Any, ...]:
-    return (
-        record.uid,
-        *_escrow(record.domain),
-        record.session_id,
-        account_id(record.worker).to_bytes(32, "big"),
-        record.model,
-        int(record.increment),
-        int(record.deposit),
-        record.expires,
-        str(record.state),
-        int(record.signed),
-        record.signature,
-        int(record.accounted),
-        record.next_rid,
-        int(record.redeemed),
-        record.holder,
-        record.lease_until,
-        record.opened_at,
-        record.used_at,
-        int(record.pending_deposit),
-        record.pending_until,
-        record.settle_at,
-        record.why[:_MAX_WHY],
-    )
-
-
-def _record(row: Any) -> SessionRecord:
-    (uid, global_id, escrow, epoch, session_id, worker, model, increment, deposit, expires, state) = row[:11]
-    (signed, signature, accounted, next_rid, redeemed, holder, lease_until) = row[11:18]
-    (opened_at, used_at, pending_deposit, pending_until, settle_at, why) = row[18:]
-    return SessionRecord(
-        uid=uid,
-        domain=Domain(global_id, account_address(int.from_bytes(escrow, "big")), epoch),
-        session_id=session_id,
-        worker=account_address(int.from_bytes(worker, "big")),
-        model=model,
-        increment=Nano(increment),
-        deposit=Nano(deposit),
-        expires=expires,
-        state=SessionState(state),
-        signed=Nano(signed),
-        signature=bytes(signature),
-        accounted=Nano(accounted),
-        next_rid=next_rid,
-        redeemed=Nano(redeemed),
-        holder=holder,
-        lease_until=lease_until,
-        opened_at=opened_at,
-        used_at=used_at,
-        pending_deposit=Nano(pending_deposit),
-        pending_until=pending_until,
-        settle_at=settle_at,
-        why=why,
-    )
