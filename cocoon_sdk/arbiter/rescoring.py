@@ -52,12 +52,14 @@ Calibration: TypeAlias = Callable[[Hash], Awaitable[Hash | None]]
 class JudgedModel:
     """A model that this arbiter can judge: who re-scores it, and its thresholds.
 
-    `context` is how many tokens of prompt and output the model holds, None for unknown.
+    `context` is how many tokens of prompt and output the model holds by its own files, None where they do not
+    say: all arbiters have the same. `most_tokens` is this arbiter's own: what is longer it does not judge.
     """
 
     verifier: Verifier
     thresholds: Thresholds
     context: int | None = None
+    most_tokens: int | None = None
 
 
 class RescoringJudge:
@@ -115,6 +117,7 @@ class RescoringJudge:
         # What is wrong with its form keeps no answer from being re-scored: the numbers may weigh more.
         if findings is not None and findings.outsized:
             return findings
+        _check_size(commitment, model)
         try:
             rescorings = await self._rescored(question, commitment, model.verifier)
         except MalformedError:
@@ -158,6 +161,17 @@ class RescoringJudge:
             # Also for what is too long for our endpoint only: nobody is paid because we are too small.
             raise JudgingError("the answer cannot be re-scored now", why=str(error)) from None
         return found
+
+
+def _check_size(commitment: Commitment, model: JudgedModel) -> None:
+    """Raise `JudgingError` for an answer beyond what this arbiter judges: its own limit makes no verdict."""
+    size = commitment.prompt_tokens + max((len(each.tokens) for each in commitment.choices), default=0)
+    if model.most_tokens is not None and size > model.most_tokens:
+        raise JudgingError(
+            "the answer is too long to be judged here",
+            why=f"{size} tokens with its prompt, this arbiter takes {model.most_tokens}",
+            hint="Raise most_tokens if the endpoint takes more",
+        )
 
 
 def _response(case: Case) -> dict[str, Any]:

@@ -113,8 +113,8 @@ async def _examined(case: SessionCase, record: EvidenceRecord, examine: Examine)
 def _contradicts_itself(findings: Findings) -> bool:
     """Tell whether the worker signed a commitment to more than it was asked for.
 
-    It cannot be re-scored, so no number will show what it is; and no honest worker signs it. (A context that
-    an answer does not fit into is the arbiter's own setting.)
+    It cannot be re-scored, so no number will show what it is; and no honest worker signs it. (What a model
+    holds does not count here: an engine can be told to hold more, and collateral is more than a reward.)
     """
     return any(fault.outsized and fault.kind is not FaultKind.CONTEXT for fault in findings.faults)
 

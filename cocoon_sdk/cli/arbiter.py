@@ -6,7 +6,7 @@ Owns wiring, key files, signals and what is shown. Deciding is `cocoon_sdk.arbit
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,6 +16,7 @@ from cocoon_sdk.cli.session import Session, run
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from cocoon_sdk.arbiter.rescoring import JudgedModel
     from cocoon_sdk.arbiter.service import ArbiterService
     from cocoon_sdk.cli.arbiter_settings import ArbiterSettings
     from cocoon_sdk.client.arbiter_endpoints import Overview
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Decide disputes: evidence, re-scoring, verdicts.")
 EVIDENCE_KEY: Final = "evidence.json"
 DATABASE: Final = "arbiter.sqlite"
-MAX_THRESHOLDS_BYTES: Final = 1 << 20
 
 Config = Annotated[
     Path | None,
@@ -138,7 +138,7 @@ def _service(session: Session, settings: ArbiterSettings) -> ArbiterService:
         key,
         _evidence_key(settings.data_dir),
         ArbiterStore(SqliteDatabase(settings.data_dir / DATABASE)),
-        RescoringJudge(_models(settings), calibration),
+        RescoringJudge(models_of(settings), calibration),
         Arbiters(settings.peers),
         wallet=wallet,
     )
@@ -159,29 +159,39 @@ def _evidence_key(folder: Path) -> BoxKey:
     return read_box_key_file(path)
 
 
-def _models(settings: ArbiterSettings) -> dict[Hash, Any]:
+def models_of(settings: ArbiterSettings) -> dict[Hash, JudgedModel]:
+    """Return what judges each model of the settings, by its id.
+
+    Raises `ConfigError`, `MalformedError` and `ModelDiffersError` for files of another model.
+    """
     from cocoon_sdk.arbiter.rescoring import JudgedModel
+    from cocoon_sdk.cli.verify_options import read_thresholds
     from cocoon_sdk.errors import ConfigError
     from cocoon_sdk.types import Hash
+    from cocoon_sdk.verify.model_facts import facts_of
+    from cocoon_sdk.verify.model_files import read_manifest
     from cocoon_sdk.verify.rescoring import Verifier
-    from cocoon_sdk.verify.thresholds import Thresholds
 
     found: dict[Hash, JudgedModel] = {}
-    for model_id, model in settings.models.items():
-        try:
-            with model.thresholds.open("rb") as file:
-                data = file.read(MAX_THRESHOLDS_BYTES + 1)
-        except OSError as error:
-            raise ConfigError(f"cannot read {model.thresholds}", why=error.strerror or "") from None
+    for text, model in settings.models.items():
+        model_id = Hash(bytes.fromhex(text))
+        manifest = read_manifest(model.manifest)
+        if manifest.digest != model_id:
+            raise ConfigError(
+                f"cannot judge answers of model {text[:16]}",
+                why=f"{model.manifest} is the manifest of model {manifest.digest.hex()[:16]}",
+                hint="The hash of a manifest is the model's id",
+            )
+        facts = facts_of(manifest, model.folder or model.manifest.parent)
         verifier = Verifier(
             model.url,
             None if model.api_key is None else model.api_key.get_secret_value(),
             model.engine_model,
             top=model.top,
-            end_tokens=model.end_tokens or None,
+            end_tokens=facts.end_tokens,
         )
-        limits = Thresholds.from_bytes(data)
-        found[Hash(bytes.fromhex(model_id))] = JudgedModel(verifier, limits, model.context)
+        limits = read_thresholds(model.thresholds, model_id)
+        found[model_id] = JudgedModel(verifier, limits, facts.context, model.most_tokens)
     return found
 
 

@@ -24,7 +24,9 @@ Hex: Final = r"\A[0-9a-f]{64}\z"
 
 
 class ModelSettings(BaseModel):
-    """What re-scores one model: a vLLM endpoint, and the thresholds that the registry's entry names."""
+    """What re-scores one model: a vLLM endpoint, the model's manifest, and the thresholds that the registry's
+    entry names. What decides a verdict is nobody's own choice: the manifest's hash is the model's id.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=())
 
@@ -32,14 +34,17 @@ class ModelSettings(BaseModel):
     engine_model: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"\A[!-~]+\z")]
     """The model's name at the endpoint."""
     thresholds: Path
+    manifest: Path
+    """The model's manifest (`cocoon model manifest`)."""
+    folder: Path | None = None
+    """Where those of the model's files lie that say how long an answer can be and what ends it, config.json
+    and generation_config.json; default: beside the manifest. Weights are not needed."""
     api_key: SecretStr | None = None
     top: Annotated[int, Field(ge=1, le=1000)] = 20
     """Tokens per position that the endpoint is asked for (vLLM's --max-logprobs)."""
-    end_tokens: Annotated[tuple[int, ...], Field(max_length=64)] = ()
-    """Tokens that end an answer, from the model's generation configuration; empty: not checked."""
-    context: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
-    """Tokens of prompt and output together that the model holds; without it, an answer that ends for its
-    length too early is only suspect."""
+    most_tokens: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
+    """Tokens of prompt and output together beyond which this arbiter is silent, as it is beyond what the
+    endpoint takes; no verdict depends on it."""
 
 
 class ArbiterSettings(ArbiterConfig, ProgramSettings):

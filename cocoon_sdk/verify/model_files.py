@@ -29,10 +29,10 @@ from cocoon_sdk.verify.manifest import (
 )
 
 DEFAULT_ENGINE: Final = "vllm"
-_CONFIG: Final = "config.json"
-_GENERATION: Final = "generation_config.json"
+CONFIG: Final = "config.json"
+GENERATION: Final = "generation_config.json"
 _PLAIN: Final = (
-    *(_CONFIG, _GENERATION, "params.json", "*.py"),
+    *(CONFIG, GENERATION, "params.json", "*.py"),
     *("quantize_config.json", "quant_config.json", "hf_quant_config.json"),
     *("preprocessor_config.json", "processor_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model*", "*.tiktoken", "tekken.json"),
@@ -49,7 +49,7 @@ _WEIGHTS: Final = (  # an engine takes the first kind that is there: suffix, ind
 )
 _NO_WEIGHTS: Final = frozenset({"training_args.bin", "optimizer.bin"})
 _MAX_ENTRIES: Final = 20_000
-_MAX_CONFIG_BYTES: Final = 4 << 20
+MAX_CONFIG_BYTES: Final = 4 << 20
 _MAX_INDEX_BYTES: Final = 64 << 20
 _POINTER: Final = b"version https://git-lfs"
 _MAX_POINTER_BYTES: Final = 1024
@@ -140,15 +140,13 @@ class ModelFolder:
         if {"chat_template.jinja", "chat_template.json"} & self.files.keys():
             return True
         tokenizer = self.files.get("tokenizer_config.json")
-        return tokenizer is not None and "chat_template" in _json(
-            tokenizer, _MAX_CONFIG_BYTES, str(self.path)
-        )
+        return tokenizer is not None and "chat_template" in _json(tokenizer, MAX_CONFIG_BYTES, str(self.path))
 
     @property
     def reads_clock(self) -> bool:
         """Whether a chat template puts the date into prompts: then nobody can make the same prompt again."""
         return any(
-            _CLOCK in _bytes(path, _MAX_CONFIG_BYTES, str(self.path))
+            _CLOCK in _bytes(path, MAX_CONFIG_BYTES, str(self.path))
             for name, path in self.files.items()
             if name.endswith(".jinja") or name in ("chat_template.json", "tokenizer_config.json")
         )
@@ -156,13 +154,18 @@ class ModelFolder:
     @property
     def end_tokens(self) -> frozenset[int] | None:
         """The tokens that end an answer, by generation and model configuration; None where neither tells."""
-        generation = self.files.get(_GENERATION)
-        told = {} if generation is None else _json(generation, _MAX_CONFIG_BYTES, str(self.path))
-        found: set[int] = set()
-        for config in (told, self.config):
-            value = config.get("eos_token_id")
-            found |= {each for each in (value if isinstance(value, list) else [value]) if type(each) is int}
-        return frozenset(found) or None
+        generation = self.files.get(GENERATION)
+        told = {} if generation is None else _json(generation, MAX_CONFIG_BYTES, str(self.path))
+        return end_tokens_of((told, self.config))
+
+
+def end_tokens_of(configs: Iterable[Mapping[str, Any]]) -> frozenset[int] | None:
+    """Return the tokens that end an answer, by any of these configurations; None where none tells."""
+    found: set[int] = set()
+    for config in configs:
+        value = config.get("eos_token_id")
+        found |= {each for each in (value if isinstance(value, list) else [value]) if type(each) is int}
+    return frozenset(found) or None
 
 
 def open_model(path: Path) -> ModelFolder:
@@ -185,11 +188,11 @@ def open_model(path: Path) -> ModelFolder:
     files = {name: _inside(root, name, what) for name in sorted({*chosen, *weights, *index})}
     if len(files) > MAX_FILES:
         raise ModelFolderError(what, why=f"it has more than {MAX_FILES} files")
-    if _CONFIG not in files:
-        raise ModelFolderError(what, why=f"it has no {_CONFIG}", hint="Name the folder that the engine loads")
+    if CONFIG not in files:
+        raise ModelFolderError(what, why=f"it has no {CONFIG}", hint="Name the folder that the engine loads")
     for name in weights:
         _refuse_pointer(files[name], name, what)
-    config = _json(files[_CONFIG], _MAX_CONFIG_BYTES, what)
+    config = _json(files[CONFIG], MAX_CONFIG_BYTES, what)
     return ModelFolder(root, files, config)
 
 

@@ -18,13 +18,15 @@ from cocoon_sdk.cli.main import app
 from cocoon_sdk.crypto.keyfiles import write_key_file
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.types import Hash
+from cocoon_sdk.verify.manifest import ModelManifest
 from cocoon_sdk.verify.thresholds import Thresholds
 from tests.helpers.local_sandbox import cocoon, read_document, sandbox_up
 
 pytestmark = pytest.mark.xdist_group("cli")
 runner = CliRunner()
 PATIENCE_S = 60
-MODEL_ID = "ab" * 32
+MANIFEST = ModelManifest(name="m", dtype="float32", engine="vllm")
+MODEL_ID = MANIFEST.digest.hex()
 PEER = SigningKey(bytes(range(32))).verify_key.hex
 
 
@@ -42,13 +44,14 @@ def settings(folder: Path, text: str = "") -> Path:
         write_key_file(key, SigningKey.generate())
         thresholds = Thresholds(model_id=Hash(bytes.fromhex(MODEL_ID)), greedy=None, sampled=None)
         (folder / "thresholds.json").write_bytes(thresholds.to_bytes())
+        (folder / "manifest.json").write_bytes(MANIFEST.to_bytes())
     file = folder / "arbiter.toml"
     file.write_text(
         f'key_file = "{key}"\ndata_dir = "{folder / "data"}"\nport = 0\n'
         f'public_url = "http://arbiter.example"\n{text}'
         f'[peers]\n"{PEER}" = "http://127.0.0.1:9"\n'
         f'[models."{MODEL_ID}"]\nurl = "http://127.0.0.1:9"\nengine_model = "m"\n'
-        f'thresholds = "{folder / "thresholds.json"}"\n'
+        f'thresholds = "{folder / "thresholds.json"}"\nmanifest = "{folder / "manifest.json"}"\n'
     )
     return file
 

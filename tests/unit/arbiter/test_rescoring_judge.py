@@ -69,11 +69,18 @@ def case(most: int, **commitment: Any) -> Case:
     )
 
 
-async def ground(of: Case, *, context: int | None = None, url: str = "http://127.0.0.1:9/v1") -> Ground:
+async def ground(
+    of: Case,
+    *,
+    context: int | None = None,
+    most_tokens: int | None = None,
+    url: str = "http://127.0.0.1:9/v1",
+) -> Ground:
     async def calibration(_: Hash) -> Hash:
         return LIMITS.digest()
 
-    judged = JudgedModel(Verifier(url, None, NAME, end_tokens=END_TOKENS), LIMITS, context)
+    verifier = Verifier(url, None, NAME, end_tokens=END_TOKENS)
+    judged = JudgedModel(verifier, LIMITS, context, most_tokens)
     judge = RescoringJudge({MODEL_ID: judged}, calibration, batches=(1,))
     try:
         return (await judge.judge(of)).ground
@@ -101,3 +108,18 @@ async def test_arbiter_is_silent_when_the_answer_is_only_too_long_for_its_own_en
     long = dataclasses.replace(long, payload=long.payload.model_copy(update={"request": request}))
     with pytest.raises(JudgingError, match=f"{MAX_TOKENS} tokens"):
         await ground(long)
+
+
+async def test_arbiters_with_other_limits_of_their_own_come_to_no_other_verdict() -> None:
+    early = case(5)
+    assert (early.commitment.prompt_tokens, len(early.commitment.choices[0].tokens)) == (3, 5)
+    async with table_server(MODEL) as (server, served):
+        for most_tokens in (8, 1000, None):
+            found = await ground(early, url=served.url, context=100, most_tokens=most_tokens)
+            assert found is Ground.REFUND
+        server.bodies.clear()
+        with pytest.raises(JudgingError, match="this arbiter takes 7"):
+            await ground(early, url=served.url, context=100, most_tokens=7)
+        assert server.bodies == []
+    # What no engine can have made is no matter of anybody's size.
+    assert await ground(early, context=7, most_tokens=1) is Ground.REFUND
