@@ -22,7 +22,9 @@ from cocoon_sdk.errors import DecryptionError
 from cocoon_sdk.protocol.session_evidence import MAX_RECORDS, EvidenceRecord, SessionEvidence
 
 MAX_BYTES: Final = 64 * 1024 * 1024
-"""Requests and answers that are remembered, over all sessions, with what keeping each piece takes."""
+"""What is remembered over all sessions, with what keeping each piece and each token takes."""
+_TOKEN_BYTES: Final = 80
+"""What a commitment takes in memory for each token: its number and its log-probability."""
 _PURPOSE: Final = b"cocoon evidence"
 
 
@@ -94,10 +96,14 @@ def evidence_of(answers: Sequence[FinishedAnswer]) -> SessionEvidence:
 def evidence_bytes(answer: FinishedAnswer) -> int:
     """Return about how many bytes of evidence an answer takes."""
     commitment = answer.receipt.commitment
-    return _size(answer) + (0 if commitment is None else len(commitment.to_bytes()))
+    return _bytes(answer) + (0 if commitment is None else len(commitment.to_bytes()))
 
 
 def _size(answer: FinishedAnswer) -> int:
+    return _bytes(answer) + answer.receipt.receipt.output_tokens * _TOKEN_BYTES
+
+
+def _bytes(answer: FinishedAnswer) -> int:
     return len(answer.body) + sum(len(piece) + PIECE_BYTES for piece in answer.travelled)
 
 

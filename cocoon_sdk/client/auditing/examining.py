@@ -27,7 +27,7 @@ from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Nano
 from cocoon_sdk.verify.checking import Findings, check, check_form, check_prompt
 from cocoon_sdk.verify.rescoring import CHAT, COMPLETION
-from cocoon_sdk.verify.rows import InRow, is_over_the_line, longest_row
+from cocoon_sdk.verify.rows import InRow, is_over_the_line, longest_row, row_score
 from cocoon_sdk.verify.score import Score, observe
 from cocoon_sdk.verify.structure import Level, Question, says_something
 from cocoon_sdk.verify.thresholds import Thresholds
@@ -140,14 +140,19 @@ class ResultExaminer:
         return judgement(state, case.subject, examined, dispute=self._policy.dispute)
 
     def beyond_doubt(self, examined: Mapping[int, Examined]) -> tuple[int, ...]:
-        """See `Examiner.beyond_doubt`: the arbiters' rule for records of a session."""
+        """See `Examiner.beyond_doubt`: the arbiters' rule for records of a session.
+
+        They judge what they are shown: of a worker that began to lie late, what came from there on.
+        """
         shown = [
             in_row
             for place, each in sorted(examined.items())
             if isinstance(each.evidence, Findings) and (in_row := InRow.of(place, each.evidence)) is not None
         ]
-        row = longest_row(shown)
-        return tuple(each.place for each in row) if is_over_the_line(row) else ()
+        rows = [longest_row(shown[begin:]) for begin in range(len(shown))]
+        clear = [row for row in rows if is_over_the_line(row)]
+        clearest = max(clear, key=lambda row: row_score(row).peak, default=())
+        return tuple(each.place for each in clearest)
 
     async def close(self) -> None:
         """See `Examiner.close`."""

@@ -34,7 +34,7 @@ from cocoon_sdk.protocol.vouchers import NO_PROOF, Receipt, ResponseHash, Sessio
 from cocoon_sdk.storage import open_database
 from cocoon_sdk.types import Nano
 from cocoon_sdk.verify.checking import Findings
-from cocoon_sdk.verify.rows import LEAST_ROW
+from cocoon_sdk.verify.rows import LEAST_ROW, InRow, is_over_the_line
 from cocoon_sdk.verify.statistics import Numbers
 from cocoon_sdk.verify.structure import Level
 from cocoon_sdk.verify.thresholds import SamplingKind
@@ -118,6 +118,16 @@ def test_book_is_bounded_in_bytes_over_all_sessions() -> None:
     assert len(book._sessions) <= 10
     book.note(answer(1, session=99, size=20_000))  # more than all of it
     assert len(book._sessions) == 0
+
+
+def test_worker_cannot_fill_the_memory_with_tokens_that_make_no_text() -> None:
+    """A commitment names every token, and a token need not have more than a byte."""
+    book = EvidenceBook(most_bytes=100_000)
+    for rid in range(1, 4):
+        made = answer(rid)
+        receipt = replace(made.receipt.receipt, output_tokens=1000)
+        book.note(replace(made, receipt=replace(made.receipt, receipt=receipt)))
+    assert list(book.answers(subject(3))) == [3]
 
 
 def test_evidence_is_what_the_worker_signed_and_opens_again() -> None:
@@ -393,6 +403,10 @@ def test_row_is_beyond_doubt_by_the_arbiters_rule_only() -> None:
     assert not examiner.beyond_doubt(row(replace(off, evidence=long)))
     short = replace(long, tokens=(None,) * 64)
     assert examiner.beyond_doubt(row(replace(off, evidence=short)))
+    # Who lied late is shown from there on: all together would not be over the line.
+    late = {**row(off, 31), **row(honest, 23)}
+    assert not is_over_the_line([InRow.of(at, each.evidence) for at, each in late.items()])  # type: ignore[misc]
+    assert examiner.beyond_doubt(late) == tuple(range(23, 31))
     # One that was not measured, or far away, is left out.
     many = row(off, 24)
     kept = tuple(at for at in range(24) if at != 7)
