@@ -1,14 +1,15 @@
 """`ArbiterService`: one arbiter's life, over any chain, judge and clock.
 
-Owns starting, the loop, judging in the background, handing verdicts in, and stopping. Must not choose
-adapters or read the environment. `step` is one round of the loop and can be called by itself: tests drive an
-arbiter with it, without real time.
+Owns starting, the loop over all disputes, and stopping. Must not choose adapters or read the environment, or
+know how cases are judged and verdicts sent. `step` is one round of the loop and can be called by itself:
+tests drive an arbiter with it, without real time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,32 +17,29 @@ import structlog
 from pytoniq_core import Address
 
 from cocoon_sdk.arbiter.config import ArbiterConfig
+from cocoon_sdk.arbiter.courier import Courier
 from cocoon_sdk.arbiter.docket import Docket
-from cocoon_sdk.arbiter.evidence import Case
 from cocoon_sdk.arbiter.finding import DisputeFinder
 from cocoon_sdk.arbiter.following import Following
 from cocoon_sdk.arbiter.gossip import Gossip
 from cocoon_sdk.arbiter.hearing import Hearing
+from cocoon_sdk.arbiter.judgements import Judgements
 from cocoon_sdk.arbiter.judging import Judge, Judgement
-from cocoon_sdk.arbiter.receipts import SessionCase, with_operator_keys
 from cocoon_sdk.arbiter.server import ArbiterServer
 from cocoon_sdk.arbiter.store import ArbiterStore
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.client.arbiters import Arbiters
 from cocoon_sdk.clock import Clock, SystemClock
-from cocoon_sdk.contracts.disputes import resolve_message
 from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.contracts.sender import OwnerWallet
 from cocoon_sdk.crypto.keys import BoxKey, SigningKey
 from cocoon_sdk.errors import ChainError, CocoonError, ConfigError
-from cocoon_sdk.protocol.disputes import ArbiterInfo, Evidence, Ground, Opinions, open_evidence
+from cocoon_sdk.protocol.disputes import ArbiterInfo, Evidence, Opinions, open_evidence
 from cocoon_sdk.storage import StorageError
 from cocoon_sdk.types import Hash
 
 _MAX_PAUSE_S: Final = 30.0
 _HOUSEKEEPING_S: Final = 3600
-_PAGES: Final = 2
-"""Pages of histories that are asked for at a time, to find the keys that stakes had."""
 _CALM_S: Final = 60
 """How long nothing may fail until storage counts as well again."""
 _LOOK_S: Final = 15.0
@@ -73,21 +71,20 @@ class ArbiterService:
     ) -> None:
         self._config, self._chain, self._network = config, chain, network
         self._key, self._box_key, self._store = key, box_key, store
-        self._judge, self._peers, self._wallet = judge, peers, wallet
+        self._judge, self._peers = judge, peers
         self._clock: Clock = clock or SystemClock()
         self._docket = Docket(chain, network, key, store, most=config.max_disputes)
         finder = DisputeFinder(chain, network, store.finding, self._clock)
         self._following = Following(self._docket, finder, store, self._wake, self.storage_failed)
         self._closing = contextlib.AsyncExitStack()
         self._locks: dict[Hash, asyncio.Lock] = {}
-        self._tasks: dict[Hash, asyncio.Task[None]] = {}
-        self._not_before: dict[Hash, int] = {}
         self._looked_at: dict[Hash, int] = {}
-        self._complete_at: dict[Hash, int] = {}
-        self._judgements: dict[Hash, Judgement] = {}
         self._problem, self._problem_at = "", 0
         self._gossip = Gossip(peers, config.gossip_s, self._wake)
-        self._judging, self._pages = asyncio.Semaphore(config.max_judging), asyncio.Semaphore(_PAGES)
+        self._judgements = Judgements(
+            judge, chain, config.max_judging, config.retry_s, self._wake, self.storage_failed
+        )
+        self._courier = None if wallet is None else Courier(chain, self._docket, wallet, config.courier_s)
         self._news, self._stopping = asyncio.Event(), asyncio.Event()
         self._seqno, self._now, self._cleaned_at = -1, 0, 0
         self._info: ArbiterInfo | None = None
@@ -111,10 +108,7 @@ class ArbiterService:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks, self._tasks = list(self._tasks.values()), {}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._judgements.close()
         await self._closing.aclose()
 
     async def _start(self) -> None:
@@ -270,7 +264,7 @@ class ArbiterService:
             markets = self._following.pumping
             if markets is not None:
                 await asyncio.wait({markets})
-            tasks = [*self._tasks.values(), *self._following.tasks, *self._gossip.tasks]
+            tasks = [*self._judgements.tasks.values(), *self._following.tasks, *self._gossip.tasks]
             if not tasks:
                 return
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -282,14 +276,14 @@ class ArbiterService:
             return
         async with self._lock(hearing):
             # Evidence takes a while to read: not every few seconds while its content cannot be judged.
-            waits = digest in self._tasks or self._now < self._not_before.get(digest, 0)
+            waits = self._judgements.waits(digest, self._now)
             weighed = None if waits else await hearing.weigh(self._now)
             if weighed is not None and weighed.ground is not None:
                 await hearing.vote(weighed.ground, due=weighed.due)
                 log.info("voted", dispute=digest.hex()[:16], ground=weighed.ground)
             await hearing.advance(self._now)
         if weighed is not None and weighed.case is not None:
-            self._spawn(hearing, weighed.case)
+            self._judgements.begin(weighed.case, functools.partial(self._vote, hearing))
         await self._gossip.exchange(hearing, self._now, self._lock(hearing))
         if hearing.is_doubled:
             log.error(
@@ -298,54 +292,12 @@ class ArbiterService:
                 why="a vote under our key is not in our store",
                 hint="Run one arbiter per key, and keep its data",
             )
-        await self._hand_in(hearing)
+        if self._courier is not None and await self._courier.hand_in(hearing, self._now):
+            self._looked_at.pop(digest, None)
 
-    # -- judging -------------------------------------------------------------------------------------------
-
-    async def _judgement(self, case: Case | SessionCase) -> Judgement:
-        if isinstance(case, Case):
-            async with self._judging:
-                return await self._judge.judge(case)
-        # Apart from judging: a history that somebody filled takes long to read.
-        signed = await with_operator_keys(self._chain, case, self._pages)
-        if signed is None:
-            return Judgement(Ground.CLIENT_SILENT)
-        async with self._judging:
-            return await self._judge.judge_session(signed)
-
-    def _spawn(self, hearing: Hearing, case: Case | SessionCase) -> None:
-        digest = hearing.dispute.digest
-        task = asyncio.create_task(self._judged(hearing, case))
-        self._tasks[digest] = task
-
-        def forget(_: asyncio.Task[None]) -> None:
-            if self._tasks.get(digest) is task:
-                del self._tasks[digest]
-            self._news.set()
-
-        task.add_done_callback(forget)
-
-    async def _judged(self, hearing: Hearing, case: Case | SessionCase) -> None:
-        digest = hearing.dispute.digest
-        try:
-            judgement = self._judgements.get(digest)
-            if judgement is None:
-                judgement = await self._judgement(case)
-                self._judgements[digest] = judgement  # should it not be kept, nobody has to judge it again
-            async with self._lock(hearing):
-                await hearing.vote(judgement.ground, measured=judgement.measured)
-            self._judgements.pop(digest, None)
-            log.info("voted", dispute=digest.hex()[:16], ground=judgement.ground)
-        except CocoonError as error:
-            if isinstance(error, StorageError):
-                self.storage_failed(error)
-            self._not_before[digest] = self._now + self._config.retry_s
-            log.warning("judging_failed", dispute=digest.hex()[:16], why=str(error))
-        except Exception as error:
-            # What parties wrote may be anything: it must not have us judge it again without a pause. Its text
-            # may quote them.
-            self._not_before[digest] = self._now + self._config.retry_s
-            log.error("judging_failed", dispute=digest.hex()[:16], error=type(error).__name__)
+    async def _vote(self, hearing: Hearing, judgement: Judgement) -> None:
+        async with self._lock(hearing):
+            await hearing.vote(judgement.ground, measured=judgement.measured)
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -362,39 +314,10 @@ class ArbiterService:
         note = "arbitration timed out" if timed_out else "ended on chain"
         await self._docket.drop(digest, self._now, note)
         log.info("dispute_over", dispute=digest.hex()[:16], how=note)
-        task = self._tasks.pop(digest, None)
-        if task is not None:
-            task.cancel()
+        self._judgements.forget(digest)
         self._gossip.forget(digest)
+        if self._courier is not None:
+            self._courier.forget(digest)
         self._locks.pop(digest, None)
-        for table in (self._not_before, self._looked_at, self._complete_at):
-            table.pop(digest, None)
-        self._judgements.pop(digest, None)
+        self._looked_at.pop(digest, None)
         return True
-
-    async def _hand_in(self, hearing: Hearing) -> None:
-        """Send the verdict when it is our turn and nobody was faster."""
-        dispute = hearing.dispute
-        if self._wallet is None:
-            return
-        found = await hearing.complete()
-        if found is None:
-            return
-        (pay, slash), signatures = found
-        complete_at = self._complete_at.setdefault(dispute.digest, self._now)
-        # Everybody begins with another arbiter, so that the gas is not always the same one's.
-        turn = (hearing.index - dispute.digest[0]) % len(dispute.members)
-        if self._now < complete_at + turn * self._config.courier_s:
-            return
-        if not await self._docket.is_shown(dispute):
-            self._looked_at.pop(dispute.digest, None)
-            return
-        self._complete_at[dispute.digest] = self._now + len(dispute.members) * self._config.courier_s
-        message = await resolve_message(self._chain, dispute, pay, slash, signatures)
-        try:
-            await self._wallet.send([message])
-        except (ChainError, ConfigError) as error:
-            log.error("verdict_not_sent", dispute=dispute.digest.hex()[:16], why=str(error))
-            return
-        self._looked_at.pop(dispute.digest, None)
-        log.info("verdict_sent", dispute=dispute.digest.hex()[:16], pay=pay, slash=slash)

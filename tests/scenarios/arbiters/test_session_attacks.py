@@ -61,8 +61,8 @@ async def test_filled_histories_cannot_keep_evidence_of_the_present_key_from_bei
     dispute = await honest.dispute()
     assert await honest.show(dispute) == []
     await service.step()
-    judging = service._tasks[dispute.digest]
-    assert len(service._tasks) == 4
-    await asyncio.wait_for(judging, 10)
+    judging = service._judgements.tasks
+    assert len(judging) == 4
+    await asyncio.wait_for(judging[dispute.digest], 10)
     (case,) = court.judges[0].sessions
     assert (case.dispute.digest, len(case.records)) == (dispute.digest, 1)
