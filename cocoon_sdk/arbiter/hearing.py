@@ -27,8 +27,9 @@ from cocoon_sdk.arbiter.evidence import (
 )
 from cocoon_sdk.arbiter.panel import Numbers, Panel
 from cocoon_sdk.arbiter.rules import Bounds, SessionShown, is_settled, numbers, outcome
-from cocoon_sdk.arbiter.store import MAX_SIGNED, ArbiterStore, OwnVote
+from cocoon_sdk.arbiter.store import ArbiterStore
 from cocoon_sdk.arbiter.timetable import Timetable
+from cocoon_sdk.arbiter.vote_store import MAX_SIGNED, OwnVote
 from cocoon_sdk.contracts.disputes import Dispute
 from cocoon_sdk.crypto.keys import SigningKey
 from cocoon_sdk.protocol.disputes import (
@@ -195,7 +196,7 @@ class Hearing:
 
     async def own(self) -> OwnVote | None:
         """Return our vote."""
-        return await self._store.own(self.dispute.digest)
+        return await self._store.votes.own(self.dispute.digest)
 
     async def weigh(self, now: int) -> Weighed | None:
         """Return what the evidence comes to once it is complete or closed; None before, or after our vote."""
@@ -228,18 +229,20 @@ class Hearing:
         )
         digest = vote.digest()
         signature = self._key.sign(commitment_digest(self.dispute.digest, self.index, digest))
-        await self._store.put_vote(vote, VoteCommitment(index=self.index, vote=digest, signature=signature))
+        await self._store.votes.put_vote(
+            vote, VoteCommitment(index=self.index, vote=digest, signature=signature)
+        )
         return vote
 
     # -- what all of them say ------------------------------------------------------------------------------
 
     async def panel(self) -> Panel:
         """Return all that is known to be signed."""
-        return await self._store.panel(self.dispute.digest, self.dispute.threshold)
+        return await self._store.votes.panel(self.dispute.digest, self.dispute.threshold)
 
     async def opinions(self) -> Opinions:
         """Return all that is known to be signed, to be passed on; our vote only once it is open."""
-        return await self._store.opinions(self.dispute.digest)
+        return await self._store.votes.opinions(self.dispute.digest)
 
     async def hear(self, opinions: Opinions) -> None:
         """Take what others signed, of each kind up to the first that is not signed by whom it names.
@@ -264,7 +267,7 @@ class Hearing:
             and len(known) < MAX_SIGNED
         ]
         kept_verdicts = list(takewhile(self._is_verdict, verdicts))
-        await self._store.add_opinions(
+        await self._store.votes.add_opinions(
             self.dispute.digest,
             [each for each in right if each.index != self.index],
             [each for each in kept_votes if each.index != self.index],
@@ -308,7 +311,7 @@ class Hearing:
             return
         panel = await self.panel()
         if not own.shown and panel.may_open(now, self.times):
-            await self._store.show_vote(own.vote)
+            await self._store.votes.show_vote(own.vote)
             panel = await self.panel()
         agreed = panel.agreed(now, self.times)
         if agreed is None or own.signed is not None:
@@ -318,7 +321,7 @@ class Hearing:
 
     async def _sign(self, agreed: Numbers) -> None:
         signature = self._key.sign(self.dispute.verdict_digest(*agreed))
-        await self._store.put_verdict(
+        await self._store.votes.put_verdict(
             self.dispute.digest,
             SignedVerdict(index=self.index, pay=Nano(agreed[0]), slash=Nano(agreed[1]), signature=signature),
         )

@@ -209,7 +209,7 @@ class ArbiterService:
 
     async def opinions(self, digest: Hash) -> Opinions:
         """Return all that is known to be signed in a dispute, one that has ended too, for `kept_s`."""
-        return await self._store.opinions(digest)
+        return await self._store.votes.opinions(digest)
 
     async def hear(self, hearing: Hearing, opinions: Opinions) -> Opinions:
         """Take what another arbiter knows to be signed, and return what we know. Raises `OpinionError`."""
