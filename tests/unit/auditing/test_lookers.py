@@ -442,6 +442,20 @@ async def test_parsed_answer_counts_as_far_as_its_beginning_reaches(thought: int
     assert found.outcome is AuditOutcome.FAILED
 
 
+@pytest.mark.parametrize("end", ["", "<|end|><|start|>assistant<|channel|>fi", "<|end|>"])
+async def test_beginning_that_ends_in_what_stands_between_thought_and_answer_accuses_nobody(end: str) -> None:
+    """The form has words of its own there, which nobody shows."""
+    market, case = small_market("bob"), long_case()
+    look = await market.lookers().look(case, ())
+    said = "<|channel|>analysis<|message|>What is asked is easy." + end
+    (scored,) = look.rescorings
+    look = replace(look, rescorings=(replace(scored, texts=(said,), bodies=(said,)),))
+    shown = with_text(case, reasoning="What is asked is easy.", content="Yes, it is easy.")
+    assert judged(shown, look, thresholds()).faults == ()
+    wrong = with_text(case, reasoning="Buy this now.", content="Yes, it is easy.")
+    assert [each.kind for each in judged(wrong, look, thresholds()).faults] == [FaultKind.TEXT]
+
+
 @pytest.mark.parametrize("honest", [True, False])
 async def test_character_in_several_tokens_hides_nothing_in_a_beginning(
     monkeypatch: pytest.MonkeyPatch, honest: bool

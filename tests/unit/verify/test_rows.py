@@ -108,6 +108,15 @@ def test_client_cannot_win_by_what_it_leaves_out(
     assert row_score(row).peak <= whole.peak + 1e-9
 
 
+def test_client_cannot_choose_the_kind_of_the_answers_that_it_leaves_out() -> None:
+    """Perfect answers of one kind of sampling speak more for a worker than those of the other."""
+    greedy = fit({"one": [draw(random.Random(i), 1.0) for i in range(2_000)]}, longest=16)
+    shown = row_of(32, 8.0)[::2]
+    known = [each._replace(others=greedy) for each in shown]
+    assert row_score(known).wealth < row_score(shown).wealth
+    assert all(a <= b for a, b in zip(row_score(known).wealth, row_score(shown).wealth, strict=True))
+
+
 def test_client_cannot_win_by_showing_only_the_worst_of_an_honest_worker() -> None:
     """The worker exceeds each step of the ladder as often as the calibration allows, and the client knows."""
     for seed in range(3):
