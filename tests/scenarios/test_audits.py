@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cocoon_sdk.client import AsyncCocoon
@@ -24,6 +25,7 @@ from cocoon_sdk.types import Nano
 from cocoon_worker.service import WorkerService
 from tests.helpers.audit_town import HOT, AuditTown, audit_town, cheap_table
 from tests.helpers.sdk import MODEL_NAME, chat
+from tests.helpers.vllm_double import END
 
 
 @pytest.fixture
@@ -284,6 +286,30 @@ async def test_one_worker_alone_accuses_nobody(town: AuditTown) -> None:
     assert finding.outcome is AuditOutcome.UNCHECKED
     assert "no second" in finding.why
     assert finding.cost > 0
+
+
+async def test_liar_with_answers_that_nobody_can_carry_is_left_for_their_beginning(town: AuditTown) -> None:
+    """Its answers were longer than the context of everybody who could check them."""
+    await town.worker("mallory", max_context=4096, max_output_tokens=1024)
+    town.doubles["mallory"].table = _without_end
+    for name, price in (("bob", "0.2"), ("carol", "0.3")):
+        await town.worker(name, input_price=price, max_context=250, max_output_tokens=128)
+    client = await town.client(audit=town.policy(verifier=None))
+    _, bill = await ask(client, max_tokens=400)
+    assert bill.usage.output_tokens == 400
+    assert await client.audits.idle()
+    (finding,) = await client.audits.list()
+    assert finding.outcome is AuditOutcome.FAILED
+    assert "of 400 tokens" in finding.why
+    assert len(finding.verifier.split(", ")) == 2
+    (score,) = [each for each in await client.audits.scores() if each.left_at]
+    assert score.worker == town.account("mallory")
+
+
+def _without_end(tokens: list[int]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    found = cheap_table(tokens)
+    found[END] = -100.0
+    return found
 
 
 async def test_owner_of_a_checked_worker_is_its_stakes_whatever_it_announces(town: AuditTown) -> None:
