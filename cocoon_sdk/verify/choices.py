@@ -93,7 +93,7 @@ class _Seen:
         self._ends = rescoring.end_tokens
         self._prompt = len(rescoring.prompt)
         self._name = f"choice {index}: " if len(rescoring.texts) > 1 else ""
-        self._shown = _shown(question.kind, answer)
+        self._shown = _shown(question.kind, answer, self._whole or "")
         self._stopped = False
         self.unclear = ""
         """Why what is shown could not be checked by its form."""
@@ -162,8 +162,15 @@ class _Seen:
     def _left_over(self, shown: Shown, whole: str) -> Left | None:
         """Return what nobody shows of the text, in whatever way it may have ended."""
         cancelled = self._question.cancelled
-        found = [left_over(shown.pieces, each, cancelled=cancelled) for each in self._endings(whole)]
+        pieces = tuple(dict.fromkeys(shown.pieces)) if self._thinks_aloud() else shown.pieces
+        found = [left_over(pieces, each, cancelled=cancelled) for each in self._endings(whole)]
         return min((each for each in found if each is not None), default=None)
+
+    def _thinks_aloud(self) -> bool:
+        """Tell whether the request wants an answer even of a thought alone: it may be shown as both."""
+        switches = self._question.body.get("chat_template_kwargs")
+        switches = switches if isinstance(switches, dict) else {}
+        return switches.get("enable_thinking") is False or switches.get("force_nonempty_content") is True
 
     def _endings(self, whole: str) -> Iterator[str]:
         """Yield what the tokens say: with, then without the token or stop sequence that ends it."""
@@ -261,8 +268,8 @@ class Shown:
     calls: tuple[Call, ...] = ()
 
 
-def _shown(kind: str, answer: Mapping[str, Any]) -> Shown | None:
-    """Read what a choice shows; None for another form."""
+def _shown(kind: str, answer: Mapping[str, Any], said: str) -> Shown | None:
+    """Read what a choice shows, but a tag before what was said; None for another form."""
     if kind != CHAT:
         text = answer.get("text")
         return Shown((text,) if text else ()) if isinstance(text, str) else None
@@ -270,10 +277,13 @@ def _shown(kind: str, answer: Mapping[str, Any]) -> Shown | None:
     if not isinstance(message, dict) or message.get("audio"):
         return None
     thoughts = {message[name] for name in _REASONING if isinstance(message.get(name), str) and message[name]}
-    pieces = [*thoughts, message.get("content"), message.get("refusal")]
     calls = shown_calls(message)
     if calls is None or len(thoughts) > 1 or not all(_is_text(message.get(name)) for name in _TEXTS):
         return None
+    content = message.get("content") or ""
+    if not thoughts and not said.lstrip().startswith(_PREFILLED):
+        content = content.removeprefix(_PREFILLED)
+    pieces = [*thoughts, content, message.get("refusal")]
     return Shown(tuple(piece for piece in pieces if piece), calls)
 
 

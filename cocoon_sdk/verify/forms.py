@@ -53,15 +53,16 @@ class View:
 class Form:
     """One form. `parsers` are vLLM's names of those that read it; `sign` stands in texts that have it.
 
-    `opens` begins a thought; `frames` are as above, and so are `drops`, of the text without frames. What
-    patterns cannot tell does `read`.
+    `frames` are as above, and so are `drops`, of the text without them. `opens` begins a thought, the first
+    or (`often`) any; what it has beyond a mark is a frame. What patterns cannot tell does `read`.
     """
 
     parsers: frozenset[str]
     sign: re.Pattern[str]
-    opens: re.Pattern[str] | None = None
     frames: re.Pattern[str] | None = None
-    drops: re.Pattern[str] | None = None
+    opens: re.Pattern[str] | None = None
+    often: bool = False
+    drops: tuple[re.Pattern[str], ...] = ()
     read: Callable[[str], Iterator[View]] | None = None
 
     def views(self, text: str) -> Iterator[View]:
@@ -69,11 +70,15 @@ class Form:
         if self.read is not None:
             yield from self.read(text)
             return
-        bare = text if self.opens is None else self.opens.sub(THOUGHT, text)
-        bare = bare if self.frames is None else self.frames.sub(FRAME, bare)
+        bare = self.bare(text)
         yield View(bare, True)
-        if self.drops is not None:
-            yield View(self.drops.sub(FRAME, bare), False)
+        for drop in self.drops:
+            yield View(drop.sub(FRAME, bare), False)
+
+    def bare(self, text: str) -> str:
+        """Return a text without its frames."""
+        bare = text if self.frames is None else self.frames.sub(FRAME, text)
+        return bare if self.opens is None else self.opens.sub(THOUGHT, bare, count=0 if self.often else 1)
 
 
 def views(text: str) -> Iterator[View]:
@@ -82,6 +87,14 @@ def views(text: str) -> Iterator[View]:
     for form in FORMS:
         if form.sign.search(text):
             yield from form.views(text)
+
+
+def without_frames(text: str, rest: str) -> str:
+    """Return what is left of a text without the frames of the forms that the text has."""
+    for form in FORMS:
+        if form.sign.search(text):
+            rest = form.bare(rest)
+    return rest
 
 
 def without_labels(text: str) -> str:
@@ -134,33 +147,49 @@ def _read_phrases(text: str) -> Iterator[View]:
     """Read thought and response, each behind the first of its phrases.
 
     What stands before the first is thrown away by some, and an answer that ends within a phrase waits for the
-    rest of it. The colon may be taken for a part of what follows.
+    rest of it. Words of a phrase that come in one piece with what follows are taken for a part of that.
     """
     thought = next((each for each in _PHRASE.finditer(text) if each[1] == "thoughtprocess"), None)
     begin = 0 if thought is None else thought.end()
-    head = "" if thought is None else text[: thought.start()] + FRAME
     response = next((each for each in _PHRASE.finditer(text, begin) if each[1] == "response"), None)
-    if thought is not None:
-        middle, rest = text[begin:], ""
-        if response is not None:
-            middle, rest = text[begin : response.start()], FRAME + text[response.end() :]
-        yield View(head + middle + rest, True)
-        yield View(head + ":" + middle + rest, True)
-        yield View(FRAME + middle + rest, False)
-    for end in _held_back(text):
-        yield View((head + text[begin:end]) if end else "", False)
+    if thought is None or response is None:
+        for end in (*((len(text),) if thought else ()), *_held_back(text, begin)):
+            for head in ("",) if thought is None else _cut(text[: thought.start()], thought[0]):
+                yield View(head + text[begin:end], end == len(text))
+    else:
+        for head in _cut(text[: thought.start()], thought[0]):
+            for middle in _cut(text[begin : response.start()], response[0]):
+                yield View(head + middle + text[response.end() :], True)
+    if thought is not None and thought.start():
+        behind = (
+            text[begin:]
+            if response is None
+            else text[begin : response.start()] + FRAME + text[response.end() :]
+        )
+        yield View(FRAME + behind, False)
 
 
-def _held_back(text: str) -> Iterator[int]:
-    """Yield where a text ends when the beginning of a phrase at its end is left out."""
+def _cut(before: str, phrase: str) -> Iterator[str]:
+    """Yield a text and a phrase behind it that is left out, or but for its last words."""
+    yield before + FRAME
+    for word in (":", "process", "thought", "response", "my", "is", "'s", "Here"):
+        if word in phrase:
+            yield before + FRAME + phrase[phrase.index(word) :]
+
+
+def _held_back(text: str, begin: int) -> Iterator[int]:
+    """Yield where a text ends when the beginning of a phrase at its end, behind `begin`, is left out."""
     for phrase in _PHRASES:
-        for count in range(len(phrase), 0, -1):
+        for count in range(min(len(phrase), len(text) - begin), 0, -1):
             # Only a whole "Here" begins a phrase behind other text.
             if text.endswith(phrase[:count]) and (count >= len("Here") or count == len(text)):
                 yield len(text) - count
                 break
 
 
+_FRAMED: Final = f"(?:{re.escape(THOUGHT)}|{re.escape(FRAME)})"
+_BEFORE: Final = re.compile(rf"\A.*?(?={_FRAMED})", re.DOTALL)
+"""What stands before the first thought, or before all that has a frame."""
 _HARMONY_SIGN: Final = re.compile(r"<\|channel\|>")
 FORMS: Final = (
     # What stands before the first opening tag is thrown away by some: a template may have written that tag.
@@ -175,13 +204,15 @@ FORMS: Final = (
         ),
         sign=re.compile(rf"</?{_TAG}"),
         opens=re.compile(f"<{_TAG}"),
-        drops=re.compile(rf"\A.*?(?={re.escape(THOUGHT)})", re.DOTALL),
+        drops=(_BEFORE,),
     ),
     # The answer has tags of its own: what stands outside of them is thrown away.
     Form(
         frozenset({"ernie45", "hunyuan_a13b"}),
         sign=re.compile(rf"</?{_ANSWER}"),
-        drops=re.compile(rf"(?<=</think>).*?(?=<{_ANSWER})|(?<=</answer>).*\Z", re.DOTALL),
+        drops=(
+            re.compile(rf"(?<=</think>).*?(?=<{_ANSWER})|(?:(?<=</answer>)|(?<=</response>)).*\Z", re.DOTALL),
+        ),
     ),
     Form(frozenset({"mistral"}), sign=re.compile(r"\[/?THINK\]"), opens=re.compile(r"\[THINK\]")),
     Form(
@@ -192,31 +223,38 @@ FORMS: Final = (
     Form(
         frozenset({"plamo3"}),
         sign=re.compile(r"<\|plamo:(?:begin|end)_think"),
-        opens=re.compile(r"<\|plamo:begin_think"),
+        opens=re.compile(r"<\|plamo:begin_think:plamo\|>"),
     ),
     Form(
         frozenset({"gemma4"}),
-        sign=re.compile(r"<\|channel>|<channel\|>"),
+        sign=re.compile(r"<\|channel>|<channel\|>|\Athought"),
         opens=re.compile(r"<\|channel>(?:thought)?"),
         frames=re.compile(r"\Athought(?=.*<channel\|>)", re.DOTALL),
+        drops=(re.compile(r"\Athought"),),
     ),
     Form(
         frozenset({"inkling"}),
-        sign=re.compile(r"<\|content_(?:thinking|text)\|>"),
-        opens=re.compile(r"(?:(?:\A|<\|message_model\|>)[^<>]{0,128})?<\|content_thinking\|>"),
-        frames=re.compile(r"(?:\A|<\|message_model\|>)[^<>]{0,128}(?=<\|content_)"),
+        sign=re.compile(r"<\|(?:content_(?:thinking|text)|message_model)\|>"),
+        opens=re.compile(r"<\|content_thinking\|>"),
+        often=True,
+        frames=re.compile(r"(?:\A|<\|message_model\|>)[^<>]{0,128}(?=<\|(?:content_|message_model))"),
     ),
     Form(
         frozenset({"kimi_k3"}),
-        sign=re.compile(r"<\|(?:open|close)\|>(?:think|response)<\|sep\|>"),
+        sign=re.compile(r"<\|(?:open|close)\|>(?:think|response)(?:<\|sep\|>|\Z)"),
         opens=re.compile(r"<\|open\|>think<\|sep\|>"),
         frames=re.compile(r"<\|close\|>(?:think|response|message)<\|sep\|>|<\|open\|>response<\|sep\|>"),
+        drops=(_BEFORE, re.compile(r"<\|(?:open|close)\|>[a-z]{0,16}\Z")),
     ),
     Form(
         frozenset({"muse_glimmer"}),
-        sign=re.compile(r"to=self<\|message\|>"),
+        sign=re.compile(r"to=(?:self|user)<\|message\|>"),
         opens=re.compile(r"(?:<\|start\|>assistant)?to=self<\|message\|>"),
-        frames=re.compile(r"(?:<\|start\|>assistant)?to=user<\|message\|>"),
+        often=True,
+        frames=re.compile(
+            r"(?:<\|start\|>assistant)?to=user<\|message\|>|<\|start\|>assistant(?:to=[a-z]{0,16})?\Z"
+        ),
+        drops=(re.compile(rf"(?:\A|(?<=<\|eom\|>)).*?(?={_FRAMED}|\Z)", re.DOTALL),),
     ),
     Form(frozenset({"openai_gptoss"}), sign=_HARMONY_SIGN, read=_read_harmony),
     # Plain phrases instead of marks: the whole text may be the beginning of one.

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cocoon_sdk.verify.forms import THOUGHT, is_broken, is_unlisted, views, without_labels
+from cocoon_sdk.verify.forms import THOUGHT, is_broken, is_unlisted, views, without_frames, without_labels
 
 MARK: Final = re.compile(r"<[^<>\n]{1,64}>|\[[A-Z_/]{2,32}\]")
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
@@ -90,29 +90,41 @@ def left_over(pieces: Sequence[str], said: str, *, cancelled: bool = False) -> L
     least: int | None = None
     unlisted = is_unlisted(text)
     for view in views(text):
-        rest = _rest(view.text, shown, cancelled=cancelled)
-        if rest is None:
-            continue
-        count = _count(rest)
-        if not count or (unlisted and not _count(without_labels(rest))):
-            return Left(0, is_unclear=bool(count) or not view.is_sure)
-        least = count if least is None else min(least, count)
+        for rest in _rests(view.text, shown, 0, cancelled=cancelled):
+            # Some frames may be shown, and others not.
+            count = min(_count(rest), _count(without_frames(text, rest)))
+            if not count or (unlisted and not _count(without_labels(rest))):
+                return Left(0, is_unclear=bool(count) or not view.is_sure)
+            least = count if least is None else min(least, count)
     if least is None:
         return None
     return Left(0, is_unclear=True) if is_broken(text) else Left(least)
 
 
-def _rest(text: str, pieces: Sequence[str], *, cancelled: bool) -> str | None:
-    """Return what is left of one reading of a text."""
-    behind = 0
-    for piece in pieces:
-        taken = _in_one(piece, text, behind) or _before_thought(piece, text) or _in_blocks(piece, text)
-        if taken is None:
-            if cancelled and _runs_beyond(piece, text):
-                continue
-            return None
-        text, behind = taken
-    return text
+def _rests(text: str, pieces: Sequence[str], behind: int, *, cancelled: bool) -> Iterator[str]:
+    """Yield what is left of one reading of a text, for every way in which the pieces may have been made."""
+    if not pieces:
+        yield text
+        return
+    stands = False
+    for rest, place in dict.fromkeys(_taken(pieces[0], text, behind)):
+        stands = True
+        yield from _rests(rest, pieces[1:], place, cancelled=cancelled)
+    if not stands and cancelled and _runs_beyond(pieces[0], text):
+        yield from _rests(text, pieces[1:], behind, cancelled=cancelled)
+
+
+def _taken(piece: str, text: str, behind: int) -> Iterator[tuple[str, int]]:
+    """Yield the text without a piece, for every place that it may be from, and where the next may begin."""
+    thought = text.find(THOUGHT, behind)
+    yield from _in_one(piece, text, behind)
+    if thought >= 0:
+        yield from _in_one(piece, text, thought)
+    said_first = text.find(piece + THOUGHT) if piece else -1
+    if said_first >= 0:  # some models say something before they think
+        yield f"{text[:said_first]}{_CUT}{text[said_first + len(piece) :]}", 0
+    yield from _in_blocks(piece, text)
+    yield from _in_one(piece, text[:behind] + without_marks(text[behind:]), behind)
 
 
 def _count(rest: str) -> int:
@@ -151,25 +163,14 @@ def _walk(shown: str, said: str) -> tuple[str, str] | None:
     return shown[place:], said[at:]
 
 
-def _in_one(piece: str, text: str, behind: int) -> tuple[str, int] | None:
-    """Take a piece out where it stands in one part, as it is or without marks; None where it does not."""
+def _in_one(piece: str, text: str, behind: int) -> Iterator[tuple[str, int]]:
+    """Take a piece out where it stands in one part."""
     at = text.find(piece, behind)
-    if at < 0:
-        text = text[:behind] + without_marks(text[behind:])
-        at = text.find(piece, behind)
-    if at < 0:
-        return None
-    return f"{text[:at]}{_CUT}{text[at + len(piece) :]}", at + 1
+    if at >= 0:
+        yield f"{text[:at]}{_CUT}{text[at + len(piece) :]}", at + 1
 
 
-def _before_thought(piece: str, text: str) -> tuple[str, int] | None:
-    """Take a piece out that is all there is before a thought: some models say something first."""
-    if piece and text.startswith(piece + THOUGHT):
-        return f"{_CUT}{text[len(piece) :]}", 0
-    return None
-
-
-def _in_blocks(piece: str, text: str) -> tuple[str, int] | None:
+def _in_blocks(piece: str, text: str) -> Iterator[tuple[str, int]]:
     """Take a piece out that several whole blocks make together: some formats mix reasoning and content.
 
     These may stand anywhere: one block alone has its place.
@@ -179,7 +180,8 @@ def _in_blocks(piece: str, text: str) -> tuple[str, int] | None:
         is_next = place < len(piece) and piece.startswith(part, place)
         place += len(part) if is_next else 0
         kept.append(_CUT if is_next else part)
-    return ("".join(kept), 0) if place == len(piece) and kept.count(_CUT) > 1 else None
+    if place == len(piece) and kept.count(_CUT) > 1:
+        yield "".join(kept), 0
 
 
 def _runs_beyond(piece: str, text: str) -> bool:

@@ -43,6 +43,13 @@ HONEST = [
      "<|close|>response<|sep|><|close|>message<|sep|>"),
     ("muse_glimmer", ("why", "Hello"),
      " to=self<|message|>why<|eom|><|start|>assistant to=user<|message|>Hello<|eot|>"),
+    ("muse_glimmer", ("why",), " to=self<|message|>why<|eom|><|start|>assistant to="),
+    ("inkling", ("why", "Hello"), "<|content_thinking|>why<|end_message|><|message_model|>a<|content_text|>"
+     "Hel<|end_message|><|message_model|>greet<|content_text|>lo<|end_message|>"),
+    ("plamo3", ("why", "Hello"), "Hello<|plamo:begin_think:plamo|>why"),
+    # Where a text could be from more than one place, it is from that which explains the rest.
+    ("kimi_k2", ("one", "one two"), "one two<think>one"),
+    ("qwen3", ("two six", "<think>six"), " two<think> six</think><think> six"),
     # Channels.
     ("openai_gptoss", ("why", "Hello"), "<|channel|>analysis<|message|>why<|end|>"
      "<|start|>assistant<|channel|>final<|message|>Hello<|return|>"),
@@ -55,6 +62,7 @@ HONEST = [
     # Phrases; behind the first one alone, the answer ended within the thought.
     ("granite", ("why", "Hello"), "Here is my thought process: why Here is my response: Hello"),
     ("granite", ("why", "Hello"), "Here's my thought process: why\n\nHere's my response: Hello"),
+    ("granite", ("process: why", "Hello"), "Here is my thought process: why Here is my response: Hello"),
     ("granite", (": why",), "Here is my thought process: why"),
     ("granite", ("why",), "Here is my thought process: why"),
     ("granite", ("Here is my thought process: why",), "Here is my thought process: why"),
@@ -65,6 +73,11 @@ UNCLEAR = [
     ("granite", ("why",), "Here is my thought process: why Here is my resp"),
     ("granite", (), "Here is my thou"),
     ("granite", ("why",), "Hm. Here is my thought process: why"),
+    ("gemma4", ("why",), "thought\nwhy"),
+    ("kimi_k3", ("why",), "why<|close|>think<|sep|><|open|>resp"),
+    ("muse_glimmer", ("why",), "Hm to=self<|message|>why<|eom|>"),
+    ("kimi_k3", ("Hello",), "Hm <|open|>response<|sep|>Hello"),
+    ("ernie45", ("why", "Hello"), "why</think><response>Hello</response> there"),
     # Some throw away what stands before the opening tag.
     ("deepseek_r1", ("why", "Hello"), "a template opened it<think>why</think>Hello"),
     ("hunyuan_a13b", ("why", "Hello"), "<think>\nwhy\n</think>\n<answer>\nHello\n</answer> there"),

@@ -395,3 +395,22 @@ def test_worker_is_not_accused_when_comparing_its_calls_takes_too_much_work() ->
     assert bent.seen().faults != ()
     honest_one = Case([CALL, END], "tool_calls", None, TOOLS, message=paying())
     assert honest_one.seen().unclear == ""
+
+
+def test_honest_worker_is_not_accused_when_its_engine_writes_the_tag_that_the_template_wrote() -> None:
+    assert Case([10, 22, 11, END], "stop", "<think>Hello</think> world").found() == []
+    assert Case([10, 11], "length", "<think>Hello world", {"max_tokens": 2}).found() == []
+    for content in (
+        "<think><think>Hello</think> world",
+        "<think>Hello</think> <think>world",
+        "<b>Hello world",
+    ):
+        assert Case([10, 22, 11, END], "stop", content).found() != []
+
+
+def test_thought_may_be_shown_as_the_answer_too_when_the_request_wants_one_in_any_case() -> None:
+    body = {"max_tokens": 2, "chat_template_kwargs": {"force_nonempty_content": True}}
+    thought = {"reasoning": "Hello world"}
+    assert Case([10, 11], "length", "Hello world", body, message=thought).found() == []
+    assert Case([10, 11], "length", "Hello world", {"max_tokens": 2}, message=thought).found() != []
+    assert Case([10, 11], "length", "Hello", body, message=thought).found() != []

@@ -107,6 +107,19 @@ def test_what_nobody_shows_is_counted() -> None:
     assert left_over(["why", "Hello"], "<think>why</think>Hello x") == Left(1)
 
 
+_WORDS = st.text(st.sampled_from("ab \n.:"), min_size=1, max_size=20).filter(lambda text: bool(text.strip()))
+
+
+@given(thought=_WORDS, before=st.text("ab ", max_size=9), gone=_WORDS, after=st.text("ab ", max_size=9))
+def test_worker_can_keep_nothing_back_beside_a_thought(
+    thought: str, before: str, gone: str, after: str
+) -> None:
+    said = f"<think>{thought}</think>{before}{gone}{after}<|im_end|>"
+    assert left_over([thought, before + gone + after], said) == Left(0)
+    left = left_over([thought, before + after], said)
+    assert left is None or left.characters >= len("".join(gone.split()))
+
+
 def test_mark_is_known_by_its_look() -> None:
     assert is_mark("<|im_end|>")
     assert is_mark("[INST]")
