@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -236,9 +237,11 @@ class AsyncAudits:
     async def _bring_in(self) -> None:
         if self._receipts.empty:
             return
-        store, domain = await self.store(), await self._around.domain()
-        for score in await self._receipts.bring_in(store, domain.global_id, self._clock.now()):
+        store, domain, now = await self.store(), await self._around.domain(), self._clock.now()
+        for score in await self._receipts.bring_in(store, domain.global_id, now):
             self._consequences.leave(score)
+            if score.left_at == now:
+                self._line.offer(partial(self._checks.look_back, store, score.worker))
 
     def draw(self) -> bool:
         """Tell whether a result that is there now is to be checked. Every result is drawn for once."""

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from cocoon_sdk.client.auditing.case import AuditCase, Claim, case_of_answer
+from pytoniq_core import Address
+
+from cocoon_sdk.client.auditing.case import AuditCase, Claim, case_of_answer, subject_of_answer
 from cocoon_sdk.client.auditing.consequences import Consequences
 from cocoon_sdk.client.auditing.errors import UncheckableError
 from cocoon_sdk.client.auditing.evidence_book import EvidenceBook, EvidenceVault, evidence_bytes, evidence_of
@@ -26,6 +28,7 @@ from cocoon_sdk.client.auditing.records import (
     DisputeStep,
 )
 from cocoon_sdk.client.auditing.store import AuditStore, Conclusion, Judge, Judgement
+from cocoon_sdk.client.sessions.answers.finished import FinishedAnswer
 from cocoon_sdk.clock import Clock
 from cocoon_sdk.errors import CocoonError, MalformedError
 from cocoon_sdk.types import Nano
@@ -185,7 +188,7 @@ class Checks:
         if score.left_at:
             self._consequences.leave(score)
             if score.left_at == made.ended_at:
-                await self._look_at_all(store, subject, made)
+                await self.look_back(store, subject.worker, but=subject if made.evidence else None)
         record = await store.get(subject.uid)
         if record is not None and record.dispute is DisputeStep.WANTED:
             await self.dispute(store, record)
@@ -236,36 +239,70 @@ class Checks:
             log.info("%s cannot be disputed: %s", subject, error)
             return b""
 
-    async def _look_at_all(self, store: AuditStore, subject: AuditSubject, made: Conclusion) -> None:
-        """Dispute with the answers of a session that are remembered, where no single one is enough.
+    async def look_back(self, store: AuditStore, worker: Address, *, but: AuditSubject | None = None) -> None:
+        """Dispute sessions with a worker that was left for what their remembered answers come to together.
 
-        Arbiters look at each of them: so does this client first, if it costs it nothing. Who is left by its
-        score alone would else cost a bond now and then for what only this client's own sample shows.
+        Arbiters look at each answer: so does this client first, if it costs it nothing. Who is left by its
+        score alone, or for receipts that did not come, would else cost a bond now and then for what only this
+        client's own sample shows. The session of `but` is disputed for a single answer already.
         """
-        answers = self._book.answers(subject)
-        if self._examiner is None or self._vault is None or not self._policy.dispute or made.evidence:
+        if self._examiner is None or self._vault is None or not self._policy.dispute:
             return
-        found: dict[int, Examined] = {}
         try:
             async with asyncio.timeout(self._policy.timeout_s):
-                for rid, answer in answers.items():
-                    case = await asyncio.to_thread(case_of_answer, answer)
-                    try:
-                        if await self._examiner.most_cost(case):
-                            return
-                        found[rid] = await self._examiner.examine(case)
-                    except UncheckableError:
-                        continue  # it counts as one that was left out, for arbiters too
-            while row := self._examiner.beyond_doubt(found):
-                try:
-                    sealed = self._vault.seal(evidence_of([answers[rid] for rid in row]))
-                except MalformedError:  # too large: no worker escapes by one answer that is
-                    del found[max(row, key=lambda rid: evidence_bytes(answers[rid]))]
-                    continue
-                await store.disputes.want(subject.uid, sealed, self._clock.now())
-                return
+                for answers in self._book.sessions_with(worker, but=but):
+                    await self._dispute_together(self._examiner, self._vault, store, answers)
         except (TimeoutError, CocoonError) as error:
-            log.info("the answers before %s are no evidence: %s", subject, error)
+            log.info("the answers of %s are no evidence: %s", worker.to_str(), error)
+
+    async def _dispute_together(
+        self,
+        examiner: Examiner,
+        vault: EvidenceVault,
+        store: AuditStore,
+        answers: Mapping[int, FinishedAnswer],
+    ) -> None:
+        found: dict[int, Examined] = {}
+        for rid, answer in answers.items():
+            case = await asyncio.to_thread(case_of_answer, answer)
+            try:
+                if await examiner.most_cost(case):
+                    return
+                found[rid] = await examiner.examine(case)
+            except UncheckableError:
+                continue  # it counts as one that was left out, for arbiters too
+        while row := examiner.beyond_doubt(found):
+            try:
+                sealed = vault.seal(evidence_of([answers[rid] for rid in row]))
+            except MalformedError:  # too large: no worker escapes by one answer that is
+                del found[max(row, key=lambda rid: evidence_bytes(answers[rid]))]
+                continue
+            for rid in reversed(row):
+                if await self._want(store, subject_of_answer(answers[rid]), found[rid], sealed):
+                    return
+            return
+
+    async def _want(
+        self, store: AuditStore, subject: AuditSubject, examined: Examined, sealed: bytes
+    ) -> bool:
+        """Want a dispute on this evidence, at the finding about an answer of it; False while that is checked.
+
+        An answer that was not drawn has no finding before. It was chosen, so the score does not take it in.
+        """
+        now = self._clock.now()
+        if await store.begin(subject, self._holder, now, now + GRACE_S):
+            made = replace(_conclusion(examined, now), evidence=sealed)
+            wanted = DisputeStep.WANTED
+            await store.conclude(subject, self._holder, made, lambda state: Judgement(state, "", wanted))
+        record = await store.get(subject.uid)
+        if record is None or record.outcome is AuditOutcome.UNDER_WAY:
+            return False
+        if record.dispute is DisputeStep.NONE:
+            await store.disputes.want(subject.uid, sealed, now)
+            record = await store.get(subject.uid)
+        if record is not None and record.dispute is DisputeStep.WANTED:
+            await self.dispute(store, record)
+        return True
 
 
 def _conclusion(examined: Examined, now: int) -> Conclusion:

@@ -62,6 +62,17 @@ class EvidenceBook:
         """Return what is remembered of a result's session, by request numbers, which rise."""
         return dict(sorted(self._of(subject).items()))
 
+    def sessions_with(
+        self, worker: Address, *, but: AuditSubject | None = None
+    ) -> list[dict[int, FinishedAnswer]]:
+        """Return what is remembered of each session with a worker, as `answers` does; not that of `but`."""
+        other = None if but is None else self._of(but)
+        return [
+            dict(sorted(answers.items()))
+            for answers in self._sessions.values()
+            if answers is not other and next(iter(answers.values())).offer.address == worker
+        ]
+
     def _of(self, subject: AuditSubject) -> OrderedDict[int, FinishedAnswer]:
         if subject.what is not Audited.REQUEST:
             return OrderedDict()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cocoon_sdk.client.auditing import AuditPolicy, OwnVerifier
+from cocoon_sdk.client.auditing.auditor import AsyncAudits
 from cocoon_sdk.client.auditing.case import AuditCase, case_of_answer
 from cocoon_sdk.client.auditing.checks import Checks, Counter, Examined
 from cocoon_sdk.client.auditing.consequences import Consequences, Surroundings
@@ -23,13 +24,14 @@ from cocoon_sdk.client.auditing.session_disputes import SessionDisputes
 from cocoon_sdk.client.auditing.store import AuditStore, Conclusion, Judgement
 from cocoon_sdk.client.auditing.tables import AUDITS_SCHEMA
 from cocoon_sdk.client.errors import EvidenceNotSentError
-from cocoon_sdk.client.sessions.answers.finished import FinishedAnswer
+from cocoon_sdk.client.sessions.answers.finished import EndedPart, FinishedAnswer
 from cocoon_sdk.client.sessions.errors import SessionRefusedError
 from cocoon_sdk.client.sessions.info import SessionInfo
 from cocoon_sdk.client.sessions.values import CHAT, SignedReceipt
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.errors import ConfigError, MalformedError
 from cocoon_sdk.protocol.session_evidence import MAX_RECORDS, MAX_RESPONSE_BYTES, SessionEvidence
+from cocoon_sdk.protocol.signing import Domain
 from cocoon_sdk.protocol.vouchers import NO_PROOF, Receipt, ResponseHash, SessionRef, request_hash
 from cocoon_sdk.storage import open_database
 from cocoon_sdk.types import Nano
@@ -358,6 +360,45 @@ async def test_answers_that_cannot_be_checked_do_not_save_the_others(store: Audi
     sealed = await store.disputes.evidence(record.uid)
     assert sealed is not None
     assert [each.rid for each in VAULT.open(sealed).records] == [2, 3, 5, 6, 8, 9, 10]
+
+
+@pytest.mark.parametrize("sure", [True, False])
+async def test_worker_that_is_left_for_its_receipts_is_disputed_for_the_answers_that_have_one(
+    tmp_path: Path, sure: bool
+) -> None:
+    """None of them was drawn: with every seventh receipt withheld it is left before its score shows much."""
+    sessions = ScriptedSessions()
+
+    async def domain() -> Domain:
+        return DOMAIN
+
+    around = Surroundings(
+        domain=domain,
+        job=lambda number: pytest.fail("it is no job"),
+        leave=lambda worker, why: None,
+        come_back=lambda worker: None,
+        with_evidence=True,
+        sessions=lambda: sessions,
+        vault=VAULT,
+    )
+    policy = AuditPolicy(every_s=3600.0, draw=lambda: 0.99)
+    audits = AsyncAudits(
+        policy, tmp_path / "client.db", ScriptedExaminer(sure=sure), around, ManualClock(NOW)
+    )
+    for rid in range(1, 11):
+        audits.finished(answer(rid))
+    for number in range(6):
+        audits.ended(EndedPart(answer().offer, False, True, float(number), number + 0.5))
+    assert await audits.idle()
+    found = await audits.list()
+    assert sessions.calls == (["dispute", "evidence"] if sure else [])
+    assert [(each.subject.request, each.dispute) for each in found] == (
+        [(10, DisputeStep.DISPUTED)] if sure else []
+    )
+    (score,) = await audits.scores()
+    assert score.left_at
+    assert score.state == {}, "an answer that was chosen is no sample"
+    await audits.close()
 
 
 @pytest.mark.parametrize("examiner", [ScriptedExaminer(sure=False), ScriptedExaminer(sure=True, cost=1)])
