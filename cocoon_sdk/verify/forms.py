@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+CUT: Final = "\0"
+"""Stands where a part that is shown was taken out of a text, so that what was apart does not become one."""
 FRAME: Final = "<||>"
 THOUGHT: Final = "<|.|>"
 """Stand where a frame was, and where a thought begins: they look like marks, so that parts stay apart."""
@@ -30,10 +32,10 @@ _HARMONY_HEAD: Final = re.compile(
 )
 _HARMONY_MARK: Final = re.compile(r"<\|(start|channel|constrain|message|end|return|call)\|>")
 _HARMONY_ENDS: Final = ("end", "return", "call")
-_PHRASE: Final = re.compile(r"Here(?:is|'s)my(thoughtprocess|response):")
-_PHRASES: Final = tuple(
-    f"Here{verb}my{what}:" for verb in ("is", "'s") for what in ("thoughtprocess", "response")
-)
+_THOUGHTS: Final = ("Hereismythoughtprocess:", "Here'smythoughtprocess:")
+_RESPONSES: Final = ("Hereismyresponse:", "Here'smyresponse:")
+_PHRASES: Final = (*_THOUGHTS, *_RESPONSES)
+_THOUGHT_PHRASE: Final = re.compile("|".join(_THOUGHTS))
 _LABEL: Final = re.compile(r"(?<=\|>)[A-Za-z_]{1,16}(?=<\|)")
 """One word between two special tokens: in a form that nobody listed, it may be a label."""
 
@@ -144,47 +146,26 @@ def _read_harmony(text: str) -> Iterator[View]:
 
 
 def _read_phrases(text: str) -> Iterator[View]:
-    """Read thought and response, each behind the first of its phrases.
+    """Read thought and response behind a phrase each.
 
     What stands before the first is thrown away by some, and an answer that ends within a phrase waits for the
-    rest of it. Words of a phrase that come in one piece with what follows are taken for a part of that.
+    rest of it.
     """
-    thought = next((each for each in _PHRASE.finditer(text) if each[1] == "thoughtprocess"), None)
-    begin = 0 if thought is None else thought.end()
-    response = next((each for each in _PHRASE.finditer(text, begin) if each[1] == "response"), None)
-    if thought is None or response is None:
-        for end in (*((len(text),) if thought else ()), *_held_back(text, begin)):
-            for head in ("",) if thought is None else _cut(text[: thought.start()], thought[0]):
-                yield View(head + text[begin:end], end == len(text))
-    else:
-        for head in _cut(text[: thought.start()], thought[0]):
-            for middle in _cut(text[begin : response.start()], response[0]):
-                yield View(head + middle + text[response.end() :], True)
+    thought = _THOUGHT_PHRASE.search(text)
     if thought is not None and thought.start():
-        behind = (
-            text[begin:]
-            if response is None
-            else text[begin : response.start()] + FRAME + text[response.end() :]
-        )
-        yield View(FRAME + behind, False)
-
-
-def _cut(before: str, phrase: str) -> Iterator[str]:
-    """Yield a text and a phrase behind it that is left out, or but for its last words."""
-    yield before + FRAME
-    for word in (":", "process", "thought", "response", "my", "is", "'s", "Here"):
-        if word in phrase:
-            yield before + FRAME + phrase[phrase.index(word) :]
-
-
-def _held_back(text: str, begin: int) -> Iterator[int]:
-    """Yield where a text ends when the beginning of a phrase at its end, behind `begin`, is left out."""
+        yield View(text[thought.start() :], False)
     for phrase in _PHRASES:
-        for count in range(min(len(phrase), len(text) - begin), 0, -1):
+        for count in range(min(len(phrase) - 1, len(text)), 0, -1):
             # Only a whole "Here" begins a phrase behind other text.
             if text.endswith(phrase[:count]) and (count >= len("Here") or count == len(text)):
-                yield len(text) - count
+                yield View(text[:-count], False)
                 break
+
+
+def _beginnings(*phrases: str) -> str:
+    """Return a pattern for the beginnings of phrases, from their first word on, the longest first."""
+    found = {phrase[:count] for phrase in phrases for count in range(len("Here"), len(phrase) + 1)}
+    return f"(?:{'|'.join(map(re.escape, sorted(found, key=len, reverse=True)))})"
 
 
 _FRAMED: Final = f"(?:{re.escape(THOUGHT)}|{re.escape(FRAME)})"
@@ -260,7 +241,12 @@ FORMS: Final = (
     # Plain phrases instead of marks: the whole text may be the beginning of one.
     Form(
         frozenset({"granite"}),
-        sign=re.compile(rf"{_PHRASE.pattern}|Here(?:is|'s)?(?:m|my[a-z]{{0,14}})?\Z|\AH(?:er?)?\Z"),
+        sign=re.compile(rf"{'|'.join(_PHRASES)}|{_beginnings(*_PHRASES)}\Z|\AH(?:er?)?\Z"),
+        # In one piece with what follows, the last words of a phrase are taken for a part of that.
+        frames=re.compile(
+            rf"\A(?:{'|'.join(_THOUGHTS)}|{_beginnings(*_THOUGHTS)}(?={CUT}))"
+            rf"|(?<=[{CUT}:]){_beginnings(*_RESPONSES)}(?={CUT})|(?<=[{CUT}:])(?:{'|'.join(_RESPONSES)})\Z"
+        ),
         read=_read_phrases,
     ),
 )

@@ -15,12 +15,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cocoon_sdk.verify.forms import THOUGHT, is_broken, is_unlisted, views, without_frames, without_labels
+from cocoon_sdk.verify.forms import (
+    CUT,
+    THOUGHT,
+    is_broken,
+    is_unlisted,
+    views,
+    without_frames,
+    without_labels,
+)
 
 MARK: Final = re.compile(r"<[^<>\n]{1,64}>|\[[A-Z_/]{2,32}\]")
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
-_CUT: Final = "\0"
-"""Stands where a piece was taken out, so that what was apart does not become one."""
 _HEAD: Final = 32
 
 
@@ -122,13 +128,13 @@ def _taken(piece: str, text: str, behind: int) -> Iterator[tuple[str, int]]:
         yield from _in_one(piece, text, thought)
     said_first = text.find(piece + THOUGHT) if piece else -1
     if said_first >= 0:  # some models say something before they think
-        yield f"{text[:said_first]}{_CUT}{text[said_first + len(piece) :]}", 0
+        yield f"{text[:said_first]}{CUT}{text[said_first + len(piece) :]}", 0
     yield from _in_blocks(piece, text)
     yield from _in_one(piece, text[:behind] + without_marks(text[behind:]), behind)
 
 
 def _count(rest: str) -> int:
-    return len(without_marks(rest).replace(_CUT, ""))
+    return len(without_marks(rest).replace(CUT, ""))
 
 
 def _parts(text: str) -> Iterator[tuple[str, bool]]:
@@ -167,7 +173,7 @@ def _in_one(piece: str, text: str, behind: int) -> Iterator[tuple[str, int]]:
     """Take a piece out where it stands in one part."""
     at = text.find(piece, behind)
     if at >= 0:
-        yield f"{text[:at]}{_CUT}{text[at + len(piece) :]}", at + 1
+        yield f"{text[:at]}{CUT}{text[at + len(piece) :]}", at + 1
 
 
 def _in_blocks(piece: str, text: str) -> Iterator[tuple[str, int]]:
@@ -179,8 +185,8 @@ def _in_blocks(piece: str, text: str) -> Iterator[tuple[str, int]]:
     for part, _ in _parts(text):
         is_next = place < len(piece) and piece.startswith(part, place)
         place += len(part) if is_next else 0
-        kept.append(_CUT if is_next else part)
-    if place == len(piece) and kept.count(_CUT) > 1:
+        kept.append(CUT if is_next else part)
+    if place == len(piece) and kept.count(CUT) > 1:
         yield "".join(kept), 0
 
 
