@@ -170,26 +170,26 @@ async def test_worker_with_another_seed_is_slashed() -> None:
 
 async def test_client_cannot_leave_out_what_speaks_for_the_worker_in_the_middle_of_a_row() -> None:
     rng = random.Random(1)
-    bad = [found(Level.SUSPECT, draw(rng, 5.0)) for _ in range(10)]
+    bad = [found(Level.SUSPECT, draw(rng, 5.0)) for _ in range(14)]
     examine, _ = scripted(*bad)
-    judgement = await judge_records(case([answered(rid) for rid in range(1, 11)]), examine)
+    judgement = await judge_records(case([answered(rid) for rid in range(1, 15)]), examine)
     assert judgement.ground is Ground.SLASH
     assert judgement.measured is not None
     (score,) = judgement.measured.measures
     assert (score.name, score.value > score.slash == 13_815_511) == ("score", True)
-    # The same ten out of nineteen: what stood between them counts as perfect, and it was at least that good.
+    # The same ones out of twice as many: what stood between them counts as perfect, and was no better.
     examine, _ = scripted(*bad)
-    every_second = await judge_records(case([answered(rid) for rid in range(1, 21, 2)]), examine)
+    every_second = await judge_records(case([answered(rid) for rid in range(1, 29, 2)]), examine)
     assert every_second.ground is Ground.SUSPECT
     # Out of more they are no row at all.
     examine, _ = scripted(*bad)
-    every_third = await judge_records(case([answered(rid) for rid in range(1, 31, 3)]), examine)
+    every_third = await judge_records(case([answered(rid) for rid in range(1, 43, 3)]), examine)
     assert every_third.ground is Ground.SUSPECT
 
 
 async def test_worker_cannot_escape_by_withholding_every_seventh_receipt() -> None:
     rng = random.Random(1)
-    rids = [rid for rid in range(1, 17) if rid % 7]
+    rids = [rid for rid in range(1, 38) if rid % 7]
     examine, _ = scripted(*(found(Level.SUSPECT, draw(rng, 5.0)) for _ in rids))
     assert (await judge_records(case([answered(rid) for rid in rids]), examine)).ground is Ground.SLASH
 
@@ -209,8 +209,8 @@ async def test_client_cannot_win_with_the_maxima_of_answers_longer_than_any_in_t
 
 async def test_answer_that_cannot_be_judged_counts_as_one_that_is_left_out() -> None:
     rng = random.Random(1)
-    bad = [found(Level.SUSPECT, draw(rng, 5.0)) for _ in range(14)]
-    records = [answered(rid) for rid in range(1, 15)]
+    bad = [found(Level.SUSPECT, draw(rng, 5.0)) for _ in range(26)]
+    records = [answered(rid) for rid in range(1, 27)]
     examine, _ = scripted(*bad[:7], MalformedError("odd"), *bad[8:])
     assert (await judge_records(case(records), examine)).ground is Ground.SLASH
     odd = [MalformedError("odd") if at % 3 else each for at, each in enumerate(bad)]

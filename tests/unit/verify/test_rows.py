@@ -72,13 +72,17 @@ def test_client_cannot_win_by_picking_the_worst_of_many_honest_answers() -> None
 # -- places without an answer --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("every", "answers"), [(7, 16), (4, 18), (3, 24)])
-def test_worker_cannot_hide_light_cheats_by_withholding_receipts(every: int, answers: int) -> None:
+@pytest.mark.parametrize("every", [7, 4, 3])
+def test_worker_cannot_hide_light_cheats_by_withholding_receipts(every: int) -> None:
     """None of its answers shows enough alone, and with every seventh missing no eight are without a gap."""
-    cheats = [each for each in row_of(answers, 4.5) if each.place % every]
-    assert all(not each.limits.exceeded(each.numbers, "slash") for each in cheats)
+    cheats = [_below_a_slash(each) for each in row_of(48, 5.0) if each.place % every][:32]
     assert longest_row(cheats) == cheats
     assert is_over_the_line(cheats)
+
+
+def _below_a_slash(each: InRow) -> InRow:
+    numbers = {name: min(value, LIMITS.limits(name).slash / MILLION) for name, value in each.numbers.items()}
+    return each._replace(numbers=Numbers(**numbers))
 
 
 @given(
@@ -149,7 +153,7 @@ def _as_odd_as_allowed(rng: random.Random) -> Numbers:
 
 
 def test_client_cannot_stretch_a_row_over_more_places_than_it_shows() -> None:
-    row = row_of(32, 8.0)
+    row = row_of(64, 8.0)
     assert is_over_the_line(row[::2])
     third = row[::3]
     assert len(longest_row(third)) < LEAST_ROW
