@@ -138,7 +138,9 @@ class _Seen:
             yield self._fault(FaultKind.TEXT, why, self._weight_of_text(shown, whole))
             return
         if left.is_unclear:
-            self.unclear = self._name + "a parser of its model may have left something out"
+            self.unclear = (
+                self._name + "a parser may have left something out, or comparing it takes too much work"
+            )
         doubt = doubt_about(shown.calls, whole, named=self._named(), work=self._work)
         if doubt is Doubt.OPEN:
             self.unclear = self._name + "comparing its calls takes too much work"
@@ -161,9 +163,9 @@ class _Seen:
 
     def _left_over(self, shown: Shown, whole: str) -> Left | None:
         """Return what nobody shows of the text, in whatever way it may have ended."""
-        cancelled = self._question.cancelled
+        cancelled, work = self._question.cancelled, self._work
         pieces = tuple(dict.fromkeys(shown.pieces)) if self._thinks_aloud() else shown.pieces
-        found = [left_over(pieces, each, cancelled=cancelled) for each in self._endings(whole)]
+        found = [left_over(pieces, each, cancelled=cancelled, work=work) for each in self._endings(whole)]
         return min((each for each in found if each is not None), default=None)
 
     def _thinks_aloud(self) -> bool:

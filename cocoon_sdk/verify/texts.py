@@ -24,6 +24,7 @@ from cocoon_sdk.verify.forms import (
     without_frames,
     without_labels,
 )
+from cocoon_sdk.verify.work import TooMuchError, Work
 
 MARK: Final = re.compile(r"<[^<>\n]{1,64}>|\[[A-Z_/]{2,32}\]")
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
@@ -86,17 +87,27 @@ class Left:
     is_unclear: bool = False
 
 
-def left_over(pieces: Sequence[str], said: str, *, cancelled: bool = False) -> Left | None:
+def left_over(
+    pieces: Sequence[str], said: str, *, cancelled: bool = False, work: Work | None = None
+) -> Left | None:
     """Take the pieces that a parser made of a text out of it; return what nobody shows.
 
     Marks do not count, nor what the text's form puts around thoughts and answers (`forms`). None when a piece
-    does not stand there: in one part, behind the pieces before it, or as whole blocks between marks.
+    does not stand there: in one part, behind the pieces before it, or as whole blocks between marks. Beyond
+    `work`, it is unclear.
     """
+    try:
+        return _left_over(pieces, said, Work() if work is None else work, cancelled=cancelled)
+    except TooMuchError:
+        return Left(0, is_unclear=True)
+
+
+def _left_over(pieces: Sequence[str], said: str, work: Work, *, cancelled: bool) -> Left | None:
     text, shown = squeezed(said), [squeezed(piece) for piece in pieces]
     least: int | None = None
     unlisted = is_unlisted(text)
     for view in views(text):
-        for rest in _rests(view.text, shown, 0, cancelled=cancelled):
+        for rest in _rests(view.text, shown, 0, work, cancelled=cancelled):
             # Some frames may be shown, and others not.
             count = min(_count(rest), _count(without_frames(text, rest)))
             if not count or (unlisted and not _count(without_labels(rest))):
@@ -107,17 +118,18 @@ def left_over(pieces: Sequence[str], said: str, *, cancelled: bool = False) -> L
     return Left(0, is_unclear=True) if is_broken(text) else Left(least)
 
 
-def _rests(text: str, pieces: Sequence[str], behind: int, *, cancelled: bool) -> Iterator[str]:
+def _rests(text: str, pieces: Sequence[str], behind: int, work: Work, *, cancelled: bool) -> Iterator[str]:
     """Yield what is left of one reading of a text, for every way in which the pieces may have been made."""
+    work.spend(len(text))
     if not pieces:
         yield text
         return
     stands = False
     for rest, place in dict.fromkeys(_taken(pieces[0], text, behind)):
         stands = True
-        yield from _rests(rest, pieces[1:], place, cancelled=cancelled)
+        yield from _rests(rest, pieces[1:], place, work, cancelled=cancelled)
     if not stands and cancelled and _runs_beyond(pieces[0], text):
-        yield from _rests(text, pieces[1:], behind, cancelled=cancelled)
+        yield from _rests(text, pieces[1:], behind, work, cancelled=cancelled)
 
 
 def _taken(piece: str, text: str, behind: int) -> Iterator[tuple[str, int]]:

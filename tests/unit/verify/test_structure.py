@@ -388,11 +388,15 @@ def test_worker_cannot_keep_the_answer_back_when_the_request_wants_one_call_of_n
     assert {(fault.kind, fault.level) for fault in kept.found()} == {(FaultKind.TEXT, Level.REFUND)}
 
 
-def test_worker_is_not_accused_when_comparing_its_calls_takes_too_much_work() -> None:
+def test_worker_is_not_accused_when_comparing_what_it_shows_takes_too_much_work() -> None:
     bent = Case([CALL, END], "tool_calls", None, TOOLS, message=paying("Eve"))
     assert bent.seen(work=Work(10)).faults == ()
     assert bent.seen(work=Work(10)).unclear
     assert bent.seen().faults != ()
+    kept = Case([19, 10, 11, END], "stop", "Hello", message={"reasoning": "so they want a greeting"})
+    assert kept.seen(work=Work(10)).faults == ()
+    assert kept.seen(work=Work(10)).unclear
+    assert kept.seen().faults != ()
     honest_one = Case([CALL, END], "tool_calls", None, TOOLS, message=paying())
     assert honest_one.seen().unclear == ""
 

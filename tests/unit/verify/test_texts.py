@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cocoon_sdk.verify.texts import Left, ends_with, fits, is_at_stop, is_mark, left_over
+from cocoon_sdk.verify.work import MOST_WORK, Work
 
 _TEXT = st.text(st.sampled_from(" \n<>[]|abcAB\N{REPLACEMENT CHARACTER}"), max_size=30)
 
@@ -105,6 +106,15 @@ def test_worker_cannot_show_other_reasoning_or_content(pieces: tuple[str, ...], 
 def test_what_nobody_shows_is_counted() -> None:
     assert left_over(["why", "Hello"], "<think>why</think>Hello" + "x" * 100) == Left(100)
     assert left_over(["why", "Hello"], "<think>why</think>Hello x") == Left(1)
+
+
+def test_judging_goes_no_further_than_its_work_when_a_text_may_be_cut_in_many_ways() -> None:
+    said = "<think>x</think>y" * 2000
+    work = Work()
+    assert left_over(["x", "y", "y"], said, work=work) == Left(3997)
+    assert 0 < MOST_WORK - work.left < 100 * len(said)
+    assert left_over(["x", "y", "z"], said) is None
+    assert left_over(["x", "y", "z"], said, work=Work(len(said))) == Left(0, is_unclear=True)
 
 
 _WORDS = st.text(st.sampled_from("ab \n.:"), min_size=1, max_size=20).filter(lambda text: bool(text.strip()))
