@@ -119,11 +119,18 @@ class Checks:
     held_out: list[Numbers] = field(default_factory=list)
     longest: int = 0
 
-    def thresholds(self) -> KindThresholds | None:
-        """Return the limits; None without any check. Raises `ConfigError` for too few."""
+    def thresholds(self, other: Checks) -> KindThresholds | None:
+        """Return the limits; None without any check. `other` are those of the other kind of sampling.
+
+        Raises `ConfigError` for too few.
+        """
         if not self.settings:
             return None
-        return fit(self.settings, longest=self.longest).with_held_out(self.held_out)
+        both = {
+            name: [*self.settings.get(name, ()), *other.settings.get(name, ())]
+            for name in {**self.settings, **other.settings}
+        }
+        return fit(self.settings, longest=self.longest, both=both).with_held_out(self.held_out)
 
 
 class Calibration:
@@ -158,11 +165,12 @@ class Calibration:
     def thresholds(self) -> Thresholds:
         """Return the limits that all recorded checks give. Raises `ConfigError` for too few."""
         checks = self.checks()
+        greedy, sampled = checks[SamplingKind.GREEDY], checks[SamplingKind.SAMPLED]
         return Thresholds(
             model_id=self._plan.model_id,
             top=self._plan.top,
-            greedy=checks[SamplingKind.GREEDY].thresholds(),
-            sampled=checks[SamplingKind.SAMPLED].thresholds(),
+            greedy=greedy.thresholds(sampled),
+            sampled=sampled.thresholds(greedy),
         )
 
     def checks(self) -> dict[SamplingKind, Checks]:

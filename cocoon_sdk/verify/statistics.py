@@ -14,13 +14,15 @@ it: then the regret that a spread of logits explains is the same at every temper
 
 A log-probability hides most of such a spread where the model is sure, and shows all of it where it is not. If
 all logits move independently by some sigma, it moves by sigma * sqrt((1 - p)^2 + sum of the others' p^2).
-That factor is a token's *weight*. The mean of LP is the sum of differences divided by the sum of weights: an
-estimate of sigma itself, which is the same for greedy and for hot answers. A difference counts from where
-rounding in the commitment ends.
+That factor is a token's *weight*. The mean of LP estimates sigma itself, which is the same for greedy and for
+hot answers: it is the mean of difference / weight, where each token counts as the square root of its weight.
+(Counting all alike, the tokens that show next to nothing would add their noise; counting by weight, few
+tokens of a sure answer would count at all.) A difference counts from where rounding in the commitment ends.
 
 Of each the mean and the maximum are taken: small differences everywhere show in the one, a few replaced
-tokens in the other. The means have a floor in the denominator (`WEIGHT_FLOOR`, `MEAN_FLOOR`): over three
-tokens, a mean would be a maximum by another name.
+tokens in the other. Over three tokens, a mean would be a maximum by another name: that of TOK is taken over
+`MEAN_FLOOR` tokens at least, and to that of LP `PERFECT` tokens without a difference are added, so that short
+answers, which vary most, do not set the limit for long ones.
 """
 
 from __future__ import annotations
@@ -37,12 +39,14 @@ from cocoon_sdk.verify.replay import replay
 from cocoon_sdk.verify.rescoring import Ids, Rescored
 from cocoon_sdk.verify.sampling import Sampling
 
-STATISTICS_VERSION: Final = 2
+STATISTICS_VERSION: Final = 3
 """Numbers of another version cannot be compared with these, nor with limits made from them."""
 MEAN_FLOOR: Final = 32
 """Fewest tokens that the mean of TOK is taken over."""
-WEIGHT_FLOOR: Final = 8.0
-"""Least sum of weights that the mean of LP is taken over: 10 tokens of a hot answer, 30 of a greedy one."""
+PERFECT: Final = 4.0
+"""Tokens of weight 1 and no difference that are added to every answer before the mean of LP is taken."""
+LEAST_WEIGHT: Final = 0.03
+"""A lower weight counts as this one: below it there is little but rounding."""
 ROUNDING: Final = 0.5 / LOGPROB_STEPS
 """What rounding moves a committed log-probability by at most, in nat."""
 CAP: Final = 32.0
@@ -66,6 +70,7 @@ class Numbers(NamedTuple):
 
 
 NAMES: Final = Numbers._fields
+MEANS: Final = ("lp_mean", "tok_mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +183,9 @@ def evidence(
 def numbers(tokens: Sequence[TokenEvidence]) -> Numbers:
     """Return the statistics of an answer's tokens; all zero for an answer without any."""
     differences = [token.difference for token in tokens]
-    weights = math.fsum(token.weight for token in tokens)
-    lp_mean = math.fsum(differences) / max(weights, WEIGHT_FLOOR)
+    roots = [math.sqrt(max(token.weight, LEAST_WEIGHT)) for token in tokens]
+    shown = math.fsum(each / root for each, root in zip(differences, roots, strict=True))
+    lp_mean = shown / (math.fsum(roots) + PERFECT)
     lp_max = max(differences, default=0.0)
     regrets = [token.regret for token in tokens if token.regret is not None]
     if len(regrets) < len(tokens):

@@ -11,7 +11,8 @@ tokens, whose log-probabilities spread more. For each of the four statistics the
 * a *ladder* for many answers together: values that an honest worker exceeds with at most a known
   probability, whatever its setting. Each step is an order statistic of the setting where it is largest,
   with the exact binomial bound that belongs to it, so no distribution is assumed. All steps hold together
-  with probability 1 - `LADDER_DOUBT` over the draw of the honest checks.
+  with probability 1 - `LADDER_DOUBT` over the draw of the honest checks. Means estimate one spread of
+  logits, whatever the sampling, so the ladders of the means come from the checks of both kinds.
 
 Nothing that is judged may enter: limits come from calibration prompts only, and checks of other prompts
 (`held_out`) say how often they are wrong. All values are in millionths of a nat or of 1.
@@ -23,9 +24,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cocoon_sdk.errors import ConfigError
 from cocoon_sdk.protocol.canonical import canonical_bytes, parse_json
@@ -33,16 +34,18 @@ from cocoon_sdk.protocol.hashing import Tag, tagged_hash
 from cocoon_sdk.protocol.models import HashHex, VersionOne, WireInt, WireModel
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.rescoring import DEFAULT_TOP, MAX_TOP
-from cocoon_sdk.verify.statistics import CAP, NAMES, Numbers
+from cocoon_sdk.verify.statistics import CAP, MEANS, NAMES, STATISTICS_VERSION, Numbers
 
 MILLION: Final = 1_000_000
 MAX_THRESHOLDS_BYTES: Final = 64 * 1024
-MAX_STEPS: Final = 8
+MAX_STEPS: Final = 6
 """Most steps of a ladder."""
 CONFIDENCE: Final = 0.95
 """Of the false-alarm bound that is told."""
 LADDER_DOUBT: Final = 0.01
 """Probability that some step of some ladder of a model is lower than it should be."""
+LADDERS: Final = len(MEANS) + 2 * (len(NAMES) - len(MEANS))
+"""Of one model: those of the means serve both kinds of sampling."""
 MIN_CHECKS: Final = 20
 """Fewest honest checks of a setting: below, not even the median has a useful bound."""
 _COMMON: Final = 0.6
@@ -62,18 +65,17 @@ class SamplingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """Limits as multiples of the largest honest value; `ladder` is the multiple of every step.
+    """Limits as multiples of the largest honest value.
 
-    Raises `ConfigError` unless 1 <= suspect <= refund < slash and ladder >= 1.
+    Raises `ConfigError` unless 1 <= suspect <= refund < slash.
     """
 
     suspect: float = 1.25
     refund: float = 1.5
     slash: float = 4.0
-    ladder: float = 1.1
 
     def __post_init__(self) -> None:
-        if not (1 <= self.suspect <= self.refund < self.slash and self.ladder >= 1):
+        if not 1 <= self.suspect <= self.refund < self.slash:
             raise ConfigError("these margins make no sense", why="1 <= suspect <= refund < slash must hold")
 
 
@@ -170,15 +172,25 @@ class KindThresholds(WireModel):
 class Thresholds(WireModel):
     """All limits of one model; `model_id` is the hash of its manifest. None for kinds not calibrated.
 
+    `statistics` is the version of what they limit: limits of another one are refused.
+
     `top` is how many of the best tokens of each position the honest checks saw. Who sees further finds more
     in honest answers too, so no check may look beyond it; who sees less is only milder.
     """
 
     v: VersionOne = 1
     model_id: HashHex
+    statistics: int = STATISTICS_VERSION
     top: Annotated[int, Field(ge=1, le=MAX_TOP)] = DEFAULT_TOP
     greedy: KindThresholds | None
     sampled: KindThresholds | None
+
+    @field_validator("statistics")
+    @classmethod
+    def _is_ours(cls, version: int) -> int:
+        if version != STATISTICS_VERSION:
+            raise ValueError(f"they limit statistics {version}, not {STATISTICS_VERSION}: calibrate again")
+        return version
 
     def kind(self, kind: SamplingKind) -> KindThresholds | None:
         """Return the limits for one kind of sampling."""
@@ -198,13 +210,18 @@ class Thresholds(WireModel):
         return tagged_hash(Tag.THRESHOLDS, self.to_bytes())
 
 
-def fit(
-    settings: Mapping[str, Sequence[Numbers]], *, longest: int, margins: Margins | None = None
-) -> KindThresholds:
-    """Set limits from honest checks, grouped by the setting (batch, dtype, machine) they were made in.
+Checked: TypeAlias = Mapping[str, Sequence[Numbers]]
+"""Honest checks, grouped by the setting (batch, dtype, machine) they were made in."""
 
-    `longest` is the number of tokens of the longest answer. Raises `ConfigError` when a setting has fewer
-    than `MIN_CHECKS`, or a statistic none at all.
+
+def fit(
+    settings: Checked, *, longest: int, both: Checked | None = None, margins: Margins | None = None
+) -> KindThresholds:
+    """Set limits from the honest checks of one kind of sampling.
+
+    `longest` is the number of tokens of the longest answer; `both` are the checks of both kinds (these alone
+    where there are no others). Raises `ConfigError` when a setting has fewer than `MIN_CHECKS`, or a
+    statistic none at all.
     """
     if not settings or min(len(checks) for checks in settings.values()) < MIN_CHECKS:
         raise ConfigError(
@@ -221,30 +238,39 @@ def fit(
         "held_out_alarms": 0,
     }
     for name in NAMES:
-        groups = [
-            [value for check in checks if (value := getattr(check, name)) is not None]
-            for checks in settings.values()
-        ]
-        values[name] = _limits(name, [group for group in groups if group], chosen)
+        steps = _ladder(_values(name, both or settings if name in MEANS else settings), floor=_LEAST[name])
+        values[name] = _limits(name, _values(name, settings), steps, chosen)
     return KindThresholds(**values)
 
 
-def _limits(name: str, groups: Sequence[Sequence[float]], margins: Margins) -> Limits:
+def _values(name: str, settings: Checked) -> list[list[float]]:
+    """Return a statistic's values by setting. Raises `ConfigError` where there are too few."""
+    groups = [
+        [value for check in checks if (value := getattr(check, name)) is not None]
+        for checks in settings.values()
+    ]
+    groups = [group for group in groups if group]
     if not groups or min(len(group) for group in groups) < MIN_CHECKS:
         raise ConfigError("cannot set limits", why=f"too few honest checks have {name}")
+    return groups
+
+
+def _limits(
+    name: str, groups: Sequence[Sequence[float]], steps: tuple[Step, ...], margins: Margins
+) -> Limits:
     largest = max(_LEAST[name], *(max(group) for group in groups))
     return Limits(
         honest=_micro(largest),
         suspect=_micro(largest * margins.suspect),
         refund=_micro(largest * margins.refund),
         slash=_micro(largest * margins.slash),
-        ladder=_ladder(groups, margins.ladder, floor=_LEAST[name]),
+        ladder=steps,
     )
 
 
-def _ladder(groups: Sequence[Sequence[float]], margin: float, *, floor: float) -> tuple[Step, ...]:
+def _ladder(groups: Sequence[Sequence[float]], *, floor: float) -> tuple[Step, ...]:
     """Return values that the worst of the settings exceeds with at most the probability beside them."""
-    doubt = LADDER_DOUBT / (2 * len(NAMES) * MAX_STEPS * len(groups))  # greedy and sampled
+    doubt = LADDER_DOUBT / (LADDERS * MAX_STEPS * len(groups))
     smallest = min(len(group) for group in groups)
     falling = [sorted(group, reverse=True) for group in groups]
     rarest = binomial_bound(0, smallest, doubt)
@@ -252,7 +278,7 @@ def _ladder(groups: Sequence[Sequence[float]], margin: float, *, floor: float) -
     steps: list[Step] = []
     for number in range(count):
         share = rarest * (_COMMON / rarest) ** (number / max(1, count - 1))
-        value = max(floor, *(margin * group[_rank(len(group), share, doubt)] for group in falling))
+        value = max(floor, *(group[_rank(len(group), share, doubt)] for group in falling))
         steps.append(Step(value=_micro(value), share=min(MILLION, math.ceil(share * MILLION))))
     rising: list[Step] = []
     for step in reversed(steps):

@@ -43,14 +43,19 @@ def watched(score: Score, rng: random.Random, audits: int, scale: float) -> Scor
     return score
 
 
-@pytest.mark.parametrize(("k", "w"), BETS)
-def test_bet_is_fair_against_the_most_that_an_honest_worker_may_show(k: float, w: float) -> None:
-    # The mean over uniform p is 1: (1 - w) + w * integral of k * p^(k-1).
-    steps = 200_000
-    mean = sum(e_value((index + 0.5) / steps, k, w) for index in range(steps)) / steps
-    assert mean <= 1
-    assert mean == pytest.approx(1, abs=0.02 if k >= 0.4 else 0.1)
-    assert e_value(1, k, w) < 1
+@pytest.mark.parametrize(("k", "w"), [(k, w) for k, w, _ in BETS])
+def test_bet_is_exactly_fair_against_the_most_that_an_honest_worker_may_show(k: float, w: float) -> None:
+    # Beyond 0.1 nat with exactly 0.25, beyond 0.2 with exactly 0.05: all that is allowed.
+    limits = ladder((0.1, 0.25), (0.2, 0.05)).lp_mean
+    mean = math.fsum(
+        chance * e_value(limits, value, k, w) for chance, value in ((0.75, 0.0), (0.2, 0.15), (0.05, 0.3))
+    )
+    assert mean == pytest.approx(1, abs=1e-12)
+    assert e_value(limits, 0.05, k, w) < 1 < e_value(limits, 0.3, k, w)
+
+
+def test_ladder_without_steps_says_nothing() -> None:
+    assert e_value(ladder().lp_mean, 5.0, 0.2, 1.0) == 1
 
 
 def test_evidence_is_fair_after_every_audit_for_a_worker_as_bad_as_honest_ones_may_be() -> None:
@@ -66,7 +71,7 @@ def test_evidence_is_fair_after_every_audit_for_a_worker_as_bad_as_honest_ones_m
             for chance, value in events
         ]
         mean = math.fsum(weight * math.exp(score.evidence) for weight, score in courses)
-        assert mean <= 1 + 1e-9
+        assert mean == pytest.approx(1, abs=1e-9)
         # Ville: so seldom is the line ever crossed, with any line.
         for alpha in (0.5, 0.2, 0.05):
             crossed = math.fsum(weight for weight, score in courses if score.accused(alpha))
@@ -83,6 +88,7 @@ def test_honest_workers_are_not_accused_however_long_they_are_watched() -> None:
 def test_shares_are_a_mean_over_all_statistics() -> None:
     assert SHARES.keys() == set(NAMES)
     assert math.fsum(SHARES.values()) == pytest.approx(1)
+    assert math.fsum(share for _, _, share in BETS) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,8 +16,8 @@ from cocoon_sdk.verify.statistics import (
     CAP,
     MEAN_FLOOR,
     NAMES,
+    PERFECT,
     ROUNDING,
-    WEIGHT_FLOOR,
     Numbers,
     Replayed,
     evidence,
@@ -52,7 +52,8 @@ def test_difference_is_between_what_was_committed_and_what_is_recomputed() -> No
     result = numbers(found)
     assert result.lp_max == 0.5 - ROUNDING
     assert result.tok_max == pytest.approx(1.9)
-    assert result.lp_mean == pytest.approx((0.5 - ROUNDING) / WEIGHT_FLOOR)
+    roots = [math.sqrt(token.weight) for token in found]
+    assert result.lp_mean == pytest.approx((0.5 - ROUNDING) / roots[0] / (sum(roots) + PERFECT))
     assert result.tok_mean == pytest.approx(3.3 / MEAN_FLOOR)
 
 
@@ -60,7 +61,8 @@ def test_means_are_plain_ones_when_there_are_enough_tokens() -> None:
     many = 2 * MEAN_FLOOR
     found = numbers(evidence(0, choice([-1.0] * many), [rescored([-1.25] * many)], GREEDY))
     weight = math.hypot(1 - math.exp(-1.25), math.exp(-0.1), math.exp(-9))
-    assert found.lp_mean == pytest.approx((0.25 - ROUNDING) / weight)
+    shown = many * math.sqrt(weight)
+    assert found.lp_mean == pytest.approx((0.25 - ROUNDING) / weight * shown / (shown + PERFECT))
     assert found.tok_mean == pytest.approx(1.15)
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from cocoon_sdk.errors import ConfigError, MalformedError
 from cocoon_sdk.types import Hash
-from cocoon_sdk.verify.statistics import NAMES, Numbers
+from cocoon_sdk.verify.statistics import MEANS, NAMES, STATISTICS_VERSION, Numbers
 from cocoon_sdk.verify.thresholds import (
+    MAX_STEPS,
     KindThresholds,
     Margins,
     SamplingKind,
@@ -63,14 +64,35 @@ def test_limits_are_multiples_of_the_largest_honest_value_of_all_settings() -> N
 
 
 def test_worst_setting_exceeds_no_step_more_often_than_promised() -> None:
-    found = fitted(margins=Margins(ladder=1))
+    found = fitted()
     fresh = checks(random.Random(8), 20_000)  # of the setting that deviates most
     for name in NAMES:
         limits = found.limits(name)
-        assert len(limits.ladder) >= 8
+        assert len(limits.ladder) == MAX_STEPS
         for step in limits.ladder:
             rate = sum(getattr(each, name) * 1e6 > step.value for each in fresh) / len(fresh)
             assert rate <= step.share / 1e6
+
+
+def test_means_have_one_ladder_for_both_kinds_of_sampling_and_each_kind_its_own_limits() -> None:
+    rng = random.Random(3)
+    greedy, sampled = {"one": checks(rng, 60)}, {"one": checks(rng, 200, 2.0)}
+    both = {"one": [*greedy["one"], *sampled["one"]]}
+    found = fit(greedy, longest=10, both=both), fit(sampled, longest=10, both=both)
+    for name in NAMES:
+        ladders = [each.limits(name).ladder for each in found]
+        assert (ladders[0] == ladders[1]) == (name in MEANS)
+        assert found[0].limits(name).refund < found[1].limits(name).refund
+    # More checks reach rarer steps.
+    assert found[0].lp_mean.ladder[-1].share < found[0].lp_max.ladder[-1].share
+
+
+def test_limits_of_other_statistics_cannot_be_read() -> None:
+    made = Thresholds(model_id=MODEL, greedy=None, sampled=FITTED)
+    version = f'"statistics":{STATISTICS_VERSION}'.encode()
+    assert version in made.to_bytes()
+    with pytest.raises(MalformedError):
+        Thresholds.from_bytes(made.to_bytes().replace(version, b'"statistics":2'))
 
 
 @given(st.floats(0, 2), st.floats(0, 2))
@@ -124,9 +146,7 @@ def test_limits_cannot_be_set_when_a_statistic_is_missing() -> None:
         fit({"one": [Numbers(0.0, 0.0, None, None)] * 30}, longest=10)
 
 
-@pytest.mark.parametrize(
-    "margins", [{"suspect": 0.9}, {"refund": 1.1}, {"slash": 1.5}, {"ladder": 0.5}], ids=str
-)
+@pytest.mark.parametrize("margins", [{"suspect": 0.9}, {"refund": 1.1}, {"slash": 1.5}], ids=str)
 def test_margins_that_make_no_sense_are_refused(margins: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         Margins(**margins)
