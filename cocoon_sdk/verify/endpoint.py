@@ -19,6 +19,9 @@ from cocoon_sdk.clock import Clock, SystemClock
 from cocoon_sdk.errors import CocoonError, ConfigError
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_IDLE_S: Final = 2.0
+"""How long an idle connection is kept. vLLM closes its side after 5 s, and a request that is just then on its
+way breaks; whether something was computed for it, nobody can tell."""
 _BUSY: Final = frozenset({429, 503})
 _MAX_ERROR_BYTES: Final = 1 << 14
 _MAX_ERROR_CHARS: Final = 300
@@ -173,6 +176,7 @@ class Endpoint:
             if self._key is not None:
                 headers["Authorization"] = f"Bearer {self._key}"
             self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(keepalive_timeout=_IDLE_S),
                 timeout=aiohttp.ClientTimeout(),  # `timeout_s` alone counts: its own is five minutes
                 headers=headers,
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -262,6 +263,27 @@ async def test_broken_connection_is_not_tried_again_when_something_may_have_been
         with pytest.raises(VerifierUnavailableError, match="broke"):
             await verifier.rescore([5], [9])
         assert len(fake.asked) == 1
+
+
+async def test_connection_that_the_endpoint_may_be_closing_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ports: list[int] = []
+
+    async def noted(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        ports.append(request.transport.get_extra_info("peername")[1])
+        return web.json_response(completion(await request.json()))
+
+    ahead = 0.0
+    monkeypatch.setattr("aiohttp.connector.monotonic", lambda: time.monotonic() + ahead)
+    async with serving() as (fake, verifier):
+        fake.answers["/v1/completions"] = [noted] * 3
+        await verifier.rescore([5], [9])
+        await verifier.rescore([5], [9])
+        ahead = 4.0  # vLLM closes after 5 s
+        await verifier.rescore([5], [9])
+    assert ports[0] == ports[1] != ports[2]
 
 
 async def test_worker_cannot_switch_the_text_check_off_for_others_when_its_own_text_is_refused() -> None:
