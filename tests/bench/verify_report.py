@@ -29,6 +29,7 @@ from tests.bench.verify_plan import HONEST, JUDGE, cheat_key, judged_key
 POOLED: Final = "int8"
 AUDITS: Final = 16
 ORDERS: Final = 200
+HONEST_ORDERS: Final = 20
 COMMITTED: Final = "as committed"
 TRUE_LOGPROBS: Final = "re-scored"
 
@@ -97,28 +98,27 @@ def rate(judged: Iterable[bool]) -> float:
     return sum(seen) / len(seen) if seen else 0.0
 
 
-def pooled(judged: Sequence[Judged]) -> float | None:
-    """Return how often a worker whose audits are these is accused within `AUDITS`, over many orders.
+def accused(judged: Sequence[Judged], audits: int, orders: int) -> float | None:
+    """Return how often a worker is accused within so many audits, over many orders of its answers.
 
-    None for fewer answers than that.
+    By the running score, or by one answer alone. None for fewer answers than that.
     """
-    if len(judged) < AUDITS:
+    if len(judged) < audits:
         return None
     caught = 0
-    for order in range(ORDERS):
+    for order in range(orders):
         ranks = [hashlib.sha256(b"%d/%d" % (order, place)).digest() for place in range(len(judged))]
         score = Score()
-        for place in sorted(range(len(judged)), key=ranks.__getitem__)[:AUDITS]:
+        for place in sorted(range(len(judged)), key=ranks.__getitem__)[:audits]:
             each = judged[place]
-            if each.reaches(Level.REFUND):
-                caught += 1
-                break
-            assert each.numbers is not None
-            score = observe(score, each.numbers, each.limits)
-            if score.accused():
-                caught += 1
-                break
-    return caught / ORDERS
+            if not each.reaches(Level.REFUND):
+                assert each.numbers is not None
+                score = observe(score, each.numbers, each.limits)
+                if not score.accused():
+                    continue
+            caught += 1
+            break
+    return round(caught / orders, 4)
 
 
 def write(
@@ -175,12 +175,21 @@ def _figures(
         },
         "details": {
             "honest_suspects": sum(each.reaches(Level.SUSPECT) for each in every),
+            "honest_workers_accused": {
+                name: accused(group, len(group), HONEST_ORDERS) for name, group in honest.items()
+            },
             "false_alarms_bound_95": binomial_bound(
                 sum(each.reaches(Level.REFUND) for each in every), max(1, len(every)), 0.05
             ),
             "detection_by_tokens_when_re_scored": {
                 name: round(rate(each.caught_by_tokens for each in tally.re_scored), 4)
                 for name, tally in tallies.items()
+            },
+            f"detection_over_{AUDITS}_audits": {
+                name: accused(tally.as_committed, AUDITS, ORDERS) for name, tally in tallies.items()
+            },
+            f"detection_over_{AUDITS}_audits_by_tokens_when_re_scored": {
+                name: accused(tally.re_scored, AUDITS, ORDERS) for name, tally in tallies.items()
             },
             "slashed": {
                 name: round(rate(each.reaches(Level.SLASH) for each in tally.as_committed), 4)
@@ -191,7 +200,8 @@ def _figures(
             "undeclared_top_k": UNDECLARED_TOP_K,
         },
     }
-    figures["detection"][f"{POOLED} over {AUDITS} audits"] = pooled(tallies[POOLED].as_committed)
+    over = figures["details"][f"detection_over_{AUDITS}_audits"]
+    figures["detection"][f"{POOLED} over {AUDITS} audits"] = over[POOLED]
     if measured is not None:
         figures["verify_cost_ratio_256"] = round(measured["rescoring_s"] / measured["generating_s"], 3)
         figures["sampler_ratio"] = round(median(measured["native_s"]) / median(measured["ours_s"]), 3)
@@ -226,7 +236,12 @@ def _words(
             + " | ".join(f"{value:.4f}" for value in largest)
             + " |"
         )
-    lines += ["", "The four columns are the largest of the setting, in nat.", "", "## Limits", ""]
+    suspected = sum(bool(rate) for rate in details["honest_workers_accused"].values())
+    lines += [
+        *("", "The four columns are the largest of the setting, in nat. The running score, over all answers"),
+        f"of each row in {HONEST_ORDERS} random orders, accuses {suspected} of these {len(honest)} workers.",
+        *("", "## Limits", ""),
+    ]
     lines += ["| sampling | statistic | honest | suspect | refund | slash |", "|---|---|---|---|---|---|"]
     for kind in SamplingKind:
         known = limits.kind(kind)
@@ -241,18 +256,24 @@ def _words(
         "*By tokens when re-scored* is the cheater who lets the true model score its answer and commits to",
         "that: LP sees nothing then, TOK and the structure are all there is.",
         "",
-        "| cheater | answers | did nothing | caught | slashed | by tokens when re-scored |",
-        "|---|---|---|---|---|---|",
+        f"*Over {AUDITS}* is the running score over so many audits, in {ORDERS} random orders.",
+        "",
+        f"| cheater | answers | did nothing | caught | slashed | over {AUDITS} | by tokens when re-scored "
+        f"| over {AUDITS} |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, tally in tallies.items():
-        lines.append(
-            f"| {name} | {len(tally.as_committed)} | {tally.idle} | {figures['detection'][name]:.3f} | "
-            f"{details['slashed'][name]:.3f} | {details['detection_by_tokens_when_re_scored'][name]:.3f} |"
+        rates = (
+            figures["detection"][name],
+            details["slashed"][name],
+            details[f"detection_over_{AUDITS}_audits"][name],
+            details["detection_by_tokens_when_re_scored"][name],
+            details[f"detection_over_{AUDITS}_audits_by_tokens_when_re_scored"][name],
         )
-    pooled_rate = figures["detection"][f"{POOLED} over {AUDITS} audits"]
+        told = " | ".join("-" if each is None else f"{each:.3f}" for each in rates)
+        lines.append(f"| {name} | {len(tally.as_committed)} | {tally.idle} | {told} |")
     lines += [
         "",
-        f"{POOLED} over {AUDITS} audits, with the running score: {pooled_rate} ({ORDERS} orders).",
         f"Undeclared top-k keeps {UNDECLARED_TOP_K} tokens. *Another model* is every second layer of the",
         "same one, because no package brings a second small language model. *Did nothing*: the answer came",
         "out as the honest one, or the cheat does not apply (a system prompt in a plain completion).",

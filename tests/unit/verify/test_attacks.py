@@ -124,6 +124,6 @@ def test_score_accuses_over_several_audits_when_numbers_are_often_high(share: fl
     many = int(20 * share)
     judged = [verify_report.Judged(high, (), known, 1) for _ in range(many)]
     judged += [verify_report.Judged(low, (), known, 1) for _ in range(20 - many)]
-    found = verify_report.pooled(judged)
+    found = verify_report.accused(judged, 16, 200)
     assert found == float(accused)
-    assert verify_report.pooled(judged[:15]) is None
+    assert verify_report.accused(judged[:15], 16, 20) is None
