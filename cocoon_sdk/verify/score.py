@@ -4,14 +4,12 @@ Owns the score's rule and its small persistent form. Pure; must not know where a
 follows when a worker is over the line.
 
 A single answer hides light cheating, such as 8-bit weights sold as 16-bit ones: its numbers are those of an
-honest answer on a bad day. Many such days in a row are not. For every audited answer and each statistic the
-calibrated ladder bounds the probability p that an honest worker exceeds what was seen. A *bet* turns p into
-an e-value, a number whose mean is at most 1 for every honest worker: (1 - w) + w * p^(k-1) / c, where c is
-the largest mean of p^(k-1) that the ladder allows. (For a ladder without end c would be 1 / k; ours has few
-steps, p is never between two of them, and 1 / k would give away half of every bet.) The product of e-values
-is what a gambler has made of 1 by betting against honesty. For an honest worker its mean stays at most 1 for
-ever, so by Ville's inequality it ever reaches 1 / alpha with a probability of at most alpha, no matter how
-long and how often one looks; with fixed-sample tests, watching long enough accuses everybody.
+honest answer on a bad day. Many such days in a row are not. For every audited answer and each statistic a
+*bet* on the calibrated ladder (`ladder`) gives an e-value, a number whose mean is at most 1 for every honest
+worker. The product of e-values is what a gambler has made of 1 by betting against honesty. For an honest
+worker its mean stays at most 1 for ever, so by Ville's inequality it ever reaches 1 / alpha with a
+probability of at most alpha, no matter how long and how often one looks; with fixed-sample tests, watching
+long enough accuses everybody.
 
 Nobody knows which statistic will show the cheat, how strongly, and since when. So the score is a weighted
 mean over the statistics, over two bets, and over every audit as the beginning of the cheat: 1/(t(t+1)) for
@@ -28,19 +26,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final, Self
 
 from cocoon_sdk.errors import ConfigError, MalformedError
 from cocoon_sdk.verify.statistics import NAMES, Numbers
-from cocoon_sdk.verify.thresholds import MILLION, KindThresholds, Limits
+from cocoon_sdk.verify.thresholds import KindThresholds
 
 ALPHA: Final = 0.001
 """Probability with which an honest worker is ever accused, at most, given a right ladder."""
-BETS: Final = ((0.2, 1.0, 0.8), (0.4, 0.5, 0.2))
-"""Of each k, w and its share: with everything at stake against who always cheats, with half of it against who
+BETS: Final = ((1.0, 0.9), (0.5, 0.1))
+"""For each of `EXPONENTS` the stake and the weight: everything against who always cheats, half against who
 sometimes does."""
-SHARES: Final = {"lp_mean": 0.5, "lp_max": 0.1, "tok_mean": 0.3, "tok_max": 0.1}
+SHARES: Final = {"lp_mean": 0.6, "lp_max": 0.05, "tok_mean": 0.3, "tok_max": 0.05}
 """Weights of the statistics: light cheats show in the means."""
 MAX_AUDITS: Final = 1 << 40
 _FIELDS: Final = frozenset({"v", "audits", "wealth", "peak"})
@@ -65,7 +62,7 @@ class Score:
         # Beginnings that have not come yet hold 1 / (audits + 1) of all weight, each with the stake of 1.
         waiting = -math.log(self.audits + 1)
         logs = [
-            math.log(SHARES[NAMES[index // len(BETS)]] * BETS[index % len(BETS)][2]) + _log_sum(each, waiting)
+            math.log(SHARES[NAMES[index // len(BETS)]] * BETS[index % len(BETS)][1]) + _log_sum(each, waiting)
             for index, each in enumerate(self.wealth)
         ]
         high = max(logs)
@@ -110,21 +107,13 @@ def observe(score: Score, numbers: Numbers, thresholds: KindThresholds) -> Score
     seen = dict(numbers.items())
     wealth = []
     for index, before in enumerate(score.wealth):
-        name, (k, w, _) = NAMES[index // len(BETS)], BETS[index % len(BETS)]
-        gain = 0.0 if name not in seen else math.log(e_value(thresholds.limits(name), seen[name], k, w))
+        name, bet = NAMES[index // len(BETS)], index % len(BETS)
+        gain = 0.0
+        if name in seen:
+            gain = math.log(thresholds.limits(name).ladder.e_value(seen[name], bet, BETS[bet][0]))
         wealth.append(max(_FLOOR, _log_sum(before, begin) + gain))
     after = Score(audits, tuple(wealth), score.peak)
     return Score(audits, after.wealth, max(score.peak, after.evidence))
-
-
-def e_value(limits: Limits, value: float, k: float, w: float) -> float:
-    """Return what a bet makes of 1 when it sees `value` (nat); an honest worker's mean is at most 1.
-
-    The mean of a falling function of p is largest when each step is exceeded as often as it may be.
-    """
-    shares = [1.0, *(step.share / MILLION for step in limits.ladder), 0.0]
-    mean = math.fsum(math.pow(share, k - 1) * (share - rarer) for share, rarer in pairwise(shares))
-    return (1 - w) + w * math.pow(limits.p_value(value), k - 1) / mean
 
 
 def _is_log(value: object) -> bool:

@@ -8,11 +8,10 @@ tokens, whose log-probabilities spread more. For each of the four statistics the
 
 * three *limits* for a single answer, multiples of the largest honest value of all settings: what is beyond
   the first is suspect, beyond the second an arbiter takes the reward away, beyond the third collateral too;
-* a *ladder* for many answers together: values that an honest worker exceeds with at most a known
-  probability, whatever its setting. Each step is an order statistic of the setting where it is largest,
-  with the exact binomial bound that belongs to it, so no distribution is assumed. All steps hold together
-  with probability 1 - `LADDER_DOUBT` over the draw of the honest checks. Means estimate one spread of
-  logits, whatever the sampling, so the ladders of the means come from the checks of both kinds.
+* a *ladder* for many answers together (`ladder`): values with the share of honest answers that exceed them
+  in the worst setting, and what may be bet on them. All ladders of a model hold together with probability
+  1 - `LADDER_DOUBT` over the draw of the honest checks. Means estimate one spread of logits, whatever the
+  sampling, so the ladders of the means come from the checks of both kinds.
 
 Nothing that is judged may enter: limits come from calibration prompts only, and checks of other prompts
 (`held_out`) say how often they are wrong. All values are in millionths of a nat or of 1.
@@ -33,23 +32,19 @@ from cocoon_sdk.protocol.canonical import canonical_bytes, parse_json
 from cocoon_sdk.protocol.hashing import Tag, tagged_hash
 from cocoon_sdk.protocol.models import HashHex, VersionOne, WireInt, WireModel
 from cocoon_sdk.types import Hash
+from cocoon_sdk.verify.ladder import MILLION, Ladder, Micro, make_ladder, micro
 from cocoon_sdk.verify.rescoring import DEFAULT_TOP, MAX_TOP
-from cocoon_sdk.verify.statistics import CAP, MEANS, NAMES, STATISTICS_VERSION, Numbers
+from cocoon_sdk.verify.statistics import MEANS, NAMES, STATISTICS_VERSION, Numbers
 
-MILLION: Final = 1_000_000
 MAX_THRESHOLDS_BYTES: Final = 64 * 1024
-MAX_STEPS: Final = 6
-"""Most steps of a ladder."""
 CONFIDENCE: Final = 0.95
 """Of the false-alarm bound that is told."""
 LADDER_DOUBT: Final = 0.01
-"""Probability that some step of some ladder of a model is lower than it should be."""
+"""Probability that some ladder of a model lets honest workers lose more than they should."""
 LADDERS: Final = len(MEANS) + 2 * (len(NAMES) - len(MEANS))
 """Of one model: those of the means serve both kinds of sampling."""
 MIN_CHECKS: Final = 20
 """Fewest honest checks of a setting: below, not even the median has a useful bound."""
-_COMMON: Final = 0.6
-"""Steps that honest workers exceed more often than this say nothing."""
 _LEAST: Final = {"lp_mean": 0.01, "lp_max": 0.02, "tok_mean": 0.004, "tok_max": 0.05}
 """Smallest honest values that limits are computed from, in nat: what rounding does to a commitment, and near
 ties that no calibration of a precise engine may have met.
@@ -79,17 +74,6 @@ class Margins:
             raise ConfigError("these margins make no sense", why="1 <= suspect <= refund < slash must hold")
 
 
-Micro = Annotated[int, Field(ge=0, le=int(CAP) * MILLION * 16)]
-Share = Annotated[int, Field(ge=1, le=MILLION)]
-
-
-class Step(WireModel):
-    """An honest worker exceeds `value` (millionths of a nat) with a probability of at most `share`."""
-
-    value: Micro
-    share: Share
-
-
 class Limits(WireModel):
     """One statistic: the largest honest value, the limits, and the ladder from common to rare."""
 
@@ -97,21 +81,13 @@ class Limits(WireModel):
     suspect: Micro
     refund: Micro
     slash: Micro
-    ladder: Annotated[tuple[Step, ...], Field(strict=False, max_length=MAX_STEPS)]
+    ladder: Ladder
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not self.suspect <= self.refund <= self.slash:
             raise ValueError("limits do not rise from suspect over refund to slash")
-        for lower, upper in zip(self.ladder, self.ladder[1:], strict=False):
-            if not (lower.value <= upper.value and lower.share > upper.share):
-                raise ValueError("a ladder does not rise to rarer values")
         return self
-
-    def p_value(self, value: float) -> float:
-        """Return a bound on the probability that an honest worker's statistic exceeds `value` (nat)."""
-        passed = [step.share for step in self.ladder if value * MILLION > step.value]
-        return min(passed) / MILLION if passed else 1.0
 
 
 class KindThresholds(WireModel):
@@ -238,8 +214,12 @@ def fit(
         "held_out_alarms": 0,
     }
     for name in NAMES:
-        steps = _ladder(_values(name, both or settings if name in MEANS else settings), floor=_LEAST[name])
-        values[name] = _limits(name, _values(name, settings), steps, chosen)
+        ladder = make_ladder(
+            _values(name, both or settings if name in MEANS else settings),
+            floor=_LEAST[name],
+            doubt=LADDER_DOUBT / LADDERS,
+        )
+        values[name] = _limits(name, _values(name, settings), ladder, chosen)
     return KindThresholds(**values)
 
 
@@ -255,51 +235,15 @@ def _values(name: str, settings: Checked) -> list[list[float]]:
     return groups
 
 
-def _limits(
-    name: str, groups: Sequence[Sequence[float]], steps: tuple[Step, ...], margins: Margins
-) -> Limits:
+def _limits(name: str, groups: Sequence[Sequence[float]], ladder: Ladder, margins: Margins) -> Limits:
     largest = max(_LEAST[name], *(max(group) for group in groups))
     return Limits(
-        honest=_micro(largest),
-        suspect=_micro(largest * margins.suspect),
-        refund=_micro(largest * margins.refund),
-        slash=_micro(largest * margins.slash),
-        ladder=steps,
+        honest=micro(largest),
+        suspect=micro(largest * margins.suspect),
+        refund=micro(largest * margins.refund),
+        slash=micro(largest * margins.slash),
+        ladder=ladder,
     )
-
-
-def _ladder(groups: Sequence[Sequence[float]], *, floor: float) -> tuple[Step, ...]:
-    """Return values that the worst of the settings exceeds with at most the probability beside them."""
-    doubt = LADDER_DOUBT / (LADDERS * MAX_STEPS * len(groups))
-    smallest = min(len(group) for group in groups)
-    falling = [sorted(group, reverse=True) for group in groups]
-    rarest = binomial_bound(0, smallest, doubt)
-    count = max(1, min(MAX_STEPS, 1 + int(math.log(_COMMON / rarest) / math.log(1.5)))) if rarest < 1 else 0
-    steps: list[Step] = []
-    for number in range(count):
-        share = rarest * (_COMMON / rarest) ** (number / max(1, count - 1))
-        value = max(floor, *(group[_rank(len(group), share, doubt)] for group in falling))
-        steps.append(Step(value=_micro(value), share=min(MILLION, math.ceil(share * MILLION))))
-    rising: list[Step] = []
-    for step in reversed(steps):
-        if rising and step.value == rising[-1].value:
-            rising.pop()  # the rarer of two bounds on the same value
-        rising.append(step)
-    return tuple(rising)
-
-
-def _rank(count: int, share: float, doubt: float) -> int:
-    """Return how many of `count` honest values may lie above one that `share` of all exceed at most.
-
-    It is the largest number of failures whose `binomial_bound` is no more than `share`.
-    """
-    below, failures = 0.0, 0
-    while failures < count:
-        below += math.exp(_log_probability(failures, count, share))
-        if below > doubt:
-            break
-        failures += 1
-    return max(0, failures - 1)
 
 
 def binomial_bound(failures: int, trials: int, doubt: float) -> float:
@@ -328,7 +272,3 @@ def _log_probability(failures: int, trials: int, rate: float) -> float:
     """Return ln of the probability of exactly `failures` of `trials`; `rate` lies between 0 and 1."""
     ways = math.lgamma(trials + 1) - math.lgamma(failures + 1) - math.lgamma(trials - failures + 1)
     return ways + failures * math.log(rate) + (trials - failures) * math.log1p(-rate)
-
-
-def _micro(nat: float) -> int:
-    return min(int(CAP) * MILLION * 16, math.ceil(nat * MILLION))

@@ -119,7 +119,7 @@ def test_every_cheater_of_the_figures_is_there() -> None:
 def test_score_accuses_over_several_audits_when_numbers_are_often_high(share: float, accused: bool) -> None:
     known = limits().sampled
     assert known is not None
-    rung = known.lp_mean.ladder[-1].value / 1_000_000
+    rung = known.lp_mean.ladder.steps[-1].value / 1_000_000
     high, low = Numbers(rung * 1.01, 0.01, 0.0, 0.0), Numbers(0.0, 0.0, 0.0, 0.0)
     many = int(20 * share)
     judged = [verify_report.Judged(high, (), known, 1) for _ in range(many)]

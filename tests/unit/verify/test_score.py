@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cocoon_sdk.errors import ConfigError, MalformedError
-from cocoon_sdk.verify.score import ALPHA, BETS, SHARES, Score, e_value, observe
+from cocoon_sdk.verify.ladder import EXPONENTS, Ladder, Step
+from cocoon_sdk.verify.score import ALPHA, BETS, SHARES, Score, observe
 from cocoon_sdk.verify.statistics import NAMES, Numbers
-from cocoon_sdk.verify.thresholds import KindThresholds, Limits, Step, fit
+from cocoon_sdk.verify.thresholds import KindThresholds, Limits, fit
 
 SIZES = (0.01, 0.2, 0.01, 0.3)
 
@@ -31,9 +33,14 @@ LIMITS = thresholds()
 
 
 def ladder(*steps: tuple[float, float]) -> KindThresholds:
-    """Return limits whose ladders are these values (nat) and shares, for every statistic."""
+    """Return limits whose ladders are exactly these values (nat) and shares, for every statistic."""
     made = tuple(Step(value=int(value * 1e6), share=int(share * 1e6)) for value, share in steps)
-    limits = Limits(honest=0, suspect=0, refund=0, slash=0, ladder=made)
+    shares = [1.0, *(share for _, share in steps), 0.0]
+    means = tuple(
+        math.ceil(1e6 * sum(share ** (k - 1) * (share - rarer) for share, rarer in pairwise(shares)))
+        for k in EXPONENTS
+    )
+    limits = Limits(honest=0, suspect=0, refund=0, slash=0, ladder=Ladder(steps=made, means=means))
     return LIMITS.model_copy(update=dict.fromkeys(NAMES, limits))
 
 
@@ -41,21 +48,6 @@ def watched(score: Score, rng: random.Random, audits: int, scale: float) -> Scor
     for _ in range(audits):
         score = observe(score, draw(rng, scale), LIMITS)
     return score
-
-
-@pytest.mark.parametrize(("k", "w"), [(k, w) for k, w, _ in BETS])
-def test_bet_is_exactly_fair_against_the_most_that_an_honest_worker_may_show(k: float, w: float) -> None:
-    # Beyond 0.1 nat with exactly 0.25, beyond 0.2 with exactly 0.05: all that is allowed.
-    limits = ladder((0.1, 0.25), (0.2, 0.05)).lp_mean
-    mean = math.fsum(
-        chance * e_value(limits, value, k, w) for chance, value in ((0.75, 0.0), (0.2, 0.15), (0.05, 0.3))
-    )
-    assert mean == pytest.approx(1, abs=1e-12)
-    assert e_value(limits, 0.05, k, w) < 1 < e_value(limits, 0.3, k, w)
-
-
-def test_ladder_without_steps_says_nothing() -> None:
-    assert e_value(ladder().lp_mean, 5.0, 0.2, 1.0) == 1
 
 
 def test_evidence_is_fair_after_every_audit_for_a_worker_as_bad_as_honest_ones_may_be() -> None:
@@ -71,7 +63,8 @@ def test_evidence_is_fair_after_every_audit_for_a_worker_as_bad_as_honest_ones_m
             for chance, value in events
         ]
         mean = math.fsum(weight * math.exp(score.evidence) for weight, score in courses)
-        assert mean == pytest.approx(1, abs=1e-9)
+        assert mean == pytest.approx(1, abs=1e-5)
+        assert mean <= 1
         # Ville: so seldom is the line ever crossed, with any line.
         for alpha in (0.5, 0.2, 0.05):
             crossed = math.fsum(weight for weight, score in courses if score.accused(alpha))
@@ -87,8 +80,9 @@ def test_honest_workers_are_not_accused_however_long_they_are_watched() -> None:
 
 def test_shares_are_a_mean_over_all_statistics() -> None:
     assert SHARES.keys() == set(NAMES)
+    assert len(BETS) == len(EXPONENTS)
     assert math.fsum(SHARES.values()) == pytest.approx(1)
-    assert math.fsum(share for _, _, share in BETS) == pytest.approx(1)
+    assert math.fsum(share for _, share in BETS) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", NAMES)
