@@ -45,7 +45,7 @@ def calibrate(
     ] = 72,
     top: Annotated[
         int, typer.Option("--top", min=1, max=1000, help="Best tokens of each position that checks may see.")
-    ] = 100,
+    ] = 50,
     context: Annotated[int, typer.Option("--context", min=512, help="Tokens of prompt and output.")] = 4096,
     work: Annotated[
         Path,

@@ -385,7 +385,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=200, help="evaluation prompts")
     parser.add_argument("--calibration", type=int, default=432, help="prompts that set the limits")
     parser.add_argument("--held-out", type=int, default=48, help="prompts that test the limits")
-    parser.add_argument("--top", type=int, default=100, help="best tokens asked for per position")
+    parser.add_argument("--top", type=int, default=50, help="best tokens asked for per position")
     parser.add_argument("--work", type=Path, default=BUILD / "verify", help="records: a run goes on there")
     parser.add_argument("--thresholds", type=Path, help="limits to judge by, instead of calibrating")
     parser.add_argument("--output", type=Path, default=BUILD / "bench-verify.json")
