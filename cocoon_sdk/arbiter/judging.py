@@ -12,7 +12,7 @@ from cocoon_sdk.arbiter.evidence import Case
 from cocoon_sdk.arbiter.receipts import SessionCase
 from cocoon_sdk.protocol.disputes import MAX_FAULTS, Ground, Measure, Measured
 from cocoon_sdk.verify.checking import Findings
-from cocoon_sdk.verify.thresholds import MILLION
+from cocoon_sdk.verify.ladder import MILLION
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,10 @@ from cocoon_sdk.protocol.vouchers import SessionRef
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.checking import Findings, NotCheckableError
 from cocoon_sdk.verify.commitment import CANCELLED, MAX_COMMITMENT_BYTES, Commitment
+from cocoon_sdk.verify.ladder import MILLION
 from cocoon_sdk.verify.rows import LINE, InRow, is_over_the_line, longest_row, row_score
 from cocoon_sdk.verify.seeds import request_seed
 from cocoon_sdk.verify.structure import FaultKind, Level, Question, says_something
-from cocoon_sdk.verify.thresholds import MILLION
 
 _CHECKABLE: Final = frozenset({CHAT, COMPLETION})
 log = structlog.get_logger("cocoon.arbiter")

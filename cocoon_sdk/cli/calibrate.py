@@ -121,8 +121,9 @@ def _write(path: Path, found: Thresholds) -> None:
 def _table(found: Thresholds) -> Table:
     from rich.table import Table
 
+    from cocoon_sdk.verify.ladder import MILLION
     from cocoon_sdk.verify.statistics import NAMES
-    from cocoon_sdk.verify.thresholds import MILLION, SamplingKind
+    from cocoon_sdk.verify.thresholds import SamplingKind
 
     table = Table("sampling", "statistic", "honest", "suspect", "refund", "slash", "checks", "false alarms")
     for kind in SamplingKind:

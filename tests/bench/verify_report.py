@@ -16,13 +16,14 @@ from statistics import median
 from typing import Any, Final
 
 from cocoon_sdk.verify.calibration import EngineSetting
+from cocoon_sdk.verify.ladder import MILLION
 from cocoon_sdk.verify.prompts import Prompt
 from cocoon_sdk.verify.records import Records
 from cocoon_sdk.verify.sampling import Sampling
 from cocoon_sdk.verify.score import Score, observe
 from cocoon_sdk.verify.statistics import NAMES, Numbers
 from cocoon_sdk.verify.structure import Level
-from cocoon_sdk.verify.thresholds import MILLION, KindThresholds, SamplingKind, Thresholds, binomial_bound
+from cocoon_sdk.verify.thresholds import KindThresholds, SamplingKind, Thresholds, binomial_bound
 from tests.bench.verify_attacks import CASES, UNDECLARED_TOP_K
 from tests.bench.verify_plan import HONEST, JUDGE, cheat_key, judged_key
 

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cocoon_sdk.errors import ConfigError
+from cocoon_sdk.verify.ladder import MILLION
 from cocoon_sdk.verify.rows import LEAST_ROW, LINE, InRow, is_over_the_line, longest_row, row_score
 from cocoon_sdk.verify.score import Score, observe
 from cocoon_sdk.verify.statistics import Numbers
-from cocoon_sdk.verify.thresholds import MILLION, fit
+from cocoon_sdk.verify.thresholds import fit
 from tests.helpers.session_records import LIMITS, draw
 
 OTHERS = fit({"one": [draw(random.Random(i), 0.5) for i in range(100)]}, longest=16)
