@@ -40,7 +40,6 @@ from cocoon_sdk.verify.rows import LEAST_ROW, InRow, is_over_the_line
 from cocoon_sdk.verify.statistics import Numbers
 from cocoon_sdk.verify.structure import Level
 from cocoon_sdk.verify.thresholds import SamplingKind
-from tests.helpers.audit_town import thresholds
 from tests.helpers.scripted_session_worker import (
     DOMAIN,
     ENTRY,
@@ -50,6 +49,7 @@ from tests.helpers.scripted_session_worker import (
     ScriptedSessionWorker,
     chunk,
 )
+from tests.helpers.session_records import LIMITS
 
 BOND = Nano(100)
 
@@ -422,7 +422,7 @@ async def test_one_answer_too_large_for_evidence_does_not_save_the_others(store:
 
 
 def examined(value: float) -> Examined:
-    limits = thresholds().sampled
+    limits = LIMITS.model_copy(update={"longest": 64})
     found = Findings(
         Level.SUSPECT, (), (), SamplingKind.SAMPLED, Numbers(value, value, value, value), (), limits
     )
