@@ -56,7 +56,7 @@ _LIMITS: Final = EndpointLimits(timeout_s=1800)
 _COST_PROMPTS: Final = 32
 _COST_TOKENS: Final = 256
 _SPEED_TOKENS: Final = 96
-_SPEED_ROUNDS: Final = 4
+_SPEED_ROUNDS: Final = 8
 
 
 @dataclass(slots=True)
