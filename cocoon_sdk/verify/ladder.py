@@ -106,7 +106,7 @@ def make_ladder(groups: Sequence[Sequence[float]], *, floor: float, doubt: float
     ]
     return Ladder(
         steps=tuple(
-            Step(value=micro(value), share=max(1, round(share * MILLION)))
+            Step(value=micro(value), share=math.ceil(share * MILLION))  # up: a bet pays the less
             for value, share in zip(values, shares, strict=True)
         ),
         means=tuple(math.ceil(max(each) * MILLION) for each in zip(*bounds, strict=True)),

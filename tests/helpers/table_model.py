@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cocoon_sdk.protocol.terms import SamplingClass
-from cocoon_sdk.types import Hash
+from cocoon_sdk.protocol.terms import SamplingClass, Terms
+from cocoon_sdk.types import Hash, Nano
 from cocoon_sdk.verify.commitment import Choice, Commitment, prompt_hash
 from cocoon_sdk.verify.noise import choice_seed
 from cocoon_sdk.verify.replay import replay
@@ -156,3 +156,16 @@ def text_of(tokens: Sequence[int]) -> str:
 def shown(tokens: Sequence[int]) -> str:
     """Return the text as an engine shows it: without its end token."""
     return text_of([token for token in tokens if token != END])
+
+
+def table_terms(sampling: SamplingClass = SamplingClass.REPLAYABLE) -> Terms:
+    """Return terms under which a token of the table costs 1 nanoTON."""
+    return Terms(
+        model_id=MODEL_ID,
+        model_entry_hash=Hash(bytes(32)),
+        input_price=Nano(1),
+        cached_input_price=Nano(1),
+        output_price=Nano(1),
+        minimum_price=Nano(0),
+        sampling=sampling,
+    )

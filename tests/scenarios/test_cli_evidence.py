@@ -28,14 +28,13 @@ from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.crypto import SigningKey, read_signing_key_file
 from cocoon_sdk.protocol.session_evidence import EvidenceRecord, SessionEvidence
 from cocoon_sdk.protocol.signing import Domain
-from cocoon_sdk.protocol.terms import SamplingClass, Terms
 from cocoon_sdk.protocol.vouchers import SessionRef, request_hash
 from cocoon_sdk.storage import open_database
-from cocoon_sdk.types import Hash, Nano
+from cocoon_sdk.types import Nano
 from cocoon_sdk.verify.seeds import request_seed
 from tests.helpers.local_sandbox import sandbox_up
 from tests.helpers.session_records import signed_record
-from tests.helpers.table_model import MODEL_ID, TableModel
+from tests.helpers.table_model import MODEL_ID, TableModel, table_terms
 from tests.helpers.table_server import NAME, table_server_beside
 
 pytestmark = pytest.mark.xdist_group("cli")
@@ -67,15 +66,7 @@ def record(session: SessionRef, rid: int) -> EvidenceRecord:
     body = {"model": NAME, "prompt": PROMPT, "max_tokens": 40, "temperature": 1.0, "user": SECRET}
     seed = request_seed(session, rid, request_hash("completion", write_json(body)))
     answer = MODEL.answer(PROMPT, body, seed, most=40)
-    terms = Terms(
-        model_id=MODEL_ID,
-        model_entry_hash=Hash(bytes(32)),
-        input_price=Nano(1),
-        cached_input_price=Nano(1),
-        output_price=Nano(1),
-        minimum_price=Nano(0),
-        sampling=SamplingClass.REPLAYABLE,
-    )
+    terms = table_terms()
     return signed_record(
         session,
         rid,

@@ -15,12 +15,11 @@ from cocoon_sdk.contracts.disputes import Dispute
 from cocoon_sdk.protocol.disputes import Ground
 from cocoon_sdk.protocol.envelope import JobKind, JobRef, PayloadPlain, ResultPlain
 from cocoon_sdk.protocol.pricing import Usage
-from cocoon_sdk.protocol.terms import SamplingClass, Terms
-from cocoon_sdk.types import Hash, Nano
+from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.rescoring import MAX_TOKENS, Verifier
 from cocoon_sdk.verify.seeds import job_seed
 from cocoon_sdk.verify.thresholds import Thresholds
-from tests.helpers.table_model import MODEL_ID, TableModel
+from tests.helpers.table_model import MODEL_ID, TableModel, table_terms
 from tests.helpers.table_server import END_TOKENS, NAME, table_server
 
 MODEL = TableModel()
@@ -36,15 +35,7 @@ DISPUTE = cast(
         payload_hash=Hash(b"\x03" * 32),
     ),
 )
-TERMS = Terms(
-    model_id=MODEL_ID,
-    model_entry_hash=Hash(bytes(32)),
-    input_price=Nano(1),
-    cached_input_price=Nano(1),
-    output_price=Nano(1),
-    minimum_price=Nano(0),
-    sampling=SamplingClass.REPLAYABLE,
-)
+TERMS = table_terms()
 
 
 def case(most: int, **commitment: Any) -> Case:

@@ -33,7 +33,7 @@ from cocoon_sdk.protocol.session_evidence import EvidenceRecord
 from cocoon_sdk.protocol.signing import Domain
 from cocoon_sdk.protocol.terms import SamplingClass, Terms
 from cocoon_sdk.protocol.vouchers import SessionRef, request_hash
-from cocoon_sdk.types import Hash, Nano
+from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.checking import Findings, NotCheckableError, check
 from cocoon_sdk.verify.commitment import CANCELLED, Commitment
 from cocoon_sdk.verify.rescoring import Verifier
@@ -42,20 +42,12 @@ from cocoon_sdk.verify.statistics import Numbers, TokenEvidence
 from cocoon_sdk.verify.structure import Fault, FaultKind, Level, Question
 from cocoon_sdk.verify.thresholds import SamplingKind, Thresholds
 from tests.helpers.session_records import LIMITS, draw, signed_record
-from tests.helpers.table_model import MODEL_ID, TableModel, shown
+from tests.helpers.table_model import MODEL_ID, TableModel, shown, table_terms
 from tests.helpers.table_server import END_TOKENS, NAME, table_server
 
 SESSION = SessionRef(Domain(-239, Address((0, b"\x01" * 32)), 1_700_000_000), 7, Address((0, b"\x02" * 32)))
 KEY = SigningKey(b"\x06" * 32)
-TERMS = Terms(
-    model_id=MODEL_ID,
-    model_entry_hash=Hash(bytes(32)),
-    input_price=Nano(1),
-    cached_input_price=Nano(1),
-    output_price=Nano(1),
-    minimum_price=Nano(0),
-    sampling=SamplingClass.REPLAYABLE,
-)
+TERMS = table_terms()
 WORKER = TableModel(spread=0.01, machine=1)
 VERIFIER = TableModel(spread=0.01, machine=2)
 

@@ -17,13 +17,13 @@ from cocoon_sdk.client.sessions.answers.joining import write_json
 from cocoon_sdk.crypto import SigningKey
 from cocoon_sdk.protocol.session_evidence import EvidenceRecord, SessionEvidence
 from cocoon_sdk.protocol.signing import Domain
-from cocoon_sdk.protocol.terms import SamplingClass, Terms
+from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.protocol.vouchers import SessionRef, request_hash
-from cocoon_sdk.types import Hash, Nano
+from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.seeds import request_seed
 from cocoon_sdk.verify.thresholds import Thresholds
 from tests.helpers.session_records import signed_record
-from tests.helpers.table_model import MODEL_ID, TableModel
+from tests.helpers.table_model import TableModel, table_terms
 from tests.helpers.table_server import NAME, table_server_beside
 
 SESSION = SessionRef(Domain(-239, Address((0, b"\x01" * 32)), 1_700_000_000), 7, Address((0, b"\x02" * 32)))
@@ -42,15 +42,7 @@ def record(
     response = answer.response
     if shows is not None:
         response["choices"][0]["text"] = shows
-    terms = Terms(
-        model_id=MODEL_ID,
-        model_entry_hash=Hash(bytes(32)),
-        input_price=Nano(1),
-        cached_input_price=Nano(1),
-        output_price=Nano(1),
-        minimum_price=Nano(0),
-        sampling=sampling,
-    )
+    terms = table_terms(sampling)
     fields = {"commitment": answer.commitment, **changes}
     return signed_record(
         SESSION,
