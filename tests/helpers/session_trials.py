@@ -65,17 +65,8 @@ class Session:
         committed: bool = True,
     ) -> EvidenceRecord:
         """Return what the worker signs for one request."""
-        return signed_record(
-            session or self.ref,
-            rid,
-            key or self.key,
-            self.town.worker.terms(sampling=sampling),
-            kind="chat.completion",
-            body={"messages": [{"role": "user", "content": "What is the capital of France?"}]},
-            pieces=[completion("Paris.")],
-            commitment=commitment() if committed else None,
-            input_tokens=12,
-            output_tokens=5,
+        return signed_answer(
+            self.town, session or self.ref, rid, key or self.key, sampling=sampling, committed=committed
         )
 
     @property
@@ -84,15 +75,10 @@ class Session:
 
     async def another(self) -> Session:
         """Open one more guarded session with the same worker, with an answer of its own."""
-        return await guarded(self.town, self.court, self.sessions)
+        return await prepared(self.town, self.court, self.sessions)
 
     def replace_key(self, name: str) -> None:
-        """Let the worker's owner set another operator key."""
-        account = self.town.worker.account
-        account.from_owner(m.SetKey(query_id=0, key=key_of(name).verify_key.to_int()))
-        account.key = key_of(name)
-        assert account.get_state().operator_key == account.key.verify_key.to_int()
-        self.town.worker.announce()
+        replace_key(self.town, name)
 
     def pad(self, count: int) -> None:
         """Fill the histories of both accounts."""
@@ -131,11 +117,50 @@ class Session:
         return dispute, before, self.purse()
 
 
-async def guarded(town: SessionTown, court: Court, sessions: AsyncSessions) -> Session:
-    """Open a session, guard it, redeem something of it, and let its worker sign one answer."""
+def signed_answer(
+    town: SessionTown,
+    session: SessionRef,
+    rid: int,
+    key: SigningKey,
+    *,
+    sampling: SamplingClass,
+    committed: bool,
+) -> EvidenceRecord:
+    """Return one answer with a receipt, as whoever has the key signs it."""
+    return signed_record(
+        session,
+        rid,
+        key,
+        town.worker.terms(sampling=sampling),
+        kind="chat.completion",
+        body={"messages": [{"role": "user", "content": "What is the capital of France?"}]},
+        pieces=[completion("Paris.")],
+        commitment=commitment() if committed else None,
+        input_tokens=12,
+        output_tokens=5,
+    )
+
+
+def replace_key(town: SessionTown, name: str) -> None:
+    """Let the worker's owner set another operator key, and announce it."""
+    account = town.worker.account
+    account.from_owner(m.SetKey(query_id=0, key=key_of(name).verify_key.to_int()))
+    account.key = key_of(name)
+    assert account.get_state().operator_key == account.key.verify_key.to_int()
+    town.worker.announce()
+
+
+async def guarded(town: SessionTown, sessions: AsyncSessions) -> HeldSession:
+    """Open a session, let its worker lock collateral, and redeem something of it."""
     held = await sessions.acquire(await town.offer(), Nano(1000))
     town.worker.account.accept_session(town.town.driver(town.client), held.ref.session_id)
     town.redeem(held, await held.sign(PAID))
+    return held
+
+
+async def prepared(town: SessionTown, court: Court, sessions: AsyncSessions) -> Session:
+    """Open a guarded session, and let its worker sign one answer."""
+    held = await guarded(town, sessions)
     made = Session(town, court, sessions, held, await held.sign(PAID + 1000))
     made.records.append(made.record(1))
     return made

@@ -8,19 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cocoon_sdk.client.sessions.account import AsyncSessions
-from cocoon_sdk.sandbox import Blockchain
 from tests.helpers.arbiters import Court
-from tests.helpers.client_sessions import SessionTown, session_town
+from tests.helpers.client_sessions import SessionTown
 from tests.helpers.hostile_chains import PaddedChain
-from tests.helpers.sdk import Town
-from tests.helpers.session_trials import Session, guarded
-
-
-@pytest.fixture
-async def town(blockchain: Blockchain, tmp_path: Path) -> AsyncIterator[SessionTown]:
-    async with session_town(Town(blockchain), str(tmp_path / "sessions.db")) as made:
-        yield made
+from tests.helpers.session_trials import Session
 
 
 @pytest.fixture
@@ -33,14 +24,6 @@ async def court(town: SessionTown, padded: PaddedChain, tmp_path: Path) -> Async
     made = Court(town.town.chain, padded, town.town.suite, tmp_path)
     yield made
     await made.close()
-
-
-@pytest.fixture
-async def session(town: SessionTown, court: Court) -> AsyncIterator[Session]:
-    client = town.client
-    sessions = AsyncSessions(client._context, client.workers, database=town.place)
-    yield await guarded(town, court, sessions)
-    await sessions.close()
 
 
 async def test_filled_histories_cannot_keep_evidence_of_the_present_key_from_being_judged(

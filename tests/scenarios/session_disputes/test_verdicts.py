@@ -7,8 +7,6 @@ client disputes through the SDK, and its evidence is brought as clients bring it
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -24,42 +22,12 @@ from cocoon_sdk.protocol.disputes import DisputeKind, Ground, Item, ItemKind, pa
 from cocoon_sdk.protocol.exit_codes import ExitCode
 from cocoon_sdk.protocol.session_evidence import SessionEvidence
 from cocoon_sdk.protocol.session_states import SessionStatus
-from cocoon_sdk.sandbox import Blockchain
 from cocoon_sdk.types import Nano
 from tests.helpers.arbiters import Court
-from tests.helpers.client_sessions import SessionTown, session_town
-from tests.helpers.sdk import Town
-from tests.helpers.session_trials import (
-    COMPENSATION,
-    Session,
-    check_money,
-    guarded,
-    started,
-)
+from tests.helpers.session_trials import COMPENSATION, Session, check_money, started
 from tests.helpers.suite import key_of
 
 EVIDENCE_S = 12 * 3600
-
-
-@pytest.fixture
-async def town(blockchain: Blockchain, tmp_path: Path) -> AsyncIterator[SessionTown]:
-    async with session_town(Town(blockchain), str(tmp_path / "sessions.db")) as made:
-        yield made
-
-
-@pytest.fixture
-async def court(town: SessionTown, tmp_path: Path) -> AsyncIterator[Court]:
-    made = Court(town.town.chain, town.town.adapter, town.town.suite, tmp_path)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def session(town: SessionTown, court: Court) -> AsyncIterator[Session]:
-    client = town.client
-    sessions = AsyncSessions(client._context, client.workers, database=town.place)
-    yield await guarded(town, court, sessions)
-    await sessions.close()
 
 
 # -- verdicts and money --------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,41 +15,18 @@ from cocoon_sdk.errors import ConfigError, InsufficientEscrowError
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.session_evidence import SessionEvidence
 from cocoon_sdk.protocol.session_states import evidence_of, settles_at
-from cocoon_sdk.sandbox import Blockchain
+from cocoon_sdk.protocol.terms import SamplingClass
 from cocoon_sdk.types import Nano
 from tests.helpers.audit import payments
-from tests.helpers.client_sessions import SessionTown, session_town
-from tests.helpers.sdk import MODEL_NAME, Town, completion
-from tests.helpers.session_records import signed_record
+from tests.helpers.client_sessions import SessionTown
+from tests.helpers.sdk import MODEL_NAME
+from tests.helpers.session_trials import guarded, replace_key, signed_answer
 from tests.helpers.suite import hash_of, key_of
 
 EVIDENCE = hash_of("receipts")
 SOME = Nano(1000)
 BOND = Nano.ton("0.21")
 """With the announcement; gas comes on top."""
-
-
-@pytest.fixture
-async def town(blockchain: Blockchain, tmp_path: Path) -> AsyncIterator[SessionTown]:
-    async with session_town(Town(blockchain), str(tmp_path / "sessions.db")) as made:
-        yield made
-
-
-@pytest.fixture
-async def sessions(town: SessionTown) -> AsyncIterator[AsyncSessions]:
-    client = town.client
-    made = AsyncSessions(client._context, client.workers, database=town.place)
-    yield made
-    await made.close()
-
-
-async def guarded(town: SessionTown, sessions: AsyncSessions) -> HeldSession:
-    """Open a session, let its worker lock collateral, and sign something."""
-    held = await sessions.acquire(await town.offer(), SOME)
-    driver = town.town.driver(town.client)
-    town.worker.account.accept_session(driver, held.ref.session_id)
-    town.redeem(held, await held.sign(700_000))
-    return held
 
 
 async def test_client_can_dispute_and_has_its_bond_back_when_nobody_judges(
@@ -154,29 +130,10 @@ async def test_another_process_holds_a_session_until_it_is_forced(
     assert evidence_of(entry) == EVIDENCE
 
 
-def replace_key(town: SessionTown, name: str) -> None:
-    """Let the worker's owner set another operator key, and announce it."""
-    account = town.worker.account
-    account.from_owner(m.SetKey(query_id=0, key=key_of(name).verify_key.to_int()))
-    account.key = key_of(name)
-    town.worker.announce()
-
-
 def signed_by(town: SessionTown, held: HeldSession, key: SigningKey, *more: SigningKey) -> SessionEvidence:
     """Return answers with receipts, each signed by another key."""
     records = [
-        signed_record(
-            held.ref,
-            rid,
-            each,
-            town.worker.terms(),
-            kind="chat.completion",
-            body={"messages": [{"role": "user", "content": "What is the capital of France?"}]},
-            pieces=[completion("Paris.")],
-            commitment=None,
-            input_tokens=12,
-            output_tokens=5,
-        )
+        signed_answer(town, held.ref, rid, each, sampling=SamplingClass.UNVERIFIED, committed=False)
         for rid, each in enumerate((key, *more), 1)
     ]
     return SessionEvidence.of(held.ref, records)
