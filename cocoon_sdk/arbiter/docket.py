@@ -61,6 +61,7 @@ class Docket:
         self._chain, self._network, self._key, self._store = chain, network, key, store
         self._most = most
         self._turns = asyncio.Semaphore(at_a_time)
+        self._preparing = asyncio.Lock()  # each reads its evidence: after a restart there may be many
         self._genuine: OrderedDict[bytes, None] = OrderedDict()
         self._searches: OrderedDict[Hash, JobSearch] = OrderedDict()
         self._seen: dict[Hash, int] = {}
@@ -109,7 +110,8 @@ class Docket:
             )
         )
         hearing = Hearing(dispute, await self._on_chain(dispute), self._key, self._store)
-        await hearing.prepare()
+        async with self._preparing:
+            await hearing.prepare()
         self._seen.setdefault(dispute.digest, seqno)
         return self.hearings.setdefault(dispute.digest, hearing)
 

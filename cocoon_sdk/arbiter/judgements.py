@@ -1,21 +1,29 @@
 """`Judgements`: cases that are being judged beside everything else, one task for each dispute.
 
 Owns how many are judged at a time, when one that could not be judged is tried again, and that nothing is
-judged twice. Must not know how content is judged, or what a vote does.
+judged twice. Must not know how content is judged, where evidence lies, or what a vote does.
+
+Evidence is large, and whoever opens many disputes decides how many cases wait. So a case that waits, for its
+turn, for a stake's history or for another try, holds none: it is read when its turn has come, and let go of
+when it is over.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
+from cocoon_sdk.arbiter.errors import SecondVerdictError
 from cocoon_sdk.arbiter.evidence import Case
 from cocoon_sdk.arbiter.judging import Judge, Judgement
-from cocoon_sdk.arbiter.receipts import SessionCase, with_operator_keys
+from cocoon_sdk.arbiter.receipts import SessionCase, keys_of_stake, signed_by
 from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.contracts.disputes import Dispute
+from cocoon_sdk.crypto.keys import VerifyKey
 from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.protocol.disputes import Ground
 from cocoon_sdk.storage import StorageError
@@ -24,6 +32,20 @@ from cocoon_sdk.types import Hash
 _PAGES: Final = 2
 """Pages of histories that are asked for at a time, to find the keys that stakes had."""
 log = structlog.get_logger("cocoon.arbiter")
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A case that has to be judged, without its evidence.
+
+    `signers` are the keys under which a session's records are, None in a job. `read` fetches the case, None
+    when there is nothing to judge any more; `vote` takes what comes of it.
+    """
+
+    dispute: Dispute
+    signers: frozenset[VerifyKey] | None
+    read: Callable[[], Awaitable[Case | SessionCase | None]]
+    vote: Callable[[Judgement], Awaitable[None]]
 
 
 class Judgements:
@@ -44,6 +66,7 @@ class Judgements:
         self._judge, self._chain, self._retry_s = judge, chain, retry_s
         self._on_news, self._on_storage = on_news, on_storage
         self._judging, self._pages = asyncio.Semaphore(at_a_time), asyncio.Semaphore(_PAGES)
+        self._pending: dict[Hash, Pending] = {}
         self._tasks: dict[Hash, asyncio.Task[None]] = {}
         self._not_before: dict[Hash, int] = {}
         self._made: dict[Hash, Judgement] = {}
@@ -66,18 +89,27 @@ class Judgements:
         task = self._tasks.pop(digest, None)
         if task is not None:
             task.cancel()
-        self._not_before.pop(digest, None)
-        self._made.pop(digest, None)
+        self._settled(digest)
 
-    def waits(self, digest: Hash, now: int) -> bool:
-        """Tell whether a dispute's case is being judged, or failed too short a time ago."""
+    def has(self, digest: Hash) -> bool:
+        """Tell whether a dispute's case was put here, and no vote came of it yet."""
+        return digest in self._pending
+
+    def put(self, pending: Pending) -> None:
+        """Judge a case in the background, again and again until it can be judged."""
+        self._pending[pending.dispute.digest] = pending
+        self._begin(pending)
+
+    def step(self, now: int) -> None:
+        """Begin again with what could not be judged, after its pause."""
         self._now = max(self._now, now)
-        return digest in self._tasks or now < self._not_before.get(digest, 0)
+        for digest, pending in self._pending.items():
+            if digest not in self._tasks and self._now >= self._not_before.get(digest, 0):
+                self._begin(pending)
 
-    def begin(self, case: Case | SessionCase, vote: Callable[[Judgement], Awaitable[None]]) -> None:
-        """Judge a case in the background, and `vote` on what comes of it."""
-        digest = case.dispute.digest
-        task = asyncio.create_task(self._judged(digest, case, vote))
+    def _begin(self, pending: Pending) -> None:
+        digest = pending.dispute.digest
+        task = asyncio.create_task(self._judged(digest, pending))
         self._tasks[digest] = task
 
         def forget(_: asyncio.Task[None]) -> None:
@@ -87,17 +119,17 @@ class Judgements:
 
         task.add_done_callback(forget)
 
-    async def _judged(
-        self, digest: Hash, case: Case | SessionCase, vote: Callable[[Judgement], Awaitable[None]]
-    ) -> None:
+    async def _judged(self, digest: Hash, pending: Pending) -> None:
         try:
-            judgement = self._made.get(digest)
-            if judgement is None:
-                judgement = await self._judgement(case)
+            judgement = self._made.get(digest) or await self._judgement(pending)
+            if judgement is not None:
                 self._made[digest] = judgement  # should the vote not be kept, nobody has to judge it again
-            await vote(judgement)
-            self._made.pop(digest, None)
-            log.info("voted", dispute=digest.hex()[:16], ground=judgement.ground)
+                await pending.vote(judgement)
+                log.info("voted", dispute=digest.hex()[:16], ground=judgement.ground)
+            self._settled(digest)
+        except SecondVerdictError as error:
+            self._settled(digest)
+            log.warning("judged_in_vain", dispute=digest.hex()[:16], why=str(error))
         except CocoonError as error:
             if isinstance(error, StorageError):
                 self._on_storage(error)
@@ -109,13 +141,23 @@ class Judgements:
             self._not_before[digest] = self._now + self._retry_s
             log.error("judging_failed", dispute=digest.hex()[:16], error=type(error).__name__)
 
-    async def _judgement(self, case: Case | SessionCase) -> Judgement:
-        if isinstance(case, Case):
-            async with self._judging:
-                return await self._judge.judge(case)
-        # Apart from judging: a history that somebody filled takes long to read.
-        signed = await with_operator_keys(self._chain, case, self._pages)
-        if signed is None:
-            return Judgement(Ground.CLIENT_SILENT)
+    def _settled(self, digest: Hash) -> None:
+        for table in (self._pending, self._not_before, self._made):
+            table.pop(digest, None)
+
+    async def _judgement(self, pending: Pending) -> Judgement | None:
+        known: frozenset[VerifyKey] = frozenset()
+        if pending.signers is not None:
+            # Apart from judging: a history that somebody filled takes long to read.
+            known = await keys_of_stake(self._chain, pending.dispute, pending.signers, self._pages)
         async with self._judging:
+            case = await pending.read()
+            if case is None:
+                return None
+            if isinstance(case, Case):
+                return await self._judge.judge(case)
+            signed = signed_by(case, known)
+            del case
+            if signed is None:
+                return Judgement(Ground.CLIENT_SILENT)
             return await self._judge.judge_session(signed)

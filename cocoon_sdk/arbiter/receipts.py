@@ -13,6 +13,7 @@ Keys that it had before count no more: who stole one before it was replaced coul
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -43,6 +44,11 @@ class SessionCase:
     records: tuple[EvidenceRecord, ...] = field(repr=False)
     ignored: int = 0
 
+    @property
+    def signers(self) -> frozenset[VerifyKey]:
+        """Under which keys the records are."""
+        return frozenset(signer for record in self.records if (signer := record.signer) is not None)
+
 
 def read_case(dispute: Dispute, data: bytes) -> SessionCase | None:
     """Return what evidence shows, as far as it can be told without the chain; None when it shows nothing."""
@@ -56,35 +62,42 @@ def read_case(dispute: Dispute, data: bytes) -> SessionCase | None:
     return SessionCase(dispute, records, len(evidence.records) - len(records)) if records else None
 
 
-async def with_operator_keys(
-    chain: Chain, case: SessionCase, turns: AbstractAsyncContextManager[Any]
-) -> SessionCase | None:
-    """Return the case with the records that the stake's own key signed; None when there are none.
+async def keys_of_stake(
+    chain: Chain, dispute: Dispute, signers: Collection[VerifyKey], turns: AbstractAsyncContextManager[Any]
+) -> frozenset[VerifyKey]:
+    """Return which of the keys that signed records were the stake's own, and maybe more of its keys.
 
-    Only for a record under another key than the present one the history is read, page by page within `turns`.
-    Raises `ChainError`, also when the endpoint does not show the history (yet).
+    Only for another key than the present one the history is read, page by page within `turns`; no evidence is
+    needed for that, so none is held meanwhile. Raises `ChainError`, also when the endpoint does not show the
+    history (yet).
     """
-    dispute = case.dispute
-    signers = {signer for record in case.records if (signer := record.signer) is not None}
     now = (await WorkerStake.at(chain, dispute.worker).state()).operator_key
     try:
         known = frozenset((VerifyKey.from_int(now),))
     except KeyMaterialError:
         known = frozenset()
-    if not signers <= known:
+    others = frozenset(signers) - known
+    if others:
         known |= await operator_keys(
             chain,
             dispute.session,
             dispute.lock,
-            signers - known,
+            others,
             since=dispute.disputed_at - _life_s(dispute),
             until=dispute.disputed_at,
             turns=turns,
         )
+    return known
+
+
+def signed_by(case: SessionCase, known: Collection[VerifyKey]) -> SessionCase | None:
+    """Return the case with the records that one of these keys signed; None when there are none."""
     records = tuple(record for record in case.records if record.signer in known)
     ignored = case.ignored + len(case.records) - len(records)
     if ignored:
-        log.info("records_ignored", dispute=dispute.digest.hex()[:16], ignored=ignored, left=len(records))
+        log.info(
+            "records_ignored", dispute=case.dispute.digest.hex()[:16], ignored=ignored, left=len(records)
+        )
     return replace(case, records=records, ignored=ignored) if records else None
 
 

@@ -19,12 +19,14 @@ from pytoniq_core import Address
 from cocoon_sdk.arbiter.config import ArbiterConfig
 from cocoon_sdk.arbiter.courier import Courier
 from cocoon_sdk.arbiter.docket import Docket
+from cocoon_sdk.arbiter.evidence import Case
 from cocoon_sdk.arbiter.finding import DisputeFinder
 from cocoon_sdk.arbiter.following import Following
 from cocoon_sdk.arbiter.gossip import Gossip
 from cocoon_sdk.arbiter.hearing import Hearing
-from cocoon_sdk.arbiter.judgements import Judgements
+from cocoon_sdk.arbiter.judgements import Judgements, Pending
 from cocoon_sdk.arbiter.judging import Judge, Judgement
+from cocoon_sdk.arbiter.receipts import SessionCase
 from cocoon_sdk.arbiter.server import ArbiterServer
 from cocoon_sdk.arbiter.store import ArbiterStore
 from cocoon_sdk.chain.base import Chain
@@ -236,6 +238,7 @@ class ArbiterService:
             self._cleaned_at = self._now
             await self._store.forget(self._now - self._config.kept_s)
             await self._following.reopen(self._now)
+        self._judgements.step(self._now)
         for hearing in self.hearings():
             try:
                 await self._bring_on(hearing)
@@ -276,14 +279,9 @@ class ArbiterService:
             return
         async with self._lock(hearing):
             # Evidence takes a while to read: not every few seconds while its content cannot be judged.
-            waits = self._judgements.waits(digest, self._now)
-            weighed = None if waits else await hearing.weigh(self._now)
-            if weighed is not None and weighed.ground is not None:
-                await hearing.vote(weighed.ground, due=weighed.due)
-                log.info("voted", dispute=digest.hex()[:16], ground=weighed.ground)
+            if not self._judgements.has(digest):
+                await self._weigh(hearing)
             await hearing.advance(self._now)
-        if weighed is not None and weighed.case is not None:
-            self._judgements.begin(weighed.case, functools.partial(self._vote, hearing))
         await self._gossip.exchange(hearing, self._now, self._lock(hearing))
         if hearing.is_doubled:
             log.error(
@@ -294,6 +292,29 @@ class ArbiterService:
             )
         if self._courier is not None and await self._courier.hand_in(hearing, self._now):
             self._looked_at.pop(digest, None)
+
+    async def _weigh(self, hearing: Hearing) -> None:
+        """Vote on what the evidence alone decides; the rest waits for the judge, and its evidence on disk."""
+        weighed = await hearing.weigh(self._now)
+        if weighed is None:
+            return
+        if weighed.ground is not None:
+            await hearing.vote(weighed.ground, due=weighed.due)
+            log.info("voted", dispute=hearing.dispute.digest.hex()[:16], ground=weighed.ground)
+        elif weighed.case is not None:
+            self._judgements.put(
+                Pending(
+                    hearing.dispute,
+                    weighed.case.signers if isinstance(weighed.case, SessionCase) else None,
+                    functools.partial(self._case, hearing),
+                    functools.partial(self._vote, hearing),
+                )
+            )
+
+    async def _case(self, hearing: Hearing) -> Case | SessionCase | None:
+        """Read what is to be judged once more; None when we have voted meanwhile."""
+        weighed = await hearing.weigh(self._now)
+        return None if weighed is None else weighed.case
 
     async def _vote(self, hearing: Hearing, judgement: Judgement) -> None:
         async with self._lock(hearing):

@@ -184,10 +184,11 @@ async def test_evidence_that_cannot_be_judged_is_not_read_again_and_again(
     dispute = await session.dispute()
     await session.show(dispute)
     await court.rounds(10)
-    assert (len(reads), len(court.judges[0].sessions)) == (1, 1)
+    # Once to see that it has to be judged, and once for each turn.
+    assert (len(reads), len(court.judges[0].sessions)) == (2, 1)
     session.town.pass_time(61)
     await court.rounds(10)
-    assert (len(reads), len(court.judges[0].sessions)) == (2, 2)
+    assert (len(reads), len(court.judges[0].sessions)) == (3, 2)
 
 
 async def test_one_arbiter_that_has_the_evidence_is_enough(session: Session, court: Court) -> None:
