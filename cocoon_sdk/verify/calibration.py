@@ -228,12 +228,10 @@ class Calibration:
             async def one(concurrency: int, prompt: Prompt) -> None:
                 stored = self._records[_key("answer", made, concurrency, prompt)]
                 choice = Choice.from_wire(stored["choice"])
-                rescored = await verifier.rescore(stored["prompt"], choice.tokens)
-                replayed = Replayed(
-                    Sampling.of_request(prompt.body),
-                    _seed(made, concurrency, prompt),
-                    np.array(stored["prompt"], np.int64),
-                )
+                sampling = Sampling.of_request(prompt.body)
+                rescored = await verifier.rescore(stored["prompt"], choice.tokens, sampling)
+                seed = _seed(made, concurrency, prompt)
+                replayed = Replayed(sampling, seed, np.array(stored["prompt"], np.int64))
                 found = numbers(evidence(0, choice, [rescored], replayed))
                 key = _key("check", made, concurrency, prompt)
                 self._records.put(key, [len(choice.tokens), *found])

@@ -120,7 +120,7 @@ def check(
             replayed = Replayed(expected, seed, np.array(rescorings[0].prompt, np.int64))
         seen = [each.choices[index] for each in rescorings]
         if thresholds is not None:
-            seen = [each.within(thresholds.top) for each in seen]
+            seen = [each.within(expected.candidates(thresholds.top)) for each in seen]
         tokens += evidence(index, choice, seen, replayed)
     result = numbers(tokens)
     reasons = [(fault.level, str(fault)) for fault in form.faults]

@@ -32,6 +32,7 @@ from cocoon_sdk.verify.endpoint import (
     VerifierError,
     VerifierRefusedError,
 )
+from cocoon_sdk.verify.sampling import Sampling
 
 DEFAULT_TOP: Final = 20
 """Most tokens per position that vLLM serves unless it is told otherwise."""
@@ -40,6 +41,8 @@ MAX_TOKENS: Final = 1 << 18
 """Most tokens of prompt and output together."""
 AT_ONCE: Final = 8
 """Prefills that one verifier asks for at a time: an endpoint that is flooded answers none of them in time."""
+WIDEST: Final = Sampling()
+"""Parameters under which all `top` tokens of a position are asked for."""
 CHAT: Final = "chat.completion"
 COMPLETION: Final = "completion"
 
@@ -150,7 +153,10 @@ class Transport(Protocol):
 
 
 class Verifier:
-    """A vLLM endpoint that serves `model`, with its tokenizer. `top` tokens are asked for per position.
+    """A vLLM endpoint that serves `model`, with its tokenizer.
+
+    Of each position the `top` best tokens are asked for, or as many of them as the request's sampling
+    parameters leave in question (`Sampling.candidates`).
 
     `end_tokens` come from the model's generation configuration. At most `at_once` prefills are under way; the
     others wait, and their time does not run yet. Close it, or use it with `async with`. Raises `ConfigError`
@@ -218,9 +224,9 @@ class Verifier:
 
         Raises what `rescore` raises.
         """
-        prompt = await self.prompt_tokens(kind, body)
+        prompt, sampling = await self.prompt_tokens(kind, body), Sampling.of_request(body)
         outputs = [choice.tokens for choice in commitment.choices]
-        choices = await together(self.rescore(prompt, tokens) for tokens in outputs)
+        choices = await together(self.rescore(prompt, tokens, sampling) for tokens in outputs)
         texts = [await self.text(tokens) for tokens in outputs]
         bodies = [await self.text(tokens[:-1]) for tokens in outputs]
         return Rescoring(prompt, tuple(choices), tuple(texts), tuple(bodies), self._end_tokens)
@@ -241,15 +247,18 @@ class Verifier:
             raise _unusable("its prompt has no tokens, or too many")
         return tuple(tokens)
 
-    async def rescore(self, prompt: Sequence[int], output: Sequence[int]) -> Rescored:
-        """Score `output` after `prompt` with one prefill.
+    async def rescore(
+        self, prompt: Sequence[int], output: Sequence[int], sampling: Sampling = WIDEST
+    ) -> Rescored:
+        """Score `output`, which was sampled so, after `prompt` with one prefill.
 
         Raises `UnknownTokenError` for tokens that the model does not have, `TooManyTokensError`,
         `VerifierRefusedError` (mostly: its context is too short), `VerifierUnavailableError`,
         `VerifierTimeoutError`, `VerifierAnswerError`.
         """
+        top = sampling.candidates(self._top)
         if not output:
-            return _nothing(self._top)
+            return _nothing(top)
         count = len(prompt) + len(output)
         if count > MAX_TOKENS:
             raise TooManyTokensError(
@@ -257,9 +266,9 @@ class Verifier:
             )
         body = {
             **{"model": self._model, "prompt": [*prompt, *output], "add_special_tokens": False},
-            **{"max_tokens": 1, "temperature": 0, "prompt_logprobs": self._top},
+            **{"max_tokens": 1, "temperature": 0, "prompt_logprobs": top},
         }
-        most = (1 << 20) + count * (self._top + 1) * _BYTES_PER_ENTRY
+        most = (1 << 20) + count * (top + 1) * _BYTES_PER_ENTRY
         try:
             async with self._places:
                 raw = await self._endpoint.post("v1/completions", body, max_bytes=most)
@@ -267,7 +276,7 @@ class Verifier:
             if _VOCABULARY in error.answer:
                 raise UnknownTokenError("the answer cannot be re-scored", why=error.answer) from None
             raise
-        return _read_rescored(raw, len(prompt), tuple(output), self._top)
+        return _read_rescored(raw, len(prompt), tuple(output), top)
 
     async def text(self, tokens: Sequence[int]) -> str | None:
         """Return the tokens as text, special ones included; None where the endpoint refuses to tell.

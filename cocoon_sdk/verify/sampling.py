@@ -26,6 +26,10 @@ MAX_TOP_K: Final = (1 << 31) - 1
 MAX_PENALTY: Final = 2 * MILLION
 MIN_REPETITION: Final = MILLION // 100
 MAX_REPETITION: Final = 10 * MILLION
+LEAST_CANDIDATES: Final = 5
+"""A position's best tokens that are always looked at: the choice's neighbours, and what tells how sure the
+model was.
+"""
 ARGUMENTS: Final = "cocoon_"
 """Every name in `vllm_xargs` that our sampler reads begins so."""
 
@@ -101,6 +105,23 @@ class Sampling:
     def greedy(self) -> bool:
         """Whether the best token is taken, without noise."""
         return self.temperature == 0
+
+    def candidates(self, top: int) -> int:
+        """Return how many of a position's best tokens a replay looks at, of `top` at most.
+
+        A token is worth listing where it could be the right choice. Without noise that is the best one;
+        top-k says itself how many there can be; and a temperature below 1 leaves the less to the tail the
+        lower it is, p^(1 / temperature). Penalties may put any token behind any other: then all of `top` are
+        looked at. Each token less spares an endpoint work for every token that it reads.
+        """
+        if self.presence_penalty or self.frequency_penalty or self.repetition_penalty != MILLION:
+            return top
+        if self.greedy:
+            return min(top, LEAST_CANDIDATES)
+        count = max(LEAST_CANDIDATES, -(-top * self.temperature // MILLION))
+        if self.top_k:
+            count = min(count, self.top_k + LEAST_CANDIDATES)
+        return min(top, count)
 
     def to_engine(self, seed: bytes, *, choices: int = 1) -> dict[str, Any]:
         """Return the fields to put over those of an engine's request body, so that it samples like this.

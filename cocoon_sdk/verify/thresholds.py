@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Self, TypeAlias
 
@@ -43,6 +42,10 @@ LADDER_DOUBT: Final = 0.01
 """Probability that some ladder of a model lets honest workers lose more than they should."""
 LADDERS: Final = len(MEANS) + 2 * (len(NAMES) - len(MEANS))
 """Of one model: those of the means serve both kinds of sampling."""
+SUSPECT: Final = 1.25
+"""What is beyond this many times the largest honest value is suspect."""
+REFUND: Final = 1.5
+SLASH: Final = 4.0
 MIN_CHECKS: Final = 20
 """Fewest honest checks of a setting: below, not even the median has a useful bound."""
 _LEAST: Final = {"lp_mean": 0.01, "lp_max": 0.02, "tok_mean": 0.004, "tok_max": 0.05}
@@ -56,22 +59,6 @@ class SamplingKind(StrEnum):
 
     GREEDY = "greedy"
     SAMPLED = "sampled"
-
-
-@dataclass(frozen=True, slots=True)
-class Margins:
-    """Limits as multiples of the largest honest value.
-
-    Raises `ConfigError` unless 1 <= suspect <= refund < slash.
-    """
-
-    suspect: float = 1.25
-    refund: float = 1.5
-    slash: float = 4.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.suspect <= self.refund < self.slash:
-            raise ConfigError("these margins make no sense", why="1 <= suspect <= refund < slash must hold")
 
 
 class Limits(WireModel):
@@ -190,9 +177,7 @@ Checked: TypeAlias = Mapping[str, Sequence[Numbers]]
 """Honest checks, grouped by the setting (batch, dtype, machine) they were made in."""
 
 
-def fit(
-    settings: Checked, *, longest: int, both: Checked | None = None, margins: Margins | None = None
-) -> KindThresholds:
+def fit(settings: Checked, *, longest: int, both: Checked | None = None) -> KindThresholds:
     """Set limits from the honest checks of one kind of sampling.
 
     `longest` is the number of tokens of the longest answer; `both` are the checks of both kinds (these alone
@@ -205,7 +190,6 @@ def fit(
             why=f"a setting has fewer than {MIN_CHECKS} honest checks",
             hint="Run more calibration prompts",
         )
-    chosen = margins or Margins()
     values: dict[str, Any] = {
         "honest_checks": sum(len(checks) for checks in settings.values()),
         "settings": len(settings),
@@ -219,7 +203,7 @@ def fit(
             floor=_LEAST[name],
             doubt=LADDER_DOUBT / LADDERS,
         )
-        values[name] = _limits(name, _values(name, settings), ladder, chosen)
+        values[name] = _limits(name, _values(name, settings), ladder)
     return KindThresholds(**values)
 
 
@@ -235,13 +219,13 @@ def _values(name: str, settings: Checked) -> list[list[float]]:
     return groups
 
 
-def _limits(name: str, groups: Sequence[Sequence[float]], ladder: Ladder, margins: Margins) -> Limits:
+def _limits(name: str, groups: Sequence[Sequence[float]], ladder: Ladder) -> Limits:
     largest = max(_LEAST[name], *(max(group) for group in groups))
     return Limits(
         honest=micro(largest),
-        suspect=micro(largest * margins.suspect),
-        refund=micro(largest * margins.refund),
-        slash=micro(largest * margins.slash),
+        suspect=micro(largest * SUSPECT),
+        refund=micro(largest * REFUND),
+        slash=micro(largest * SLASH),
         ladder=ladder,
     )
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cocoon_sdk.cli.local_vllm import serve_vllm, vllm_settings
 from cocoon_sdk.protocol.terms import SamplingClass
@@ -55,8 +55,10 @@ BUILD: Final = Path(__file__).resolve().parents[2] / "build"
 _LIMITS: Final = EndpointLimits(timeout_s=1800)
 _COST_PROMPTS: Final = 32
 _COST_TOKENS: Final = 256
+_COST_ROUNDS: Final = 2
 _SPEED_TOKENS: Final = 96
 _SPEED_ROUNDS: Final = 8
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -256,42 +258,45 @@ class Bench:
 
     async def _measure(self, engine: Engine) -> None:
         """Time generation against re-scoring, and our sampler against vLLM's own, on the same engine."""
-        kit, sampling = self._kit(engine), Sampling()
+        kit = self._kit(engine)
         chosen = [prompt for prompt in self.prompts if len(prompt.text) < 600][:_COST_PROMPTS]
         prompts = [await kit.tokens(prompt.body, prompt.kind) for prompt in chosen]
+        own, hot = [Sampling.of_request(prompt.body) for prompt in chosen], [Sampling()] * len(chosen)
         on = {"ignore_eos": True}
         native = on | {"vllm_xargs": {}, "temperature": 1}
 
-        def generate(tokens: int, more: Mapping[str, Any]) -> Callable[[], Awaitable[list[Generated]]]:
-            return lambda: in_turns(
+        async def generate(how: Sequence[Sampling], tokens: int, more: Mapping[str, Any]) -> list[Generated]:
+            return await in_turns(
                 [
                     engine.generator.generate(prompt, tokens, sampling, bytes([place] * 16), more=more)
-                    for place, prompt in enumerate(prompts)
+                    for place, (prompt, sampling) in enumerate(zip(prompts, how, strict=True))
+                ],
+                BATCH,
+            )
+
+        async def rescore(how: Sequence[Sampling], made: Sequence[Generated]) -> list[Rescored]:
+            return await in_turns(
+                [
+                    engine.verifier.rescore(prompt, answer.tokens, sampling)
+                    for prompt, answer, sampling in zip(prompts, made, how, strict=True)
                 ],
                 BATCH,
             )
 
         self.say("measuring the cost of verification")
-        await generate(8, on)()
-        generating, made = await _timed(generate(_COST_TOKENS, on))
-        rescoring, _ = await _timed(
-            lambda: in_turns(
-                [
-                    engine.verifier.rescore(prompt, answer.tokens)
-                    for prompt, answer in zip(prompts, made, strict=True)
-                ],
-                BATCH,
-            )
-        )
+        await generate(own, 8, on)
+        measured: dict[str, list[float]] = {}
+        for _ in range(_COST_ROUNDS):
+            for name, how in (("own", own), ("hot", hot)):
+                generating, made = await _timed(generate(how, _COST_TOKENS, on))
+                rescoring, _scored = await _timed(rescore(how, made))
+                measured.setdefault(f"generating_{name}_s", []).append(generating)
+                measured.setdefault(f"rescoring_{name}_s", []).append(rescoring)
         self.say("measuring the sampler")
-        ours, theirs = [], []
         for _ in range(_SPEED_ROUNDS):
-            theirs.append((await _timed(generate(_SPEED_TOKENS, native)))[0])
-            ours.append((await _timed(generate(_SPEED_TOKENS, on)))[0])
-        self.records.put(
-            "measured",
-            {"generating_s": generating, "rescoring_s": rescoring, "ours_s": ours, "native_s": theirs},
-        )
+            for name, more in (("native_s", native), ("ours_s", on)):
+                measured.setdefault(name, []).append((await _timed(generate(hot, _SPEED_TOKENS, more)))[0])
+        self.records.put("measured", measured | {"prompt_tokens": [len(prompt) for prompt in prompts]})
 
     async def _all(self, what: str, jobs: Sequence[Any], concurrency: int) -> None:
         if not jobs:
@@ -317,9 +322,9 @@ async def _opened(served: Served, top: int, ends: frozenset[int]) -> AsyncIterat
         yield Engine(generator, verifier)
 
 
-async def _timed(work: Callable[[], Awaitable[list[Any]]]) -> tuple[float, list[Any]]:
+async def _timed(work: Awaitable[list[T]]) -> tuple[float, list[T]]:
     begun = time.perf_counter()
-    result = await work()
+    result = await work
     return time.perf_counter() - begun, result
 
 

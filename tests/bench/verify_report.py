@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any, Final
 
 from cocoon_sdk.verify.calibration import EngineSetting
@@ -204,9 +204,16 @@ def _figures(
     over = figures["details"][f"detection_over_{AUDITS}_audits"]
     figures["detection"][f"{POOLED} over {AUDITS} audits"] = over[POOLED]
     if measured is not None:
-        figures["verify_cost_ratio_256"] = round(measured["rescoring_s"] / measured["generating_s"], 3)
+        figures["verify_cost_ratio_256"] = _cost(measured, "own")
+        figures["details"]["verify_cost_ratio_256_at_temperature_1"] = _cost(measured, "hot")
+        figures["details"]["verify_cost_prompt_tokens"] = measured["prompt_tokens"]
         figures["sampler_ratio"] = round(median(measured["native_s"]) / median(measured["ours_s"]), 3)
     return figures
+
+
+def _cost(measured: dict[str, Any], how: str) -> float:
+    """Return re-scoring as a share of generating, for answers that were sampled one way or the other."""
+    return round(sum(measured[f"rescoring_{how}_s"]) / sum(measured[f"generating_{how}_s"]), 3)
 
 
 def _words(
@@ -284,8 +291,12 @@ def _words(
         lines += [
             "## Costs",
             "",
-            f"Re-scoring 256 tokens takes {figures['verify_cost_ratio_256']:.2f} of generating them in",
-            f"batches. With our sampler vLLM keeps {figures['sampler_ratio']:.2f} of its own throughput.",
+            f"Re-scoring 256 tokens takes {figures['verify_cost_ratio_256']:.3f} of generating them in",
+            "batches, with the prompts' own sampling parameters, and",
+            f"{details['verify_cost_ratio_256_at_temperature_1']:.3f} with temperature 1 for all of them.",
+            f"The {len(details['verify_cost_prompt_tokens'])} prompts have",
+            f"{mean(details['verify_cost_prompt_tokens']):.0f} tokens in the mean; they are read again too.",
+            f"With our sampler vLLM keeps {figures['sampler_ratio']:.2f} of its own throughput.",
             "",
         ]
     return "\n".join(lines)

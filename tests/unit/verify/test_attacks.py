@@ -51,9 +51,10 @@ class TableBench(verify.Bench):
             yield engine
 
     async def _measure(self, engine: verify.Engine) -> None:
-        self.records.put(
-            "measured", {"generating_s": 10.0, "rescoring_s": 4.0, "ours_s": [2.0], "native_s": [1.9]}
-        )
+        own = {"generating_own_s": [6.0, 4.0], "rescoring_own_s": [2.0, 2.0]}
+        hot = {"generating_hot_s": [10.0], "rescoring_hot_s": [5.0]}
+        speed = {"ours_s": [2.0], "native_s": [1.9], "prompt_tokens": [3, 5]}
+        self.records.put("measured", own | hot | speed)
 
 
 def short(count: int) -> tuple[Prompt, ...]:
@@ -95,6 +96,7 @@ async def test_cheaters_are_caught_and_the_honest_are_not(tmp_path: Path) -> Non
         # Whoever re-scores with the true model is clean in LP: TOK and structure have to see it.
         assert details["detection_by_tokens_when_re_scored"][case.name] >= 0.9, case.name
     assert figures["verify_cost_ratio_256"] == 0.4
+    assert details["verify_cost_ratio_256_at_temperature_1"] == 0.5
     assert figures["sampler_ratio"] == 0.95
     report = (tmp_path / "report.md").read_text()
     assert "| one replaced token |" in report

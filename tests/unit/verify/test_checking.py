@@ -300,3 +300,16 @@ def test_check_looks_no_further_than_the_limits_were_made_for(limits: Thresholds
     ]
     narrow = dataclasses.replace(rescoring, choices=(choice.within(2),))
     assert check(asked, answer.response, other, [narrow], limits).numbers == seen[0] != seen[1]
+
+
+def test_check_sees_the_same_of_an_endpoint_that_lists_more_than_was_in_question(limits: Thresholds) -> None:
+    answer = ask(2, GREEDY)
+    wide = VERIFIER.examine(prompt(2), answer.commitment)
+    narrow = dataclasses.replace(wide, choices=(wide.choices[0].within(5),))
+    assert wide.choices[0].top_tokens.shape[1] > 5
+
+    found = [
+        check(answer.question, answer.response, answer.commitment, [each], limits) for each in (wide, narrow)
+    ]
+
+    assert found[0].tokens == found[1].tokens

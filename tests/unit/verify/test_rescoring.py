@@ -80,15 +80,33 @@ def completion(body: dict[str, Any]) -> dict[str, Any]:
     return {"choices": [{"text": "y", "prompt_logprobs": rows, "finish_reason": "length"}]}
 
 
+def commitment_of(*choices: Choice) -> Commitment:
+    return Commitment(
+        manifest=None,
+        engine="vllm",
+        platform="cpu",
+        dtype="float32",
+        prompt_tokens=1,
+        prompt_hash=prompt_hash([1]),  # what the worker says about the prompt is not used
+        max_tokens=5,
+        sampling={},
+        seed=bytes(16),
+        choices=choices,
+    )
+
+
 @asynccontextmanager
 async def serving(**options: Any) -> AsyncIterator[tuple[FakeVllm, Verifier]]:
     fake = FakeVllm()
     app = web.Application(client_max_size=1 << 24)
     app.router.add_post("/{path:.*}", fake.handle)
     limits = EndpointLimits(timeout_s=options.pop("timeout_s", 10.0), attempts=3)
+    top = options.pop("top", 3)
     async with TestServer(app) as server:
         url = str(server.make_url("/v1"))
-        async with Verifier(url, KEY, "m", top=3, limits=limits, clock=ManualClock(0), **options) as verifier:
+        async with Verifier(
+            url, KEY, "m", top=top, limits=limits, clock=ManualClock(0), **options
+        ) as verifier:
             yield fake, verifier
 
 
@@ -107,22 +125,19 @@ async def test_verifier_asks_for_one_prefill_over_prompt_and_output() -> None:
     assert scored.top_logprobs.tolist() == [[-0.5, -1.0, -1.5]] * 2
 
 
+async def test_verifier_asks_for_the_tokens_that_the_sampling_leaves_in_question() -> None:
+    hot, cold, greedy = (CHAT_BODY | {"temperature": each} for each in (1.0, 0.3, 0))
+    choice = Choice.of([9], [-1.0], "length")
+    async with serving(top=40) as (fake, verifier):
+        for body in (hot, cold, greedy):
+            await verifier.examine("chat.completion", body, commitment_of(choice))
+    assert [body["prompt_logprobs"] for path, body in fake.asked if "completions" in path] == [40, 12, 5]
+
+
 async def test_verifier_examines_every_choice_under_the_question_itself() -> None:
     choices = tuple(Choice.of(tokens, [-1.0] * len(tokens), "length") for tokens in ([1, 2], [3], []))
-    commitment = Commitment(
-        manifest=None,
-        engine="vllm",
-        platform="cpu",
-        dtype="float32",
-        prompt_tokens=1,
-        prompt_hash=prompt_hash([1]),  # what the worker says about the prompt is not used
-        max_tokens=5,
-        sampling={},
-        seed=bytes(16),
-        choices=choices,
-    )
     async with serving(end_tokens=[2]) as (fake, verifier):
-        found = await verifier.examine("chat.completion", CHAT_BODY, commitment)
+        found = await verifier.examine("chat.completion", CHAT_BODY, commitment_of(*choices))
     assert found.prompt == (5, 6, 7)
     assert [len(choice.tokens) for choice in found.choices] == [2, 1, 0]
     assert found.texts == (" w1 w2", " w3", "")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cocoon_sdk.errors import MalformedError
-from cocoon_sdk.verify.sampling import MILLION, Sampling
+from cocoon_sdk.verify.replay import replay
+from cocoon_sdk.verify.sampling import LEAST_CANDIDATES, MILLION, Sampling
 
 SEED = bytes(range(16))
 
@@ -218,3 +220,39 @@ def test_engine_samples_by_itself_when_it_is_told_nothing(arguments: dict[str, A
 def test_engine_cannot_be_told_half_of_it(change: dict[str, Any]) -> None:
     with pytest.raises(MalformedError):
         Sampling.of_engine(Sampling().to_engine(SEED)["vllm_xargs"] | change)
+
+
+@settings(deadline=None)
+@given(
+    st.one_of(
+        st.builds(Sampling, temperature=st.just(0)),
+        st.builds(Sampling, temperature=st.integers(MILLION, 2 * MILLION), top_k=st.integers(1, 20)),
+    ),
+    st.integers(0, 2**32 - 1),
+)
+def test_right_choice_is_among_the_candidates_where_the_parameters_say_so(
+    sampling: Sampling, number: int
+) -> None:
+    logits = np.random.default_rng(number).normal(0, 3, 300)
+    tokens = np.arange(logits.size)
+    nothing = np.empty(0, np.int64)
+    whole = replay(sampling, SEED, 7, tokens, logits, prompt=nothing, output=nothing)
+    right = int(np.where(whole.sure >= 0, whole.scores, -np.inf).argmax())
+
+    best = np.argsort(-logits)[: sampling.candidates(logits.size)]
+
+    assert right in best
+    assert best.size < 30
+
+
+def test_fewer_candidates_are_looked_at_the_colder_it_is() -> None:
+    counts = [Sampling(temperature=each * MILLION // 10).candidates(50) for each in (0, 1, 3, 7, 10, 20)]
+    assert counts == [LEAST_CANDIDATES, LEAST_CANDIDATES, 15, 35, 50, 50]
+    assert Sampling(temperature=0).candidates(1) == 1
+    assert Sampling(top_k=1000).candidates(50) == 50
+
+
+@pytest.mark.parametrize("name", ["presence_penalty", "frequency_penalty", "repetition_penalty"])
+def test_penalties_leave_every_token_in_question(name: str) -> None:
+    """They may put the best token behind any other."""
+    assert Sampling(**{"temperature": 0, "top_k": 1, name: 500_000}).candidates(50) == 50

@@ -13,7 +13,6 @@ from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.statistics import MEANS, NAMES, STATISTICS_VERSION, Numbers
 from cocoon_sdk.verify.thresholds import (
     KindThresholds,
-    Margins,
     SamplingKind,
     Thresholds,
     binomial_bound,
@@ -30,10 +29,10 @@ def checks(rng: random.Random, count: int, scale: float = 1.0) -> list[Numbers]:
     ]
 
 
-def fitted(count: int = 400, margins: Margins | None = None) -> KindThresholds:
+def fitted(count: int = 400) -> KindThresholds:
     rng = random.Random(7)
     groups = {f"setting {number}": checks(rng, count, 1 - number / 4) for number in range(3)}
-    return fit(groups, longest=100, margins=margins)
+    return fit(groups, longest=100)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +51,13 @@ def test_binomial_bound_is_the_exact_one(failures: int, trials: int, doubt: floa
 
 
 def test_limits_are_multiples_of_the_largest_honest_value_of_all_settings() -> None:
-    found = fitted(50, Margins(suspect=1.5, refund=2, slash=5))
+    found = fitted(50)
     rng = random.Random(7)
     largest = max(each.lp_max for number in range(3) for each in checks(rng, 50, 1 - number / 4))
     assert found.lp_max.honest == pytest.approx(largest * 1e6, abs=1)
-    assert found.lp_max.suspect == pytest.approx(1.5 * largest * 1e6, abs=1)
-    assert found.lp_max.refund == pytest.approx(2 * largest * 1e6, abs=1)
-    assert found.lp_max.slash == pytest.approx(5 * largest * 1e6, abs=1)
+    assert found.lp_max.suspect == pytest.approx(1.25 * largest * 1e6, abs=1)
+    assert found.lp_max.refund == pytest.approx(1.5 * largest * 1e6, abs=1)
+    assert found.lp_max.slash == pytest.approx(4 * largest * 1e6, abs=1)
     assert (found.honest_checks, found.settings, found.longest) == (150, 3, 100)
 
 
@@ -118,12 +117,6 @@ def test_limits_cannot_be_set_when_there_are_too_few_checks(groups: dict[str, li
 def test_limits_cannot_be_set_when_a_statistic_is_missing() -> None:
     with pytest.raises(ConfigError, match="tok_mean"):
         fit({"one": [Numbers(0.0, 0.0, None, None)] * 30}, longest=10)
-
-
-@pytest.mark.parametrize("margins", [{"suspect": 0.9}, {"refund": 1.1}, {"slash": 1.5}], ids=str)
-def test_margins_that_make_no_sense_are_refused(margins: dict[str, float]) -> None:
-    with pytest.raises(ConfigError):
-        Margins(**margins)
 
 
 def test_thresholds_are_read_back_and_hash_to_what_the_registry_carries() -> None:
