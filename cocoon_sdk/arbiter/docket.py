@@ -12,7 +12,7 @@ from typing import Final
 
 from pytoniq_core import Address
 
-from cocoon_sdk.arbiter.errors import TooManyDisputesError
+from cocoon_sdk.arbiter.errors import TooManyDisputesError, UnfinishedError
 from cocoon_sdk.arbiter.evidence import OnChain, on_chain_of
 from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.arbiter.store import ArbiterStore, Followed
@@ -37,9 +37,10 @@ from cocoon_sdk.protocol.session_states import SessionStatus, entries_of
 from cocoon_sdk.types import Hash
 
 _MAX_GENUINE: Final = 10_000
-_MAX_SEARCHES: Final = 256
-_PAGES: Final = 16
-"""Pages of a history that one dispute may read before others have their turn."""
+_MAX_SEARCHES: Final = 8192
+"""Histories whose reading was cut off: more than the places that wait for another look (`backlog`)."""
+PAGES: Final = 16
+"""Pages of a history that one look reads before others have their turn."""
 _SLACK_S: Final = 3600
 _LOOKS: Final = 2
 """How often in a row the chain must show a dispute no more before it is over: one answer may be wrong."""
@@ -82,8 +83,10 @@ class Docket:
     async def follow(self, escrow: Address, number: int) -> Hearing:
         """Look at a dispute on chain and follow it. One that is followed is only looked up.
 
-        Raises `NoDisputeError` when the endpoint shows none for us, `TooManyDisputesError`, and `ChainError`
-        when the endpoint fails or does not show the history yet: then the next call goes on.
+        One look reads at most `PAGES` pages of its history, each by turns with other looks. Raises
+        `NoDisputeError` when the endpoint shows none for us, `TooManyDisputesError`, `UnfinishedError` when
+        the history is longer, and `ChainError` when the endpoint fails or does not show the history yet: then
+        the next call goes on.
         """
         known = self.known(escrow, number)
         if known is not None:
@@ -94,7 +97,8 @@ class Docket:
             raise NoDisputeError(
                 f"the dispute about {number} is not ours", why="its parameters name other arbiters"
             )
-        await self._make_room()
+        if len(self.hearings) >= self._most:
+            await self._dispensable()
         # Kept before its history is read, which may take long when somebody has filled it.
         await self._store.follow(
             Followed(
@@ -110,6 +114,7 @@ class Docket:
             )
         )
         hearing = Hearing(dispute, await self._on_chain(dispute), self._key, self._store)
+        await self._make_room()
         async with self._preparing:
             await hearing.prepare()
         self._seen.setdefault(dispute.digest, seqno)
@@ -126,10 +131,16 @@ class Docket:
             if len(self._searches) > _MAX_SEARCHES:
                 self._searches.popitem(last=False)
         try:
-            while True:
+            for _ in range(PAGES):
                 async with self._turns:
-                    if await search.advance(_PAGES):
+                    if await search.advance(1):
                         break
+            else:
+                raise UnfinishedError(
+                    f"the history before the dispute about {dispute.number} of {dispute.escrow.to_str()}",
+                    why=f"it was not found in {search.seen} transactions",
+                    hint="The next look goes on",
+                )
         except HistoryNotFoundError:
             self._searches.pop(dispute.digest, None)  # from the top again: the endpoint may have lagged
             raise
@@ -137,18 +148,20 @@ class Docket:
         return on_chain_of(search.payload, search.result)
 
     async def _make_room(self) -> None:
-        """Let go of the oldest dispute that nobody brought evidence for, if there are too many.
+        """Let go of a dispute that can be spared, if there are too many. Raises `TooManyDisputesError`."""
+        if len(self.hearings) >= self._most:
+            self.hearings.pop((await self._dispensable()).dispute.digest, None)
+
+    async def _dispensable(self) -> Hearing:
+        """Return the oldest dispute that nobody brought evidence for.
 
         Nothing is lost with it: it is looked at again when somebody asks, and if nobody does, it ends as it
         would have, in the worker's favour. So disputes that cost their clients nothing but a bond keep no
         other out. Raises `TooManyDisputesError` when all have evidence.
         """
-        if len(self.hearings) < self._most:
-            return
         for hearing in sorted(self.hearings.values(), key=lambda each: each.dispute.disputed_at):
             if not hearing.held and await hearing.own() is None:
-                self.hearings.pop(hearing.dispute.digest, None)
-                return
+                return hearing
         raise TooManyDisputesError(
             "cannot follow another dispute",
             why=f"{self._most} are followed already",

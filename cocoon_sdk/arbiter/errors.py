@@ -28,6 +28,10 @@ class BusyError(ArbiterError):
     """This arbiter does as much at a time as it can."""
 
 
+class UnfinishedError(ArbiterError):
+    """A history is longer than one look at it: the next look goes on."""
+
+
 class TooOftenError(ArbiterError):
     """One address asks more often than it may."""
 

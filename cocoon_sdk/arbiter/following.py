@@ -2,7 +2,8 @@
 
 Owns those tasks: what begins them, what becomes of their failures, and that nobody waits for them longer than
 it wants to. Must not know what happens in a hearing. A dispute that cannot be read yet is tried again and
-again (`Backlog`); all others, the markets' cursors and the start go on meanwhile.
+again (`Backlog`); all others, the markets' cursors and the start go on meanwhile. One look reads so much of a
+history and no more, then the next place in turn has its look: nobody keeps others out by filling histories.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pytoniq_core import Address
 
 from cocoon_sdk.arbiter.backlog import Backlog
 from cocoon_sdk.arbiter.docket import Docket
-from cocoon_sdk.arbiter.errors import BusyError
+from cocoon_sdk.arbiter.errors import BusyError, UnfinishedError
 from cocoon_sdk.arbiter.finding import DisputeFinder
 from cocoon_sdk.arbiter.finding_store import Place
 from cocoon_sdk.arbiter.hearing import Hearing
@@ -30,6 +31,8 @@ START_S: Final = 10.0
 """How long a start waits for the disputes of before; what takes longer goes on beside the rest."""
 MAX_TASKS: Final = 64
 """Places that are looked at beside each other; how many of them ask the chain at once, the docket says."""
+FOR_CALLERS: Final = 16
+"""How many of them are kept for whoever tells us of a dispute and waits for our look."""
 PER_ESCROW: Final = 2
 """Disputes of one escrow that are looked at together."""
 log = structlog.get_logger("cocoon.arbiter")
@@ -53,6 +56,7 @@ class Following:
         self._on_news, self._on_storage = on_news, on_storage
         self._backlog = Backlog(store.finding)
         self._tasks: dict[Place, asyncio.Task[Hearing]] = {}
+        self._begun = asyncio.Event()  # the next look, for whoever waits for one; a new event each time
         self._pumping: asyncio.Task[None] | None = None
         self._now = 0
 
@@ -130,15 +134,32 @@ class Following:
         if known is not None:
             return known
         place = Place(escrow, number)
-        if place not in self._tasks and not self._has_room(escrow):
-            raise BusyError("too many disputes are looked at", hint="Try again")
-        task = self._tasks.get(place) or self._spawn(place, is_kept=False)
+        task = self._tasks.get(place)
+        if task is None and not self._backlog.is_begun(place):
+            if not self._has_room(escrow):
+                raise BusyError("too many disputes are looked at", hint="Try again")
+            task = self._spawn(place, is_kept=False)
         try:
-            return await asyncio.wait_for(asyncio.shield(task), patience_s)
+            return await asyncio.wait_for(self._looked_through(place, task), patience_s)
         except TimeoutError:
             raise BusyError(
                 "the dispute is being looked at", why="its history is long", hint="Try again in a while"
             ) from None
+
+    async def _looked_through(self, place: Place, task: asyncio.Task[Hearing] | None) -> Hearing:
+        """Wait for the look that is under way, and for as many more as it takes; they come in their turn."""
+        seen: asyncio.Task[Hearing] | None = None
+        while True:
+            if task is None or task is seen:
+                await self._begun.wait()
+            else:
+                seen = task
+                with contextlib.suppress(UnfinishedError):
+                    return await asyncio.shield(task)
+            known = self._docket.known(place.escrow, place.number)
+            if known is not None:
+                return known
+            task = self._tasks.get(place)
 
     # -- one place -----------------------------------------------------------------------------------------
 
@@ -153,7 +174,7 @@ class Following:
 
     def _begin(self) -> None:
         for place in self._backlog.due(self._now):
-            if len(self._tasks) >= MAX_TASKS:
+            if len(self._tasks) >= MAX_TASKS - FOR_CALLERS:
                 return
             if place not in self._tasks and self._has_room(place.escrow):
                 self._spawn(place, is_kept=True)
@@ -169,13 +190,20 @@ class Following:
     def _spawn(self, place: Place, *, is_kept: bool) -> asyncio.Task[Hearing]:
         task = asyncio.create_task(self._look(place, is_kept=is_kept), name=f"dispute {place}")
         self._tasks[place] = task
+        self._backlog.looked(place)
+        self._begun.set()
+        self._begun = asyncio.Event()
 
         def forget(_: asyncio.Task[Hearing]) -> None:
-            if self._tasks.get(place) is task:
-                del self._tasks[place]
-            if not task.cancelled():
-                task.exception()  # whoever waits for it has it; the backlog has it anyway
-            self._on_news()
+            # Whoever waits for it has what it failed with; the backlog has it anyway.
+            failed = None if task.cancelled() else task.exception()
+            if self._tasks.get(place) is not task:
+                return  # closed meanwhile
+            del self._tasks[place]
+            if isinstance(failed, UnfinishedError):
+                self._begin()  # nothing is new, but the next one may have its turn
+            else:
+                self._on_news()
 
         task.add_done_callback(forget)
         return task
@@ -197,6 +225,9 @@ class Following:
                 await self._not_kept(place, error)
             else:
                 self._on_storage(error)
+            raise
+        except UnfinishedError:
+            await self._backlog.unfinished(place)
             raise
         except CocoonError as error:
             if is_kept or await self._stored(place) is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cocoon_sdk.arbiter import following
 from cocoon_sdk.arbiter.evidence import Weighed
 from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.arbiter.store import ArbiterStore
@@ -66,6 +67,18 @@ async def submitted(
     return client, job
 
 
+async def disputed_on_the_market(
+    town: Town, worker: ScriptedWorker, name: str, *, jobs: int = 1
+) -> tuple[AsyncCocoon, int]:
+    """Dispute jobs of an escrow and tell no arbiter; return the last one."""
+    client = await town.client(name)
+    for _ in range(jobs):
+        job = await client.jobs.create(model=MODEL_NAME, messages=chat(), accept="manual")
+        await submit(worker, client, job.id)
+        await job.dispute()
+    return client, job.id
+
+
 # -- padded histories ----------------------------------------------------------------------------------------
 
 
@@ -83,6 +96,31 @@ async def test_stranger_cannot_hide_a_dispute_behind_small_messages(
     await job.dispute()
     await court.rounds()
     assert (await job.status()).state is JobState.SLASHED
+
+
+async def test_padded_disputes_that_take_every_look_cannot_keep_another_from_being_found(
+    town: Town,
+    court: Court,
+    worker: ScriptedWorker,
+    padded: PaddedChain,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following, "MAX_TASKS", 4)
+    monkeypatch.setattr(following, "FOR_CALLERS", 0, raising=False)
+    service = await court.start(0, says=None)
+    for name in ("first", "second"):
+        attacker, _ = await disputed_on_the_market(town, worker, name, jobs=2)
+        padded.pad(attacker.escrow.address, 100_000)
+    honest, number = await disputed_on_the_market(town, worker, "honest")
+    dispute = await dispute_of(honest, number)
+    before = padded.looks
+    for _ in range(200):
+        await service.step()
+        await asyncio.sleep(0)
+        if service.hearing(dispute.digest) is not None:
+            break
+    assert service.hearing(dispute.digest) is not None
+    assert padded.looks - before < 200  # of 1600
 
 
 async def test_search_for_a_job_ends_where_the_job_cannot_be(
@@ -109,6 +147,22 @@ async def test_search_for_a_job_ends_where_the_job_cannot_be(
     ):
         with pytest.raises(HistoryNotFoundError):
             await JobSearch(padded, escrow, number, wanted, since=since).advance(100)
+
+
+async def test_worker_cannot_have_one_step_of_a_search_read_the_whole_of_its_own_history(
+    town: Town, worker: ScriptedWorker, padded: PaddedChain
+) -> None:
+    client = await town.client()
+    job = await client.jobs.create(model=MODEL_NAME, messages=chat(), accept="manual")
+    submission = await submit(worker, client, job.id)
+    padded.pad(worker.address, 20_000)
+    padded.reach = 1000
+    search = JobSearch(padded, client.escrow.address, job.id, submission.sealed.result_hash, since=0)
+    steps = 0
+    while not await search.advance(1):
+        assert padded.looks <= 3 * (steps := steps + 1)
+    assert steps > 20_000 // 256 - 4
+    assert search.result is not None
 
 
 async def test_search_goes_on_where_an_endpoint_failed(

@@ -104,3 +104,93 @@ async def test_flood_of_notices_waits_on_the_market_and_failed_ones_take_no_room
     await waiting.failed(place(1), 0)
     await waiting.failed(place(2), 0)
     assert set(waiting.due(MAX_PAUSE_S)) == {place(1), place(2)}
+
+
+# -- turns ---------------------------------------------------------------------------------------------------
+
+
+def of(escrow: int, number: int = 0) -> Place:
+    return Place(Address((0, escrow.to_bytes(32, "big"))), number)
+
+
+async def look(waiting: Backlog, *, at: int = 0) -> Place:
+    """Have one look that ends unfinished."""
+    found = waiting.due(at)[0]
+    waiting.looked(found)
+    await waiting.unfinished(found)
+    return found
+
+
+async def test_escrows_with_long_histories_have_their_looks_by_turns(store: ArbiterStore) -> None:
+    waiting = Backlog(store.finding)
+    for escrow in range(1, 33):
+        for number in range(8):
+            waiting.put(of(escrow, number))
+    first = [(await look(waiting)).escrow for _ in range(2 * 32)]
+    assert len(set(first)) == 32
+    again = [await look(waiting) for _ in range(32)]
+    assert len({each.escrow for each in again}) == 32
+    # What was begun is gone on with: others of the same escrow do not keep it from its end.
+    assert all(waiting.is_begun(each) and each.number == 0 for each in again)
+
+
+async def test_new_dispute_comes_before_all_that_were_looked_at(store: ArbiterStore) -> None:
+    waiting = Backlog(store.finding)
+    for escrow in range(1, 33):
+        waiting.put(of(escrow))
+    for _ in range(100):
+        await look(waiting)
+    waiting.put(of(99))
+    assert of(99) in [await look(waiting) for _ in range(2)]
+
+
+async def test_flow_of_new_escrows_cannot_keep_one_that_was_begun_from_its_next_look(
+    store: ArbiterStore,
+) -> None:
+    waiting = Backlog(store.finding)
+    for escrow in range(1, 9):
+        waiting.put(of(escrow))
+    for _ in range(8):
+        await look(waiting)
+    since, longest = 0, 0
+    for stranger in range(1000, 1100):
+        waiting.put(of(stranger))
+        waiting.put(of(stranger + 1000))
+        since += 1
+        if (await look(waiting)).escrow == of(1).escrow:
+            longest, since = max(longest, since), 0
+    escrows = 8 + 100  # at most every second look is for a new one, and makes one more that waits
+    assert 0 < max(longest, since) <= 2 * escrows
+
+
+async def test_look_that_ended_unfinished_is_no_failure_and_is_forgotten_like_one(
+    store: ArbiterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "MAX_WAITING", 2)
+    monkeypatch.setattr(backlog, "MAX_ESCROWS", 2)
+    waiting = Backlog(store.finding)
+    await waiting.add(of(1), 0)
+    await waiting.failed(of(1), 0)
+    await waiting.failed(of(1), 0)
+    await waiting.unfinished(of(1))
+    assert waiting.due(0) == [of(1)]
+    await waiting.failed(of(1), 0)
+    assert waiting.due(FIRST_PAUSE_S) == [of(1)]
+    for escrow in (2, 3):
+        await waiting.unfinished(of(escrow))
+    assert sorted(place.escrow.hash_part[-1] for place in waiting.due(FIRST_PAUSE_S)) == [2, 3]
+    assert await store.finding.notices() == []
+
+
+async def test_disputes_that_wait_for_others_of_their_escrow_keep_none_on_the_market(
+    store: ArbiterStore,
+) -> None:
+    waiting = Backlog(store.finding)
+    escrows = backlog.MAX_NEW // backlog.OF_ONE
+    for escrow in range(escrows):
+        for number in range(backlog.OF_ONE):
+            waiting.put(of(escrow, number))
+    assert not waiting.has_room
+    for _ in range(2 * escrows):
+        await look(waiting)
+    assert waiting.has_room
