@@ -54,7 +54,8 @@ async def test_cases_that_wait_for_the_judge_hold_no_evidence(
     assert len(service._judgements.tasks) == DISPUTES
     await asyncio.sleep(0)  # the loop itself holds what woke us
     gc.collect()
-    assert sum(isinstance(each, Case) for each in gc.get_objects()) == 1
+    # By type: isinstance would ask objects of other libraries what they are, and some warn then.
+    assert sum(type(each) is Case for each in gc.get_objects()) == 1
     judge.goes_on.set()
     await court.rounds()
     for client, number in opened:
