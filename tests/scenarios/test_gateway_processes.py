@@ -61,14 +61,14 @@ def test_gateway_process_goes_on_with_the_sessions_of_one_that_was_killed(place:
     with sandbox_up(tmp_path) as document:
         config = document["actors"][0]["config"]
         reads(config, "escrow", "open", "20", "--daily-limit", "20", "--yes")
-        key = reads(config, "gateway", "keys", "add", "app", "--budget", "1", "--database", place)["key"]
+        # Enough to set aside what 40 requests at once may cost at most.
+        key = reads(config, "gateway", "keys", "add", "app", "--budget", "4", "--database", place)["key"]
         with (
             process(config, place, tmp_path, "first") as (first, one),
             process(config, place, tmp_path, "second") as (_, two),
         ):
 
-            async def race() -> None:
-                clients = [openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0) for url in (one, two)]
+            async def race(*clients: openai.AsyncOpenAI) -> None:
                 asked = [WORDS[: 1 + number] for number in range(40)]
                 answers = await asyncio.gather(
                     *(
@@ -83,10 +83,15 @@ def test_gateway_process_goes_on_with_the_sessions_of_one_that_was_killed(place:
                 await stream.close()
                 text, _ = await ask(clients[1], SOME, stream=True, model="echo")
                 assert text == said(SOME)
-                for client in clients:
-                    await client.close()
 
-            asyncio.run(race())
+            async def with_both() -> None:
+                async with (
+                    openai.AsyncOpenAI(base_url=one, api_key=key, max_retries=0) as left,
+                    openai.AsyncOpenAI(base_url=two, api_key=key, max_retries=0) as right,
+                ):
+                    await race(left, right)
+
+            asyncio.run(with_both())
             killed = sessions(config, place)
             assert len(killed) == 2
         with process(config, place, tmp_path, "third") as (_, three):
