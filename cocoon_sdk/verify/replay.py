@@ -192,12 +192,10 @@ class _Row:
         sure = self.scale * (_log_odds(share) - _log_odds_of(better, certain[-1] + least))
         possible = self.scale * (_log_odds(share) - _log_odds_of(certain[first], likely[-1] + most))
 
-        # A token also changes sides by passing the nearest one on the other side.
+        # A token also changes sides by passing the nearest one on the other side. Of those that are not
+        # listed any may be cut, and as good as the last that is.
         kept, doubtful = falling[possible >= 0], falling[sure < 0]
-        nearest_cut = float(doubtful[0]) if doubtful.size else -math.inf
-        beyond = float(likely[np.searchsorted(-falling, -self.ceiling, side="left")])
-        if beyond >= share * (certain[-1] + least):
-            nearest_cut = max(nearest_cut, self.ceiling)
+        nearest_cut = max(float(doubtful[0]) if doubtful.size else -math.inf, self.ceiling)
         sure = np.where(sure >= 0, np.minimum(sure, np.maximum(falling - nearest_cut, 0.0)), sure)
         possible = np.where(possible < 0, np.maximum(possible, falling - kept[-1]), possible)
         back = np.empty_like(order)

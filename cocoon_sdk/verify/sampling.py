@@ -26,6 +26,8 @@ MAX_TOP_K: Final = (1 << 31) - 1
 MAX_PENALTY: Final = 2 * MILLION
 MIN_REPETITION: Final = MILLION // 100
 MAX_REPETITION: Final = 10 * MILLION
+ENOUGH_CANDIDATES: Final = 50
+"""A position's best tokens at temperature 1, beyond which more told nothing (docs/verification.md, 3)."""
 LEAST_CANDIDATES: Final = 5
 """A position's best tokens that are always looked at: the choice's neighbours, and what tells how sure the
 model was.
@@ -118,7 +120,7 @@ class Sampling:
             return top
         if self.greedy:
             return min(top, LEAST_CANDIDATES)
-        count = max(LEAST_CANDIDATES, -(-top * self.temperature // MILLION))
+        count = max(LEAST_CANDIDATES, -(-max(top, ENOUGH_CANDIDATES) * self.temperature // MILLION))
         if self.top_k:
             count = min(count, self.top_k + LEAST_CANDIDATES)
         return min(top, count)

@@ -39,7 +39,7 @@ from cocoon_sdk.verify.replay import replay
 from cocoon_sdk.verify.rescoring import Ids, Rescored
 from cocoon_sdk.verify.sampling import Sampling
 
-STATISTICS_VERSION: Final = 4
+STATISTICS_VERSION: Final = 5
 """Numbers of another version cannot be compared with these, nor with limits made from them."""
 MEAN_FLOOR: Final = 32
 """Fewest tokens that the mean of TOK is taken over."""

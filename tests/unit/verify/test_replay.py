@@ -127,6 +127,50 @@ def test_honest_choice_regrets_no_more_than_the_logits_moved(
     assert whole.regret(chosen) <= spread + 1e-9
 
 
+def regret_among_alike(
+    sampling: Sampling, number: int, alike: int, apart: float, spread: float, listed: int
+) -> float:
+    """Return an honest choice's regret where `alike` logits are at most `apart`, and another machine's differ
+    by at most `spread` from one another's."""
+    rng = np.random.default_rng(number)
+    logits = np.where(alike > ALL, rng.uniform(0, apart, SIZE), rng.normal(-9, 1, SIZE))
+    logprobs = logits - np.log(np.exp(logits).sum())
+    chosen = choose(sampling, number, logprobs + rng.uniform(-spread / 2, spread / 2, SIZE))
+    tokens, known, unlisted = top(logprobs, chosen, listed)
+    part = replay(
+        sampling, SEED, number, tokens, known, prompt=NONE, output=NONE, unlisted=unlisted, vocabulary=SIZE
+    )
+    return part.regret(chosen)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    samplings,
+    st.integers(0, 10_000),
+    st.integers(2, 60),
+    st.sampled_from([0.0, 0.01, 0.1, 1.0]),
+    st.floats(0.0001, 0.3),
+    st.integers(1, 20),
+)
+def test_honest_choice_among_like_tokens_regrets_no_more_when_few_are_listed(
+    sampling: Sampling, number: int, alike: int, apart: float, spread: float, listed: int
+) -> None:
+    assert regret_among_alike(sampling, number, alike, apart, spread, listed) <= spread + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "alike", "listed"),
+    [(250_000, 900_000, 10, 5), (300_000, 900_000, 18, 6), (MILLION, 600_000, 40, 20)],
+)
+def test_top_p_that_cuts_beyond_the_listed_tokens_makes_no_honest_choice_suspect(
+    temperature: int, top_p: int, alike: int, listed: int
+) -> None:
+    """The smallest spread puts a listed token behind one that is not listed, and the cut between them."""
+    sampling = Sampling(temperature=temperature, top_p=top_p)
+    largest = max(regret_among_alike(sampling, each, alike, 0.01, 0.02, listed) for each in range(300))
+    assert largest <= 0.02
+
+
 def test_whole_vocabulary_with_repetition_penalty_is_replayed_from_logits() -> None:
     sampling = Sampling(temperature=800_000, repetition_penalty=1_300_000)
     prompt, output = np.array([1, 2, 3]), np.array([3, 4])

@@ -131,7 +131,7 @@ async def test_verifier_asks_for_the_tokens_that_the_sampling_leaves_in_question
     async with serving(top=40) as (fake, verifier):
         for body in (hot, cold, greedy):
             await verifier.examine("chat.completion", body, commitment_of(choice))
-    assert [body["prompt_logprobs"] for path, body in fake.asked if "completions" in path] == [40, 12, 5]
+    assert [body["prompt_logprobs"] for path, body in fake.asked if "completions" in path] == [40, 15, 5]
 
 
 async def test_verifier_examines_every_choice_under_the_question_itself() -> None:

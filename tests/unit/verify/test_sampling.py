@@ -248,6 +248,8 @@ def test_right_choice_is_among_the_candidates_where_the_parameters_say_so(
 def test_fewer_candidates_are_looked_at_the_colder_it_is() -> None:
     counts = [Sampling(temperature=each * MILLION // 10).candidates(50) for each in (0, 1, 3, 7, 10, 20)]
     assert counts == [LEAST_CANDIDATES, LEAST_CANDIDATES, 15, 35, 50, 50]
+    assert [Sampling(temperature=each * MILLION // 10).candidates(20) for each in (0, 3, 7)] == [5, 15, 20]
+    assert [Sampling(temperature=each * MILLION // 10).candidates(100) for each in (0, 3, 7)] == [5, 30, 70]
     assert Sampling(temperature=0).candidates(1) == 1
     assert Sampling(top_k=1000).candidates(50) == 50
 
