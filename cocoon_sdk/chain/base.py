@@ -17,6 +17,8 @@ from cocoon_sdk.types import Nano
 
 StackValue: TypeAlias = "int | Cell | Slice | list[StackValue] | None"
 """What goes into and comes out of a get-method: ints, cells, slices (addresses are slices), null, tuples."""
+Link: TypeAlias = tuple[int, bytes]
+"""Names a transaction of an account: its lt and hash. lt 0: there is none."""
 
 
 class AccountStatus(StrEnum):
@@ -52,6 +54,16 @@ class TransactionRecord:
     prev_lt: int
     prev_hash: bytes
     cell: Cell
+
+    @property
+    def link(self) -> Link:
+        """What names this transaction."""
+        return (self.lt, self.hash)
+
+    @property
+    def previous(self) -> Link:
+        """What names the one before it in the account's history."""
+        return (self.prev_lt, self.prev_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +105,20 @@ class Chain(Protocol):
         ...
 
     async def transactions(
-        self, address: Address, *, limit: int = 16, before_lt: int | None = None, after_lt: int = 0
+        self,
+        address: Address,
+        *,
+        limit: int = 16,
+        before_lt: int | None = None,
+        after_lt: int = 0,
+        start: Link | None = None,
     ) -> list[TransactionRecord]:
-        """Return an account's transactions, `after_lt < lt < before_lt`, newest first, at most `limit`."""
+        """Return an account's transactions, `after_lt < lt < before_lt`, newest first, at most `limit`.
+
+        `start` names the newest one to return, as the one after it does (`TransactionRecord.previous`). Some
+        endpoints find a transaction only by its name: from there a page costs the same at any depth, whatever
+        was asked for meanwhile, and `before_lt` may cost a walk from the newest one.
+        """
         ...
 
     async def config_param(self, index: int) -> Cell | None:

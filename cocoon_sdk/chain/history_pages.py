@@ -1,7 +1,7 @@
 """Paging back through an account's history by (lt, hash) of known transactions.
 
 Owns what `Chain.transactions` means for every adapter whose endpoint pages so, and the memory of links that
-makes paging back cheap. Must not know transports; an endpoint's page comes from a function.
+makes paging back cheap for who has none. Must not know transports; an endpoint's page comes from a function.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from pytoniq_core import Address
 
-from cocoon_sdk.chain.base import TransactionRecord
+from cocoon_sdk.chain.base import Link, TransactionRecord
 from cocoon_sdk.errors import ChainError
 
 MAX_TRANSACTIONS: Final = 1000
@@ -20,7 +20,6 @@ MAX_TRANSACTIONS: Final = 1000
 MAX_WALK: Final = 20_000
 """Most newer transactions that are walked through to reach an unknown `before_lt`."""
 
-Link: TypeAlias = tuple[int, bytes]
 Page: TypeAlias = Callable[[Address, "Link | None", int, int], Awaitable[list[TransactionRecord]]]
 """Asks for an account's transactions from a link (None: the newest) downwards: how many, above which lt."""
 
@@ -37,20 +36,23 @@ class HistoryPages:
         self._links = _Links()
 
     async def transactions(
-        self, address: Address, *, limit: int, before_lt: int | None, after_lt: int
+        self, address: Address, *, limit: int, before_lt: int | None, after_lt: int, start: Link | None
     ) -> list[TransactionRecord]:
         """Return transactions newest first, `after_lt < lt < before_lt`; fewer than `limit` only at the end.
 
-        The links of everything returned are remembered, so paging back costs one request a page; an unknown
-        `before_lt` is reached by walking down from the newest, `MAX_WALK` deep (`ChainError` beyond).
+        From `start` it is one request for each `size` of them, always. Without it links that were seen are
+        remembered, of so many accounts; an unknown `before_lt` is reached by walking down from the newest,
+        `MAX_WALK` deep (`ChainError` beyond).
         """
         if not 1 <= limit <= MAX_TRANSACTIONS:
             raise ValueError(f"limit must be within 1..{MAX_TRANSACTIONS}")
-        start = self._links.above(address, before_lt) if before_lt is not None else None
-        try:
+        if start is not None:
             return await self._walk(address, start, limit, before_lt, after_lt)
+        known = self._links.above(address, before_lt) if before_lt is not None else None
+        try:
+            return await self._walk(address, known, limit, before_lt, after_lt)
         except self._unknown:
-            if start is None:
+            if known is None:
                 raise
             # The remembered link may belong to a chain that has been reset since.
             self._links.forget(address)
@@ -74,7 +76,7 @@ class HistoryPages:
                     found.append(record)
                 if len(found) == limit:
                     return found
-            link = (page[-1].prev_lt, page[-1].prev_hash)
+            link = page[-1].previous
         raise ChainError(
             f"transactions of {address.to_str()} before lt {before_lt}",
             why=f"more than {MAX_WALK} newer ones lie in between",
@@ -93,7 +95,7 @@ class _Links:
 
     def add(self, address: Address, record: TransactionRecord) -> None:
         links = self._known.setdefault(_key(address), OrderedDict())
-        links[record.lt] = (record.prev_lt, record.prev_hash)
+        links[record.lt] = record.previous
         links.move_to_end(record.lt)
         if len(links) > self._PER_ACCOUNT:
             links.popitem(last=False)

@@ -21,9 +21,9 @@ from typing import Any, Final
 from pytoniq_core import Address, Cell
 
 from cocoon_sdk.chain import proofs
-from cocoon_sdk.chain.base import AccountState, ChainHead, StackValue, TransactionRecord
+from cocoon_sdk.chain.base import AccountState, ChainHead, Link, StackValue, TransactionRecord
 from cocoon_sdk.chain.boc import decode_boc, decode_boc_roots, encode_boc, transaction_record
-from cocoon_sdk.chain.history_pages import HistoryPages, Link
+from cocoon_sdk.chain.history_pages import HistoryPages
 from cocoon_sdk.chain.liteserver_blocks import LiteserverBlocks, Trust
 from cocoon_sdk.chain.liteserver_config import LiteserverConfig
 from cocoon_sdk.chain.liteserver_limits import PoolLimits
@@ -204,14 +204,22 @@ class LiteserverChain:
     # -- transactions ---------------------------------------------------------------------------------------
 
     async def transactions(
-        self, address: Address, *, limit: int = 16, before_lt: int | None = None, after_lt: int = 0
+        self,
+        address: Address,
+        *,
+        limit: int = 16,
+        before_lt: int | None = None,
+        after_lt: int = 0,
+        start: Link | None = None,
     ) -> list[TransactionRecord]:
         """Return transactions newest first, `after_lt < lt < before_lt`; fewer than `limit` only at the end.
 
         The newest is named by the proven account, every other one by its successor. Ordinary liteservers
         forget what is older than some weeks: then `ServerRefusedError`, and archive nodes are needed.
         """
-        return await self._history.transactions(address, limit=limit, before_lt=before_lt, after_lt=after_lt)
+        return await self._history.transactions(
+            address, limit=limit, before_lt=before_lt, after_lt=after_lt, start=start
+        )
 
     async def _page(
         self, address: Address, link: Link | None, count: int, after_lt: int
@@ -283,10 +291,10 @@ def _linked(address: Address, link: Link, data: object, count: int) -> list[Tran
     records: list[TransactionRecord] = []
     for cell in decode_boc_roots(data, max_roots=count):
         record = transaction_record(address, cell)
-        if (record.lt, record.hash) != link:
+        if record.link != link:
             raise MalformedError(f"history has a gap at lt {record.lt}")
         records.append(record)
-        link = (record.prev_lt, record.prev_hash)
+        link = record.previous
     return records
 
 

@@ -14,9 +14,16 @@ from typing import Any
 
 from pytoniq_core import Address, Cell
 
-from cocoon_sdk.chain.base import AccountState, AccountStatus, ChainHead, StackValue, TransactionRecord
+from cocoon_sdk.chain.base import (
+    AccountState,
+    AccountStatus,
+    ChainHead,
+    Link,
+    StackValue,
+    TransactionRecord,
+)
 from cocoon_sdk.chain.boc import decode_base64, decode_boc_base64, encode_boc_base64, transaction_record
-from cocoon_sdk.chain.history_pages import HistoryPages, Link
+from cocoon_sdk.chain.history_pages import HistoryPages
 from cocoon_sdk.chain.http_transport import (
     EndpointFailedError,
     JsonRpcTransport,
@@ -198,13 +205,21 @@ class ToncenterChain:
     # -- transactions ---------------------------------------------------------------------------------
 
     async def transactions(
-        self, address: Address, *, limit: int = 16, before_lt: int | None = None, after_lt: int = 0
+        self,
+        address: Address,
+        *,
+        limit: int = 16,
+        before_lt: int | None = None,
+        after_lt: int = 0,
+        start: Link | None = None,
     ) -> list[TransactionRecord]:
         """Return transactions newest first, `after_lt < lt < before_lt`; fewer than `limit` only at the end.
 
         toncenter pages by (lt, hash) of a known transaction: see `history_pages`.
         """
-        return await self._history.transactions(address, limit=limit, before_lt=before_lt, after_lt=after_lt)
+        return await self._history.transactions(
+            address, limit=limit, before_lt=before_lt, after_lt=after_lt, start=start
+        )
 
     async def _page(
         self, address: Address, link: Link | None, count: int, after_lt: int
@@ -230,12 +245,12 @@ class ToncenterChain:
                 record = transaction_record(address, _cell(_object(item).get("data")))
             except MalformedError as error:
                 raise MalformedResponseError("getTransactions", why=str(error)) from error
-            if link is not None and (record.lt, record.hash) != link:
+            if link is not None and record.link != link:
                 raise MalformedResponseError("getTransactions", why=f"history has a gap at lt {record.lt}")
             if record.lt <= after_lt:
                 break
             page.append(record)
-            link = (record.prev_lt, record.prev_hash)
+            link = record.previous
         return page
 
     # -- sending --------------------------------------------------------------------------------------

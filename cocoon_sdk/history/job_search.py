@@ -1,9 +1,11 @@
-"""`JobSearch`: how a job was opened and what was submitted for it, found in one walk that can be cut off.
+"""`JobSearch`: how a job was opened and what was submitted for it, found in one search that can be cut off.
 
-Owns where the walk stands and when there is nothing more to look for. Must not know keys, contents or who
-asks. Whoever fills an account's history only makes the walk longer: it goes on where it stood, as far down as
-the job can be old, and others have their turn in between. There may be many searches, so the
-result, which may be large, is fetched last.
+Owns where the search stands and when there is nothing more to look for. Must not know keys, contents or who
+asks. Whoever fills an account's history only makes the search longer: it goes on where it stood, as far down
+as the job can be old, and others have their turn in between.
+
+There may be many that wait. So a search holds names of transactions and no content, which may be large and is
+read last; and a step costs one page, whatever others read in between, because each page is asked for by name.
 """
 
 from __future__ import annotations
@@ -12,29 +14,45 @@ from dataclasses import dataclass
 
 from pytoniq_core import Address, Cell
 
-from cocoon_sdk.chain.base import Chain
-from cocoon_sdk.errors import ChainError, MalformedError
-from cocoon_sdk.history.lookup import (
-    OpenedJob,
-    is_below,
-    opening_in,
-    submission_in,
-    submitted_by,
-)
+from cocoon_sdk.chain.base import Chain, Link, TransactionRecord
+from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.history.lookup import OpenedJob, is_below, opening_in, result_data_in, submission_in
 from cocoon_sdk.history.transactions import DecodedTransaction, decode_transaction
 from cocoon_sdk.history.walking import FIRST_PAGE, LARGE_PAGE, MAX_SEARCH, HistoryNotFoundError
-from cocoon_sdk.protocol import messages as m
 
 
 @dataclass(slots=True)
-class _Origin:
-    """A submission whose data stands in its worker's own history, and how far that was read."""
+class _Way:
+    """How far down the history of an account was read."""
 
-    transaction: DecodedTransaction
-    submission: m.Submit | m.SubmitClaimed
-    before: int | None = None
+    account: Address
+    next: Link | None = None
+    """The newest that was not looked at; None: nothing was."""
     seen: int = 0
-    is_reached: bool = False
+
+    @property
+    def has_end(self) -> bool:
+        """Whether nothing more is to be read."""
+        return self.seen >= MAX_SEARCH or (self.next is not None and self.next[0] == 0)
+
+    async def page(self, chain: Chain) -> list[TransactionRecord]:
+        """Return what comes next. Raises what `Chain.transactions` raises: then it is asked for again."""
+        return await chain.transactions(
+            self.account, limit=LARGE_PAGE if self.seen else FIRST_PAGE, start=self.next
+        )
+
+    def went(self, page: list[TransactionRecord]) -> None:
+        """Go on below a page."""
+        self.seen += len(page)
+        self.next = page[-1].previous if page else (0, bytes(32))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A submission that reached the escrow: when its message was made (lt), and the way to who sent it."""
+
+    created_lt: int
+    way: _Way
 
 
 class JobSearch:
@@ -47,18 +65,22 @@ class JobSearch:
     def __init__(self, chain: Chain, escrow: Address, job_id: int, result_hash: bytes, *, since: int) -> None:
         self._chain, self._escrow, self._job_id = chain, escrow, job_id
         self._result_hash, self._since = int.from_bytes(result_hash, "big"), since
-        self._before: int | None = None
-        self._opened: OpenedJob | None = None
-        self._origin: _Origin | None = None
+        self._way = _Way(escrow)
+        self._sent: _Sent | None = None
+        self._opening: Link | None = None
+        self._payload: Cell | None = None
         self._result: Cell | None = None
         self._is_found = False
-        self.seen = 0
-        """Transactions that were looked at."""
+
+    @property
+    def seen(self) -> int:
+        """Transactions that were looked at, of both accounts."""
+        return self._way.seen + (0 if self._sent is None else self._sent.way.seen)
 
     @property
     def payload(self) -> Cell | None:
         """The payload's data cell: what the client put beside the job."""
-        return None if self._opened is None else self._opened.data
+        return self._payload
 
     @property
     def result(self) -> Cell | None:
@@ -68,78 +90,83 @@ class JobSearch:
     async def advance(self, pages: int) -> bool:
         """Look at so many pages more; true when both were found.
 
-        Raises `HistoryNotFoundError` when the walk ended without them, and other `ChainError`s of the
-        endpoint: then the next call goes on.
+        Raises `HistoryNotFoundError` when it ended without them, and only a new search may find them; and
+        other `ChainError`s of the endpoint: then the next call goes on.
         """
         for _ in range(pages):
             if self._is_found:
                 return True
-            if self._opened is not None and self._origin is not None:
-                await self._look_at_origin(self._origin)
-                continue
-            page = await self._chain.transactions(
-                self._escrow, limit=LARGE_PAGE if self.seen else FIRST_PAGE, before_lt=self._before
-            )
-            for record in page:
-                if record.now < self._since:
-                    raise self._missing("the endpoint shows nothing of it in the time that a job lives")
-                try:
-                    transaction = decode_transaction(record)
-                except MalformedError:
-                    continue  # not made by one of our contracts' messages
-                if self._look_at(transaction):
-                    break
-            if self._opened is not None:
-                continue
-            self.seen += len(page)
-            if not page or page[-1].prev_lt == 0 or self.seen >= MAX_SEARCH:
-                raise self._missing(f"it is not among the newest {self.seen} transactions")
-            self._before = page[-1].lt
+            if self._opening is None or self._sent is None:
+                await self._look_at_escrow()
+            else:
+                await self._look_at_worker(self._sent, self._opening)
         return self._is_found
 
-    def _look_at(self, transaction: DecodedTransaction) -> bool:
-        """Take what a transaction shows of the job; true when that was its opening."""
-        if self._origin is None:
+    # -- the escrow's history ------------------------------------------------------------------------------
+
+    async def _look_at_escrow(self) -> None:
+        page = await self._way.page(self._chain)
+        for record in page:
+            if record.now < self._since:
+                raise self._missing("the endpoint shows nothing of it in the time that a job lives")
+            try:
+                transaction = decode_transaction(record)
+            except MalformedError:
+                continue  # not made by one of our contracts' messages
+            if self._look_at(transaction) is not None:
+                self._opening = record.link
+                return
+        self._go_on(self._way, page)
+
+    def _look_at(self, transaction: DecodedTransaction) -> OpenedJob | None:
+        """Take what a transaction shows of the job; return its opening if it is that."""
+        message = transaction.in_message
+        if self._sent is None and message is not None and message.src is not None:
             submission = submission_in(transaction, self._job_id)
             if submission is not None and submission.result_hash == self._result_hash:
-                self._origin = _Origin(transaction, submission)
+                self._sent = _Sent(message.created_lt, _Way(message.src))
         opened = opening_in(transaction, self._job_id)
-        if opened is not None and self._origin is None:
+        if opened is not None and self._sent is None:
             raise self._missing("no submission reached the escrow")
         if opened is None and is_below(transaction, self._job_id):
             raise self._missing("an older job was opened after it")
-        self._opened = opened
-        return opened is not None
+        return opened
 
-    async def _look_at_origin(self, origin: _Origin) -> None:
-        """Fetch what was submitted from the worker's own history, or go one page down there towards it."""
-        try:
-            self._result = (await submitted_by(self._chain, origin.transaction, origin.submission)).data
-        except MalformedError:
-            pass  # what cannot be read was not delivered: its worker must not gain from that
-        except HistoryNotFoundError:
-            raise
-        except ChainError:
-            # Endpoints that know transactions by their links only reach so far in one step, and a worker can
-            # fill its own history: step by step they get there.
-            if origin.is_reached:
-                origin.is_reached, origin.before = False, None
-                raise
-            await self._go_down(origin)
+    # -- the worker's own history --------------------------------------------------------------------------
+
+    async def _look_at_worker(self, sent: _Sent, opening: Link) -> None:
+        """Look for the transaction that sent the submission: the newest before it. Then read both."""
+        page = await sent.way.page(self._chain)
+        sender = next((record for record in page if record.lt < sent.created_lt), None)
+        if sender is None:
+            self._go_on(sent.way, page)
             return
-        self._is_found = True
+        result = self._submitted(sender, sent)
+        self._payload = await self._opened(opening)
+        self._result, self._is_found = result, True
 
-    async def _go_down(self, origin: _Origin) -> None:
-        message = origin.transaction.in_message
-        assert message is not None
-        assert message.src is not None
-        page = await self._chain.transactions(
-            message.src, limit=LARGE_PAGE, before_lt=origin.before, after_lt=message.created_lt
-        )
-        origin.seen += len(page)
-        origin.is_reached = not page or page[-1].prev_lt <= message.created_lt or origin.seen >= MAX_SEARCH
-        if page:
-            origin.before = page[-1].lt
+    def _submitted(self, record: TransactionRecord, sent: _Sent) -> Cell | None:
+        try:
+            transaction = decode_transaction(record)
+        except MalformedError:
+            return None  # what cannot be read was not delivered: its worker must not gain from that
+        if all(message.created_lt != sent.created_lt for message in transaction.out_messages):
+            raise self._missing("the endpoint does not show the transaction that sent the submission")
+        return result_data_in(transaction, self._job_id, self._result_hash)
+
+    async def _opened(self, link: Link) -> Cell | None:
+        found = await self._chain.transactions(self._escrow, limit=1, start=link)
+        opened = opening_in(decode_transaction(found[0]), self._job_id) if found else None
+        if opened is None:
+            raise self._missing("the endpoint does not show its opening any more")
+        return opened.data
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def _go_on(self, way: _Way, page: list[TransactionRecord]) -> None:
+        way.went(page)
+        if way.has_end:
+            raise self._missing(f"nothing of it is among the newest {way.seen} of {way.account.to_str()}")
 
     def _missing(self, why: str) -> HistoryNotFoundError:
         return HistoryNotFoundError(

@@ -312,20 +312,21 @@ async def submitted_by(
         worker=incoming.src,
         amount=Nano(submission.amount),
         result_hash=Hash(submission.result_hash.to_bytes(32, "big")),
-        data=_result_data(origin, submission),
+        data=result_data_in(origin, submission.id, submission.result_hash),
         escrow_transaction=transaction,
         worker_transaction=origin,
     )
 
 
-def _result_data(origin: DecodedTransaction, submission: m.Submit | m.SubmitClaimed) -> Cell | None:
-    wanted = Hash(submission.result_hash.to_bytes(32, "big"))
-    for action, skipped in actions_of(origin, AccountKind.STAKE):
+def result_data_in(transaction: DecodedTransaction, job_id: int, result_hash: int) -> Cell | None:
+    """Return the data that a transaction of a stake submitted for a job; None when it submitted none."""
+    wanted = Hash(result_hash.to_bytes(32, "big"))
+    for action, skipped in actions_of(transaction, AccountKind.STAKE):
         if skipped is not None:
             continue
         if not isinstance(action, SubmitAction):
             continue
-        if action.job_id == submission.id and action.result_hash == wanted:
+        if action.job_id == job_id and action.result_hash == wanted:
             return action.data
     return None
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pytoniq_core import Address
 
-from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.chain.base import Chain, Link
 from cocoon_sdk.errors import ChainError, MalformedError
 from cocoon_sdk.history.transactions import DecodedTransaction, decode_transaction
 
@@ -49,10 +49,13 @@ async def walk(
     """
     turn: AbstractAsyncContextManager[Any] = contextlib.nullcontext() if turns is None else turns
     seen = 0
+    start: Link | None = None  # with it a page is one page, whoever else reads histories meanwhile
     while seen < limit:
         size = min(LARGE_PAGE if seen else FIRST_PAGE, limit - seen)
         async with turn:
-            page = await chain.transactions(address, limit=size, before_lt=before_lt, after_lt=after_lt)
+            page = await chain.transactions(
+                address, limit=size, before_lt=before_lt, after_lt=after_lt, start=start
+            )
         if not page:
             return
         for record in page:
@@ -64,8 +67,8 @@ async def walk(
                 continue  # not made by one of our contracts' messages
             yield decoded
         seen += len(page)
-        before_lt = page[-1].lt
-        if page[-1].prev_lt <= after_lt:
+        before_lt, start = None, page[-1].previous
+        if start[0] <= after_lt:
             return
 
 

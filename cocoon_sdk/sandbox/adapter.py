@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pytoniq_core import Address, Cell
 
-from cocoon_sdk.chain.base import AccountState, ChainHead, StackValue, TransactionRecord
+from cocoon_sdk.chain.base import AccountState, ChainHead, Link, StackValue, TransactionRecord
 from cocoon_sdk.errors import ChainUnavailableError
 from cocoon_sdk.sandbox.blockchain import Blockchain
 from cocoon_sdk.sandbox.transactions import Transaction
@@ -82,9 +82,17 @@ class SandboxChain:
         return self._open().send_external(message)[0].in_msg.hash
 
     async def transactions(
-        self, address: Address, *, limit: int = 16, before_lt: int | None = None, after_lt: int = 0
+        self,
+        address: Address,
+        *,
+        limit: int = 16,
+        before_lt: int | None = None,
+        after_lt: int = 0,
+        start: Link | None = None,
     ) -> list[TransactionRecord]:
-        """Return transactions of an account, newest first."""
+        """Return transactions of an account, newest first; all of them are found by their lt."""
+        if start is not None:
+            before_lt = start[0] + 1 if before_lt is None else min(before_lt, start[0] + 1)
         found = self._open().transactions(address, limit=limit, before_lt=before_lt, after_lt=after_lt)
         return [transaction.record() for transaction in found]
 

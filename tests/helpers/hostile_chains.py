@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pytoniq_core import Address, Cell
 
-from cocoon_sdk.chain.base import TransactionRecord
+from cocoon_sdk.chain.base import Link, TransactionRecord
 from cocoon_sdk.errors import ChainError
 from cocoon_sdk.sandbox import Blockchain, SandboxChain
 
@@ -23,21 +23,28 @@ class PaddedChain(SandboxChain):
         super().__init__(blockchain)
         self.padded: dict[Address, int] = {}
         self.reach: int | None = None
-        """How far below one that was handed out the endpoint finds a transaction; None: anywhere."""
+        """How far below the newest the endpoint finds a transaction that is not named; None: anywhere.
+
+        It remembers no names: others made it forget them."""
         self.broken: set[Address] = set()
         """Accounts whose history the endpoint does not show."""
         self.endless: set[Address] = set()
         """Accounts whose history comes to no end: whoever reads it goes on reading."""
         self.looks = 0
         self._base: dict[Address, TransactionRecord] = {}
-        self._lowest: dict[Address, int] = {}
 
     def pad(self, address: Address, count: int) -> None:
         """Fill an account's history."""
         self.padded[address] = count
 
     async def transactions(
-        self, address: Address, *, limit: int = 16, before_lt: int | None = None, after_lt: int = 0
+        self,
+        address: Address,
+        *,
+        limit: int = 16,
+        before_lt: int | None = None,
+        after_lt: int = 0,
+        start: Link | None = None,
     ) -> list[TransactionRecord]:
         self.looks += 1
         if address in self.broken:
@@ -46,24 +53,22 @@ class PaddedChain(SandboxChain):
             await asyncio.Event().wait()
         count = self.padded.get(address, 0)
         if not count:
-            return await super().transactions(address, limit=limit, before_lt=before_lt, after_lt=after_lt)
+            return await super().transactions(
+                address, limit=limit, before_lt=before_lt, after_lt=after_lt, start=start
+            )
         if address not in self._base:
             (self._base[address],) = await super().transactions(address, limit=1)
         base = self._base[address]
         top = base.lt + count
-        start = top if before_lt is None else min(top, before_lt - 1)
-        known = self._lowest.get(address, top)
-        if self.reach is not None and min(known, top) - max(start, base.lt) > self.reach:
-            raise ChainError("a look at the history", why="too far below what this endpoint was asked for")
-        found = [self._padding(base, lt) for lt in range(start, max(base.lt, start - limit), -1)]
+        first = min(top if before_lt is None else before_lt - 1, top if start is None else start[0])
+        if start is None and self.reach is not None and top - max(first, base.lt) > self.reach:
+            raise ChainError("a look at the history", why="too far below the newest for this endpoint")
+        found = [self._padding(base, lt) for lt in range(first, max(base.lt, first - limit), -1)]
         if len(found) < limit:
             found += await super().transactions(
-                address, limit=limit - len(found), before_lt=before_lt, after_lt=after_lt
+                address, limit=limit - len(found), before_lt=first + 1, after_lt=after_lt
             )
-        found = [each for each in found if each.lt > after_lt]
-        if found:
-            self._lowest[address] = min(known, found[-1].lt)
-        return found
+        return [each for each in found if each.lt > after_lt]
 
     def _padding(self, base: TransactionRecord, lt: int) -> TransactionRecord:
         before = base.hash if lt == base.lt + 1 else _hash(lt - 1)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pytoniq_core import Address, Cell
 
-from cocoon_sdk.chain.base import AccountState, Chain, ChainHead, StackValue, TransactionRecord
+from cocoon_sdk.chain.base import AccountState, Chain, ChainHead, Link, StackValue, TransactionRecord
 from cocoon_sdk.errors import ChainUnavailableError
 from cocoon_sdk.sandbox import Blockchain, SandboxChain
 from cocoon_worker.engine.base import EngineHealth, EngineRequest, EngineResult
@@ -150,10 +150,16 @@ class FlakyChain:
         return await self._call(self.inner.send(message))
 
     async def transactions(
-        self, address: Address, *, limit: int = 16, before_lt: int | None = None, after_lt: int = 0
+        self,
+        address: Address,
+        *,
+        limit: int = 16,
+        before_lt: int | None = None,
+        after_lt: int = 0,
+        start: Link | None = None,
     ) -> list[TransactionRecord]:
         return await self._call(
-            self.inner.transactions(address, limit=limit, before_lt=before_lt, after_lt=after_lt)
+            self.inner.transactions(address, limit=limit, before_lt=before_lt, after_lt=after_lt, start=start)
         )
 
     async def config_param(self, index: int) -> Cell | None:

@@ -19,8 +19,6 @@ from cocoon_sdk.client.app import AsyncCocoon
 from cocoon_sdk.client.arbiter_endpoints import ArbiterUnreachableError
 from cocoon_sdk.client.errors import EvidenceNotSentError
 from cocoon_sdk.client.job import AsyncJob
-from cocoon_sdk.errors import ChainError
-from cocoon_sdk.history import HistoryNotFoundError, JobSearch
 from cocoon_sdk.protocol.disputes import Ground, ItemKind
 from cocoon_sdk.protocol.job_states import JobState
 from cocoon_sdk.sandbox import Blockchain
@@ -121,72 +119,6 @@ async def test_padded_disputes_that_take_every_look_cannot_keep_another_from_bei
             break
     assert service.hearing(dispute.digest) is not None
     assert padded.looks - before < 200  # of 1600
-
-
-async def test_search_for_a_job_ends_where_the_job_cannot_be(
-    town: Town, worker: ScriptedWorker, padded: PaddedChain
-) -> None:
-    client = await town.client()
-    job = await client.jobs.create(model=MODEL_NAME, messages=chat(), accept="manual")
-    submission = await submit(worker, client, job.id)
-    result_hash = submission.sealed.result_hash
-    opened_at = town.chain.now
-    town.chain.warp(100)
-    padded.pad(client.escrow.address, 1000)
-    escrow = client.escrow.address
-    search = JobSearch(padded, escrow, job.id, result_hash, since=opened_at)
-    assert not await search.advance(1)
-    assert await search.advance(100)
-    assert search.payload is not None
-    assert search.result is not None
-    # Not older than it can be; not another job's or another result; not below an older job.
-    for number, wanted, since in (
-        (job.id, result_hash, opened_at + 1),
-        (job.id, bytes(32), opened_at),
-        (job.id + 1, result_hash, 0),
-    ):
-        with pytest.raises(HistoryNotFoundError):
-            await JobSearch(padded, escrow, number, wanted, since=since).advance(100)
-
-
-async def test_worker_cannot_have_one_step_of_a_search_read_the_whole_of_its_own_history(
-    town: Town, worker: ScriptedWorker, padded: PaddedChain
-) -> None:
-    client = await town.client()
-    job = await client.jobs.create(model=MODEL_NAME, messages=chat(), accept="manual")
-    submission = await submit(worker, client, job.id)
-    padded.pad(worker.address, 20_000)
-    padded.reach = 1000
-    search = JobSearch(padded, client.escrow.address, job.id, submission.sealed.result_hash, since=0)
-    steps = 0
-    while not await search.advance(1):
-        assert padded.looks <= 3 * (steps := steps + 1)
-    assert steps > 20_000 // 256 - 4
-    assert search.result is not None
-
-
-async def test_search_goes_on_where_an_endpoint_failed(
-    town: Town, worker: ScriptedWorker, padded: PaddedChain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = await town.client()
-    job = await client.jobs.create(model=MODEL_NAME, messages=chat(), accept="manual")
-    submission = await submit(worker, client, job.id)
-    padded.pad(client.escrow.address, 1000)
-    search = JobSearch(padded, client.escrow.address, job.id, submission.sealed.result_hash, since=0)
-    assert not await search.advance(2)
-    seen = search.seen
-
-    async def away(*_: object, **__: object) -> None:
-        raise ChainError("nobody answers")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(padded, "transactions", away)
-        with pytest.raises(ChainError):
-            await search.advance(1)
-    assert search.seen == seen
-    before = padded.looks
-    assert await search.advance(100)
-    assert padded.looks - before < 8
 
 
 # -- endpoints that fail or lag ------------------------------------------------------------------------------

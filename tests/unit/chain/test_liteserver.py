@@ -90,6 +90,11 @@ async def test_history_can_be_paged_like_in_process(town: World) -> None:
         {"after_lt": lts[5], "before_lt": lts[5]},
         {"after_lt": lts[17] - 1, "before_lt": lts[2], "limit": 100},
         {"before_lt": 1},
+        {"start": whole[0].link, "limit": 100},
+        {"start": whole[2].previous, "after_lt": lts[9]},
+        {"start": whole[2].previous, "before_lt": lts[7], "limit": 2},
+        {"start": whole[-1].link},
+        {"start": whole[-1].previous},
     ]
     for fresh in (chain, None):
         for bound in bounds:

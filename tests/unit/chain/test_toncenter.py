@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from pytoniq_core import Address, Cell, begin_cell
 
-from cocoon_sdk.chain.base import AccountStatus, Chain, ChainHead
+from cocoon_sdk.chain.base import AccountStatus, Chain, ChainHead, TransactionRecord
 from cocoon_sdk.chain.boc import encode_boc_base64
 from cocoon_sdk.chain.http_transport import (
     EndpointFailedError,
@@ -354,6 +354,24 @@ async def test_caller_can_read_old_history_when_only_archive_nodes_hold_it() -> 
         second = await chain.transactions(ADDRESS, limit=20, before_lt=first[-1].lt)
     assert [record.lt for record in second] == [100, 90, 80, 70, 60, 50, 40, 30, 20, 10]
     assert endpoint.calls[-1]["params"]["archival"] is True
+
+
+async def test_caller_can_go_on_from_a_named_transaction_with_one_request_whatever_is_remembered() -> None:
+    names = [record.link for record in await _whole(History(300))]
+    async with toncenter(getTransactions=History(300)) as (chain, endpoint):
+        for lt, digest in reversed(names):
+            page = await chain.transactions(ADDRESS, limit=100, start=(lt, digest), after_lt=2000)
+            assert [record.lt for record in page] == list(range(lt, max(2000, lt - 1000), -10))
+        assert len(endpoint.calls) == 100  # none for those below the bound
+        # A name that the endpoint does not know is not looked for among newer ones.
+        with pytest.raises(EndpointFailedError):
+            await chain.transactions(ADDRESS, start=(2500, bytes(32)))
+        assert {call["params"]["lt"] for call in endpoint.calls[100:]} == {"2500"}
+
+
+async def _whole(history: History) -> list[TransactionRecord]:
+    async with toncenter(getTransactions=history) as (chain, _):
+        return await chain.transactions(ADDRESS, limit=1000)
 
 
 async def test_caller_can_go_on_when_a_remembered_link_is_no_longer_valid() -> None:

@@ -115,6 +115,13 @@ async def test_both_ways_can_agree_on_any_range_of_transactions(world: World) ->
                 )
                 assert ours == theirs
     assert await world.http.transactions(Address((0, b"\x46" * 32))) == []
+    whole = await world.direct.transactions(address, limit=100)
+    for start in (whole[0].link, whole[4].previous, whole[-1].link, whole[-1].previous):
+        for before in (None, lts[2], lts[-2]):
+            bounds = {"limit": 3, "before_lt": before, "after_lt": lts[-1] - 1, "start": start}
+            found = [each.lt for each in whole if each.lt <= start[0] and (not before or each.lt < before)]
+            for chain in (world.http, world.direct):
+                assert [each.lt for each in await chain.transactions(address, **bounds)] == found[:3]
 
 
 async def test_client_can_send_over_http_and_a_replay_is_rejected_with_its_exit_code(world: World) -> None:

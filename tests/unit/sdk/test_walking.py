@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any, cast
 
 from pytoniq_core import Address, Cell
 
-from cocoon_sdk.chain.base import Chain
+from cocoon_sdk.chain.base import Chain, TransactionRecord
 from cocoon_sdk.history.walking import walk
 
 
@@ -18,12 +17,13 @@ class Histories:
     def __init__(self, pages: dict[Address, int]) -> None:
         self._left, self.asked = dict(pages), list[Address]()
 
-    async def transactions(self, address: Address, *, limit: int, **_: Any) -> list[Any]:
+    async def transactions(self, address: Address, *, limit: int, **_: Any) -> list[TransactionRecord]:
         self.asked.append(address)
         await asyncio.sleep(0)
         self._left[address] -= 1
         last = self._left[address] == 0
-        return [SimpleNamespace(now=1, lt=2, prev_lt=0 if last else 1, cell=Cell.empty())] * limit
+        record = TransactionRecord(address, 2, 1, bytes(32), 0 if last else 1, bytes(32), Cell.empty())
+        return [record] * limit
 
 
 async def test_long_history_cannot_keep_a_short_one_waiting() -> None:
