@@ -117,7 +117,8 @@ class Chain(Protocol):
 
         `start` names the newest one to return, as the one after it does (`TransactionRecord.previous`). Some
         endpoints find a transaction only by its name: from there a page costs the same at any depth, whatever
-        was asked for meanwhile, and `before_lt` may cost a walk from the newest one.
+        was asked for meanwhile, and `before_lt` may cost a walk from the newest one. With both, that walk is
+        for a `start` that the endpoint does not know; with `start` alone it fails then.
         """
         ...
 

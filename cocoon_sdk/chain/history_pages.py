@@ -42,20 +42,21 @@ class HistoryPages:
 
         From `start` it is one request for each `size` of them, always. Without it links that were seen are
         remembered, of so many accounts; an unknown `before_lt` is reached by walking down from the newest,
-        `MAX_WALK` deep (`ChainError` beyond).
+        `MAX_WALK` deep (`ChainError` beyond). So it is when the endpoint does not know a link, `start` too.
         """
         if not 1 <= limit <= MAX_TRANSACTIONS:
             raise ValueError(f"limit must be within 1..{MAX_TRANSACTIONS}")
-        if start is not None:
-            return await self._walk(address, start, limit, before_lt, after_lt)
-        known = self._links.above(address, before_lt) if before_lt is not None else None
+        known = start
+        if known is None and before_lt is not None:
+            known = self._links.above(address, before_lt)
         try:
             return await self._walk(address, known, limit, before_lt, after_lt)
         except self._unknown:
-            if known is None:
+            if known is None or before_lt is None:
                 raise
-            # The remembered link may belong to a chain that has been reset since.
+            # The link may belong to a chain that has been reset since.
             self._links.forget(address)
+            before_lt = before_lt if start is None else min(before_lt, start[0] + 1)
             return await self._walk(address, None, limit, before_lt, after_lt)
 
     async def _walk(

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from pytoniq_core import Address
 
-from cocoon_sdk.chain.base import Chain, TransactionRecord
+from cocoon_sdk.chain.base import Chain, Link, TransactionRecord
 from cocoon_sdk.clock import Clock, SystemClock
 from cocoon_sdk.errors import ChainError, ChainUnavailableError, ConfigError
 
@@ -59,7 +59,7 @@ class AccountWatcher:
     the stored cursor then goes on without loss or repetition, wherever the old one was cut off. Each
     transaction handed out follows the one before by its hash link, so no endpoint can skip or insert one.
     Endpoint errors are reported to `on_error` and outlasted, waiting `backoff_s` doubling to
-    `backoff_max_s`. Memory: one page of at most `page_size` transactions and 4096 numbers.
+    `backoff_max_s`. Memory: one page of at most `page_size` transactions and 4096 names.
 
     Iterating raises `ChainResetError` when the cursor's transaction is contradicted, or missing in
     `patience` consecutive looks (fewer may be a lagging endpoint), and `HistoryGapError` when the endpoint
@@ -94,10 +94,10 @@ class AccountWatcher:
         self._failures = 0
         self._missing = 0
         # What a walk from the newest transaction down to the cursor left behind: the lowest page, newest
-        # first, and the upper bounds (exclusive) of the pages above it, highest first. A walk longer than
-        # the deque loses its highest bounds; the next walk finds those again.
+        # first, and the names of what the pages above it begin with, highest first. A walk longer than the
+        # deque loses its highest names; the next walk finds those again.
         self._page: list[TransactionRecord] = []
-        self._marks: deque[int] = deque(maxlen=self._MAX_MARKS)
+        self._marks: deque[Link] = deque(maxlen=self._MAX_MARKS)
 
     @property
     def cursor(self) -> Cursor:
@@ -131,7 +131,7 @@ class AccountWatcher:
 
     def _hand_out(self) -> TransactionRecord:
         transaction = self._page[-1]
-        if (transaction.prev_lt, transaction.prev_hash) != (self._cursor.lt, self._cursor.hash):
+        if transaction.previous != (self._cursor.lt, self._cursor.hash):
             raise self._reset(f"lt {transaction.lt} does not follow the cursor")
         self._page.pop()
         self._cursor = Cursor.after(transaction)
@@ -158,13 +158,13 @@ class AccountWatcher:
 
         Returns whether there is anything after the cursor.
         """
-        marks: deque[int] = deque(maxlen=self._MAX_MARKS)
-        link: tuple[int, bytes] | None = None
+        marks: deque[Link] = deque(maxlen=self._MAX_MARKS)
+        link: Link | None = None
         cursor = (self._cursor.lt, self._cursor.hash)
         while True:
             # The cursor's own transaction is asked for too: its presence shows that the chain is the same.
-            page = await self._fetch(marks[-1] if marks else None, max(0, self._cursor.lt - 1))
-            if page and link is not None and (page[0].lt, page[0].hash) != link:
+            page = await self._fetch(link, max(0, self._cursor.lt - 1))
+            if page and link is not None and page[0].link != link:
                 return self._suspect(ChainResetError, f"lt {link[0]} vanished while paging")
             if not page:
                 if link is not None:
@@ -175,16 +175,16 @@ class AccountWatcher:
                     return self._suspect(ChainResetError, f"nothing at lt {self._cursor.lt} and above")
                 return False
             if not marks:
-                marks.append(page[0].lt + 1)
-            if (page[-1].lt, page[-1].hash) == cursor:
+                marks.append(page[0].link)
+            if page[-1].link == cursor:
                 page.pop()
                 break
-            link = (page[-1].prev_lt, page[-1].prev_hash)
+            link = page[-1].previous
             if link == cursor:
                 break
             if link[0] <= self._cursor.lt or page[-1].lt <= self._cursor.lt:
                 raise self._reset(f"lt {page[-1].lt} follows lt {link[0]}")
-            marks.append(page[-1].lt)
+            marks.append(link)
         self._missing = 0
         marks.pop()
         self._page, self._marks = page, marks
@@ -207,12 +207,17 @@ class AccountWatcher:
             hint="The chain was reset or is another one: check the endpoint, or start from a new cursor",
         )
 
-    async def _fetch(self, before: int | None, after: int) -> list[TransactionRecord]:
-        """Return one page, outlasting errors of the endpoint."""
+    async def _fetch(self, start: Link | None, after: int) -> list[TransactionRecord]:
+        """Return one page, outlasting errors of the endpoint.
+
+        It is asked for by name: so however much there is, and whatever else is read, one page is one page. A
+        chain that was reset does not know the name any more: then what it has there shows that it was.
+        """
+        before = None if start is None else start[0] + 1
         while True:
             try:
                 page = await self._chain.transactions(
-                    self._address, limit=self._page_size, before_lt=before, after_lt=after
+                    self._address, limit=self._page_size, before_lt=before, after_lt=after, start=start
                 )
                 self._check(page, before, after)
             except ChainError as error:
@@ -222,9 +227,7 @@ class AccountWatcher:
                 return list(page)
 
     def _check(self, page: list[TransactionRecord], before: int | None, after: int) -> None:
-        linked = all(
-            (upper.prev_lt, upper.prev_hash) == (lower.lt, lower.hash) for upper, lower in pairwise(page)
-        )
+        linked = all(upper.previous == lower.link for upper, lower in pairwise(page))
         inside = not page or (page[-1].lt > after and (before is None or page[0].lt < before))
         if not linked or not inside or len(page) > self._page_size:
             raise ChainUnavailableError(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 from pytoniq_core import Address, Cell
 
 from cocoon_sdk.chain.base import Link, TransactionRecord
+from cocoon_sdk.chain.history_pages import HistoryPages
 from cocoon_sdk.errors import ChainError
 from cocoon_sdk.sandbox import Blockchain, SandboxChain
 
@@ -81,6 +83,36 @@ class PaddedChain(SandboxChain):
             now=self.blockchain.now,
             cell=Cell.empty(),
         )
+
+
+class UnknownLinkError(Exception):
+    """The endpoint does not know the transaction that it was asked for."""
+
+
+class NamingChain:
+    """Histories alone, of `length` transactions that cannot be read, each found by its name only.
+
+    It counts the pages that the endpoint is asked for, `size` transactions each.
+    """
+
+    def __init__(self, length: int, size: int) -> None:
+        self.asked, self.length, self._size = 0, length, size
+        self._pages = HistoryPages(self._ask, size=size, unknown=UnknownLinkError)
+
+    async def transactions(self, address: Address, **bounds: Any) -> list[TransactionRecord]:
+        return await self._pages.transactions(
+            address, **{"limit": self._size, "before_lt": None, "after_lt": 0, "start": None, **bounds}
+        )
+
+    async def _ask(
+        self, address: Address, link: Link | None, count: int, after_lt: int
+    ) -> list[TransactionRecord]:
+        self.asked += 1
+        top = self.length if link is None else link[0]
+        return [
+            TransactionRecord(address, lt, 1, _hash(lt), lt - 1, _hash(lt - 1), Cell.empty())
+            for lt in range(top, max(after_lt, top - count), -1)
+        ]
 
 
 def _hash(lt: int) -> bytes:

@@ -363,10 +363,12 @@ async def test_caller_can_go_on_from_a_named_transaction_with_one_request_whatev
             page = await chain.transactions(ADDRESS, limit=100, start=(lt, digest), after_lt=2000)
             assert [record.lt for record in page] == list(range(lt, max(2000, lt - 1000), -10))
         assert len(endpoint.calls) == 100  # none for those below the bound
-        # A name that the endpoint does not know is not looked for among newer ones.
+        # A name that the endpoint does not know is not looked for among newer ones, unless one says so.
         with pytest.raises(EndpointFailedError):
             await chain.transactions(ADDRESS, start=(2500, bytes(32)))
         assert {call["params"]["lt"] for call in endpoint.calls[100:]} == {"2500"}
+        page = await chain.transactions(ADDRESS, limit=2, before_lt=2600, start=(2500, bytes(32)))
+        assert [record.lt for record in page] == [2500, 2490]
 
 
 async def _whole(history: History) -> list[TransactionRecord]:

@@ -6,18 +6,28 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pytoniq_core import Address, Cell
 
-from cocoon_sdk.chain.base import AccountState, AccountStatus, ChainHead, StackValue, TransactionRecord
+from cocoon_sdk.chain import history_pages
+from cocoon_sdk.chain.base import (
+    AccountState,
+    AccountStatus,
+    Chain,
+    ChainHead,
+    Link,
+    StackValue,
+    TransactionRecord,
+)
 from cocoon_sdk.chain.watcher import AccountWatcher, ChainResetError, Cursor, HistoryGapError
 from cocoon_sdk.clock import ManualClock
 from cocoon_sdk.errors import ChainError, ChainTimeoutError, ChainUnavailableError, ConfigError
 from cocoon_sdk.types import Nano
+from tests.helpers.hostile_chains import NamingChain
 
 ADDRESS = Address((0, b"\x22" * 32))
 
@@ -45,7 +55,13 @@ class ScriptedChain:
         self.seqno += 1
 
     async def transactions(
-        self, address: Address, *, limit: int = 16, before_lt: int | None = None, after_lt: int = 0
+        self,
+        address: Address,
+        *,
+        limit: int = 16,
+        before_lt: int | None = None,
+        after_lt: int = 0,
+        start: Link | None = None,
     ) -> list[TransactionRecord]:
         self.requests += 1
         self._may_fail()
@@ -235,6 +251,23 @@ async def test_watcher_can_fill_a_gap_with_two_requests_a_page() -> None:
     assert await everything(source) == [record.lt for record in chain.history]
     assert errors == []
     assert chain.requests == 5 + 4 + 1  # down, up again without the page at hand, and a last look
+
+
+async def test_watcher_can_get_through_more_than_any_chain_remembers_while_others_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history_pages, "MAX_WALK", 100)
+    chain, length = NamingChain(length=1000, size=10), 1000
+    source = AccountWatcher(cast(Chain, chain), ADDRESS, page_size=10, clock=ManualClock(0))
+    others = found = 0
+    while await source.next_known() is not None:
+        found += 1
+        if found % 10 == 0:
+            for number in range(70):
+                await chain.transactions(Address((1, number.to_bytes(32, "big"))))
+                others += 1
+    assert found == length
+    assert chain.asked - others <= 2 * length / 10 + 2
 
 
 async def test_watcher_can_forget_old_failures_when_the_endpoint_recovers() -> None:
