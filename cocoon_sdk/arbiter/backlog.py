@@ -1,26 +1,29 @@
-"""Which places have to be looked at, and when again: turns for each escrow, and a retry list with back-off.
+"""Which places have to be looked at, and when again: a retry list with back-off, and its bounds.
 
-Owns order, pauses and bounds. Must not know the chain, or what is found. Whatever is wrong with one dispute
-(its history cannot be read, its account is broken on purpose) costs only that one a pause; and whoever has a
-history that takes many looks has them one by one, in turns with everybody else.
+Owns pauses and bounds; who has the next turn is `Turns`' business. Must not know the chain, or what is found.
+Whatever is wrong with one dispute (its history cannot be read, its account is broken on purpose) costs only
+that one a pause; and whoever has a history that takes many looks has them one by one, in turns with everybody
+else.
 
-The order. Every second look is for an escrow that was never looked at, in the order of arrival; every other
-one for the escrow whose last look is longest ago. Where one kind has none, the other one has its turn.
-So among `n` escrows that wait each has its next look within `2 n` looks, and one that is new waits for two
-looks for each that is new and came before it: however many disputes others open, and however long their
-histories are.
+Only what is looked at in turn has an effect on what comes next: a place is taken, and then it has failed, is
+unfinished, was found to be nothing or is settled. Of any other look nothing is said here but `put`, `begun`,
+or that the place is settled.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+import contextlib
+import itertools
+from collections import Counter
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from heapq import heappop, heappush
 from typing import Final
 
 from pytoniq_core import Address
 
 from cocoon_sdk.arbiter.finding_store import FindingStore, Place
+from cocoon_sdk.arbiter.turns import Rank, Turns
+from cocoon_sdk.storage import StorageError
 
 MAX_NEW: Final = 256
 """Places of escrows never looked at, beyond which no more are taken from the markets for now."""
@@ -31,25 +34,26 @@ MOST_NEW: Final = 16_384
 """Places that wait for their first look, whatever they count."""
 MAX_WAITING: Final = 4096
 """Places that were looked at and wait for the next look; beyond, who took most looks is forgotten."""
-MAX_ESCROWS: Final = 16_384
-"""Escrows whose last look is remembered: more than can wait."""
 FIRST_PAUSE_S: Final = 30
 MAX_PAUSE_S: Final = 1800
 _GONE_LOOKS: Final = 2
 """Looks that must find nothing before a notice is: the endpoint may not have seen the dispute yet."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     tries: int = 0
     gone: int = 0
-    not_before: int = 0
     looks: int = 0
     """How many ended before everything was read."""
+    is_under_way: bool = False
+    is_begun: bool = False
+    """Whether somebody who asked had it looked at, and its next look comes in turn."""
 
     @property
-    def is_new(self) -> bool:
-        return not self.tries and not self.looks
+    def rank(self) -> Rank:
+        """Its place among those of its escrow: what was begun comes first, then what failed least."""
+        return (not self.looks, self.tries)
 
 
 class Backlog:
@@ -57,19 +61,24 @@ class Backlog:
 
     def __init__(self, store: FindingStore) -> None:
         self._store = store
+        self._turns = Turns()
         self._waiting: dict[Place, _Waiting] = {}
-        self._last: OrderedDict[Address, None] = OrderedDict()
-        self._new_ones_turn = True
+        self._looked_at: dict[Place, _Waiting] = {}
+        self._pauses: list[tuple[int, int, Place, _Waiting]] = []
+        self._numbers = itertools.count()  # of two pauses that end together the one that began first
+        self._new: Counter[Address] = Counter()  # places of each escrow that was never looked at
+        self._counted = 0  # those of them that count towards MAX_NEW
 
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def __contains__(self, place: Place) -> bool:
+        return place in self._waiting
+
     @property
     def has_room(self) -> bool:
         """Whether more may be taken from the markets, whose cursor then waits instead of us."""
-        new = Counter(place.escrow for place, each in self._waiting.items() if each.is_new)
-        counted = sum(min(count, OF_ONE) for escrow, count in new.items() if escrow not in self._last)
-        return new.total() < MOST_NEW and counted < MAX_NEW
+        return len(self._waiting) - len(self._looked_at) < MOST_NEW and self._counted < MAX_NEW
 
     async def load(self) -> None:
         """Go on with the notices from before a restart. Raises `StorageError`."""
@@ -82,80 +91,115 @@ class Backlog:
         self.put(place)
 
     def put(self, place: Place) -> None:
-        """Look at a place soon; one that waits already keeps its time."""
-        self._waiting.setdefault(place, _Waiting())
+        """Look at a place soon; one that waits already keeps its time and its turn."""
+        if place in self._waiting:
+            return
+        self._waiting[place] = each = _Waiting()
+        if self._turns.is_new(place.escrow):
+            self._counted += self._new[place.escrow] < OF_ONE
+            self._new[place.escrow] += 1
+        self._turns.put(place, each.rank)
 
-    def due(self, now: int) -> list[Place]:
-        """Return what is to be looked at now, in the order of turns.
-
-        Of one escrow what was begun comes first, then what failed least.
-        """
-        last = {escrow: at for at, escrow in enumerate(self._last)}
-        found = [place for place, each in self._waiting.items() if each.not_before <= now]
-        found.sort(key=lambda place: (not self._waiting[place].looks, self._waiting[place].tries))
-        place_in_escrow: Counter[Address] = Counter()
-        new: list[tuple[int, Place]] = []
-        known: list[tuple[int, int, Place]] = []
-        for place in found:
-            rank = place_in_escrow[place.escrow]
-            place_in_escrow[place.escrow] += 1
-            if place.escrow in last:
-                known.append((rank, last[place.escrow], place))
-            else:
-                new.append((rank, place))
-        in_turn = [
-            [place for *_, place in sorted(new, key=lambda each: each[0])],
-            [place for *_, place in sorted(known, key=lambda each: each[:2])],
-        ]
-        if not self._new_ones_turn:
-            in_turn.reverse()
-        return [place for place in chain.from_iterable(zip_longest(*in_turn)) if place is not None]
-
-    def looked(self, place: Place) -> None:
-        """Note that a place has its look: its escrow's next one comes after everybody else's."""
-        self._new_ones_turn = place.escrow in self._last
-        self._last[place.escrow] = None
-        self._last.move_to_end(place.escrow)
-        if len(self._last) > MAX_ESCROWS:
-            self._last.popitem(last=False)
+    def begun(self, place: Place) -> None:
+        """Go on, in turn, with a place of which a look out of turn has not read everything."""
+        self.put(place)
+        self._waiting[place].is_begun = True
 
     def is_begun(self, place: Place) -> bool:
         """Tell whether a look at a place ended unfinished, so that its next one will come."""
         each = self._waiting.get(place)
-        return each is not None and each.looks > 0
+        return each is not None and (each.looks > 0 or each.is_begun)
+
+    def take(self, now: int) -> Place | None:
+        """Return what is to be looked at next, None for nothing now. Its taker says what became of it."""
+        while self._pauses and self._pauses[0][0] <= now:
+            *_, paused, each = heappop(self._pauses)
+            if self._waiting.get(paused) is each:
+                self._turns.put(paused, each.rank)
+        place = self._turns.take()
+        if place is not None:
+            self._waiting[place].is_under_way = True
+            self._counted -= min(self._new.pop(place.escrow, 0), OF_ONE)
+        return place
+
+    # -- what became of a place that was taken; of any other, nothing changes ------------------------------
 
     async def unfinished(self, place: Place) -> None:
-        """Go on with a place when its escrow has its next turn. Raises `StorageError`."""
-        each = self._waiting.setdefault(place, _Waiting())
-        each.looks += 1
-        each.tries = each.gone = each.not_before = 0
-        await self._forget_one()
+        """Go on with a place when its escrow has its next turn."""
+        each = self._back(place)
+        if each is not None:
+            each.looks += 1
+            each.tries = each.gone = 0
+            self._looked_at[place] = each
+            self._turns.put(place, each.rank)
+            await self._forget_one()
 
     async def failed(self, place: Place, now: int) -> None:
-        """Look again later. Raises `StorageError`."""
-        each = self._waiting.setdefault(place, _Waiting())
-        each.not_before = now + min(MAX_PAUSE_S, FIRST_PAUSE_S << min(each.tries, 16))
-        each.tries += 1
-        each.gone = 0
-        await self._forget_one()
+        """Look again later."""
+        each = self._back(place)
+        if each is not None:
+            each.gone = 0
+            self._pause(place, each, now + min(MAX_PAUSE_S, FIRST_PAUSE_S << min(each.tries, 16)))
+            await self._forget_one()
 
-    async def _forget_one(self) -> None:
-        looked_at = {place: each for place, each in self._waiting.items() if not each.is_new}
-        if len(looked_at) > MAX_WAITING:
-            await self.settled(
-                max(looked_at, key=lambda other: looked_at[other].tries + looked_at[other].looks)
-            )
+    async def found_nothing(self, place: Place, now: int) -> bool:
+        """Look once more, then let go of it: true when it was let go of.
 
-    async def found_nothing(self, place: Place, now: int) -> None:
-        """Look once more, then let go of it. Raises `StorageError`."""
-        each = self._waiting.setdefault(place, _Waiting())
+        Raises `StorageError`: then its look is still to be accounted for.
+        """
+        each = self._waiting.get(place)
+        if each is None or not each.is_under_way:
+            return False
         each.gone += 1
-        each.tries += 1
-        each.not_before = now + FIRST_PAUSE_S
         if each.gone >= _GONE_LOOKS:
             await self.settled(place)
+            return True
+        self._back(place)
+        self._pause(place, each, now + FIRST_PAUSE_S)
+        await self._forget_one()
+        return False
+
+    # -- the end -------------------------------------------------------------------------------------------
 
     async def settled(self, place: Place) -> None:
-        """Forget a place: it is followed, or nothing is there. Raises `StorageError`."""
-        self._waiting.pop(place, None)
+        """Forget a place: it is followed, or nothing is there. Raises `StorageError`: it waits on then."""
         await self._store.drop_notice(place)
+        self._remove(place)
+
+    async def _forget_one(self) -> None:
+        if len(self._looked_at) <= MAX_WAITING:
+            return
+        found = {place: each for place, each in self._looked_at.items() if not each.is_under_way}
+        if found:
+            place = max(found, key=lambda other: found[other].tries + found[other].looks)
+            self._remove(place)
+            with contextlib.suppress(StorageError):  # what stays there is looked at after a restart
+                await self._store.drop_notice(place)
+
+    def _remove(self, place: Place) -> None:
+        each = self._waiting.pop(place, None)
+        if each is None:
+            return
+        if each.is_under_way:
+            self._turns.ended(place.escrow)
+        else:
+            self._turns.drop(place)
+        if self._looked_at.pop(place, None) is None and place.escrow in self._new:
+            self._new[place.escrow] -= 1
+            self._counted -= self._new[place.escrow] < OF_ONE
+            if not self._new[place.escrow]:
+                del self._new[place.escrow]
+
+    def _back(self, place: Place) -> _Waiting | None:
+        """Take note that a look in turn is over; None when there was none, or the place is forgotten."""
+        each = self._waiting.get(place)
+        if each is None or not each.is_under_way:
+            return None
+        each.is_under_way = False
+        self._turns.ended(place.escrow)
+        return each
+
+    def _pause(self, place: Place, each: _Waiting, until: int) -> None:
+        each.tries += 1
+        self._looked_at[place] = each
+        heappush(self._pauses, (until, next(self._numbers), place, each))

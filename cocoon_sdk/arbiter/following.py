@@ -4,6 +4,9 @@ Owns those tasks: what begins them, what becomes of their failures, and that nob
 it wants to. Must not know what happens in a hearing. A dispute that cannot be read yet is tried again and
 again (`Backlog`); all others, the markets' cursors and the start go on meanwhile. One look reads so much of a
 history and no more, then the next place in turn has its look: nobody keeps others out by filling histories.
+
+Looks in turn and looks for callers are apart: each kind has its own bound, in all and for one escrow, and
+what strangers have us look at neither takes a turn nor moves one.
 """
 
 from __future__ import annotations
@@ -23,18 +26,18 @@ from cocoon_sdk.arbiter.finding import DisputeFinder
 from cocoon_sdk.arbiter.finding_store import Place
 from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.arbiter.store import ArbiterStore, Followed
+from cocoon_sdk.arbiter.turns import PER_ESCROW
 from cocoon_sdk.contracts.disputes import NoDisputeError
-from cocoon_sdk.errors import ChainError, CocoonError
+from cocoon_sdk.errors import CocoonError
 from cocoon_sdk.storage import StorageError
 
 START_S: Final = 10.0
 """How long a start waits for the disputes of before; what takes longer goes on beside the rest."""
-MAX_TASKS: Final = 64
-"""Places that are looked at beside each other; how many of them ask the chain at once, the docket says."""
+IN_TURN: Final = 48
+"""Looks in turn that are under way together, `PER_ESCROW` of them at one escrow."""
 FOR_CALLERS: Final = 16
-"""How many of them are kept for whoever tells us of a dispute and waits for our look."""
-PER_ESCROW: Final = 2
-"""Disputes of one escrow that are looked at together."""
+"""Looks beside them for those who tell us of a dispute and wait, again `PER_ESCROW` of them at one escrow.
+How many of all of them ask the chain at once, the docket says."""
 log = structlog.get_logger("cocoon.arbiter")
 
 
@@ -55,7 +58,9 @@ class Following:
         self._docket, self._finder, self._store = docket, finder, store
         self._on_news, self._on_storage = on_news, on_storage
         self._backlog = Backlog(store.finding)
-        self._tasks: dict[Place, asyncio.Task[Hearing]] = {}
+        self._in_turn: set[asyncio.Task[Hearing]] = set()
+        self._for_callers: set[asyncio.Task[Hearing]] = set()
+        self._looks: dict[Place, asyncio.Task[Hearing]] = {}  # of both, while the docket looks
         self._begun = asyncio.Event()  # the next look, for whoever waits for one; a new event each time
         self._pumping: asyncio.Task[None] | None = None
         self._now = 0
@@ -63,7 +68,7 @@ class Following:
     @property
     def tasks(self) -> list[asyncio.Task[Hearing]]:
         """The looks that are under way."""
-        return list(self._tasks.values())
+        return [*self._in_turn, *self._for_callers]
 
     @property
     def pumping(self) -> asyncio.Task[None] | None:
@@ -75,7 +80,7 @@ class Following:
         tasks: list[asyncio.Task[Any]] = [*self.tasks]
         if self._pumping is not None:
             tasks.append(self._pumping)
-        self._tasks, self._pumping = {}, None
+        self._in_turn, self._for_callers, self._looks, self._pumping = set(), set(), {}, None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -86,7 +91,7 @@ class Following:
         await self._backlog.load()
         await self.reopen(now)
         self._begin()
-        if self._tasks:
+        if self._in_turn:
             await asyncio.wait(self.tasks, timeout=START_S)
 
     async def reopen(self, now: int) -> None:
@@ -134,11 +139,12 @@ class Following:
         if known is not None:
             return known
         place = Place(escrow, number)
-        task = self._tasks.get(place)
+        task = self._looks.get(place)
         if task is None and not self._backlog.is_begun(place):
-            if not self._has_room(escrow):
+            if self._has_room_for_callers(escrow):
+                task = self._spawn(place, self._for_callers)
+            elif place not in self._backlog:  # else it has its turn
                 raise BusyError("too many disputes are looked at", hint="Try again")
-            task = self._spawn(place, is_kept=False)
         try:
             return await asyncio.wait_for(self._looked_through(place, task), patience_s)
         except TimeoutError:
@@ -148,18 +154,16 @@ class Following:
 
     async def _looked_through(self, place: Place, task: asyncio.Task[Hearing] | None) -> Hearing:
         """Wait for the look that is under way, and for as many more as it takes; they come in their turn."""
-        seen: asyncio.Task[Hearing] | None = None
         while True:
-            if task is None or task is seen:
+            if task is None:
                 await self._begun.wait()
             else:
-                seen = task
                 with contextlib.suppress(UnfinishedError):
                     return await asyncio.shield(task)
             known = self._docket.known(place.escrow, place.number)
             if known is not None:
                 return known
-            task = self._tasks.get(place)
+            task = self._looks.get(place)
 
     # -- one place -----------------------------------------------------------------------------------------
 
@@ -173,97 +177,107 @@ class Following:
         return True
 
     def _begin(self) -> None:
-        for place in self._backlog.due(self._now):
-            if len(self._tasks) >= MAX_TASKS - FOR_CALLERS:
+        while len(self._in_turn) < IN_TURN:
+            place = self._backlog.take(self._now)
+            if place is None:
                 return
-            if place not in self._tasks and self._has_room(place.escrow):
-                self._spawn(place, is_kept=True)
+            task = self._looks.get(place)
+            if task is None:
+                self._spawn(place, self._in_turn)
+            else:  # somebody asked for it a moment ago: from here on it is the look of this turn
+                self._for_callers.discard(task)
+                self._in_turn.add(task)
 
-    def _has_room(self, escrow: Address) -> bool:
-        """Tell whether one more place may be looked at.
+    def _has_room_for_callers(self, escrow: Address) -> bool:
+        """Tell whether somebody who asks may have a place looked at out of turn."""
+        beside = sum(
+            place.escrow == escrow for place, task in self._looks.items() if task in self._for_callers
+        )
+        return len(self._for_callers) < FOR_CALLERS and beside < PER_ESCROW
 
-        Whoever fills one escrow and disputes all its jobs has us read it twice at a time only.
-        """
-        beside = sum(place.escrow == escrow for place in self._tasks)
-        return len(self._tasks) < MAX_TASKS and beside < PER_ESCROW
-
-    def _spawn(self, place: Place, *, is_kept: bool) -> asyncio.Task[Hearing]:
-        task = asyncio.create_task(self._look(place, is_kept=is_kept), name=f"dispute {place}")
-        self._tasks[place] = task
-        self._backlog.looked(place)
+    def _spawn(self, place: Place, beside: set[asyncio.Task[Hearing]]) -> asyncio.Task[Hearing]:
+        task = asyncio.create_task(self._look(place), name=f"dispute {place}")
+        beside.add(task)
+        self._looks[place] = task
         self._begun.set()
         self._begun = asyncio.Event()
-
-        def forget(_: asyncio.Task[Hearing]) -> None:
-            # Whoever waits for it has what it failed with; the backlog has it anyway.
-            failed = None if task.cancelled() else task.exception()
-            if self._tasks.get(place) is not task:
-                return  # closed meanwhile
-            del self._tasks[place]
-            if isinstance(failed, UnfinishedError):
-                self._begin()  # nothing is new, but the next one may have its turn
-            else:
-                self._on_news()
-
-        task.add_done_callback(forget)
+        task.add_done_callback(self._done)
         return task
 
-    async def _look(self, place: Place, *, is_kept: bool) -> Hearing:
-        """Follow what is there. A stranger's word (`is_kept` is false) is kept once the chain confirms it."""
+    def _done(self, task: asyncio.Task[Hearing]) -> None:
+        # Whoever waits for it has what it failed with; the backlog has it anyway.
+        failed = None if task.cancelled() else task.exception()
+        in_turn = task in self._in_turn
+        if not in_turn and task not in self._for_callers:
+            return  # closed meanwhile
+        self._in_turn.discard(task)
+        self._for_callers.discard(task)
+        if isinstance(failed, UnfinishedError):
+            self._begin()  # nothing is new, but the next one may have its turn
+        elif in_turn or failed is None:
+            self._on_news()
+
+    async def _look(self, place: Place) -> Hearing:
+        in_turn = False
         try:
-            hearing = await self._docket.follow(place.escrow, place.number)
+            try:
+                hearing = await self._docket.follow(place.escrow, place.number)
+            finally:
+                in_turn = asyncio.current_task() in self._in_turn
+                self._looks.pop(place, None)
             await self._backlog.settled(place)
-        except NoDisputeError as error:
-            if is_kept:
-                try:
-                    await self._nothing(place, error)
-                except StorageError as failure:
-                    await self._not_kept(place, failure)
-            raise
-        except StorageError as error:
-            if is_kept:
-                await self._not_kept(place, error)
-            else:
-                self._on_storage(error)
-            raise
-        except UnfinishedError:
-            await self._backlog.unfinished(place)
-            raise
-        except CocoonError as error:
-            if is_kept or await self._stored(place) is not None:
-                await self._backlog.failed(place, self._now)
-                log.warning("dispute_not_read", place=str(place), why=str(error))
-            raise
         except Exception as error:
-            # Whatever somebody's account made us stumble over; its text may quote strangers.
-            await self._backlog.failed(place, self._now)
-            log.error("dispute_not_read", place=str(place), error=type(error).__name__)
+            await (self._missed if in_turn else self._missed_by_caller)(place, error)
             raise
         log.info("dispute_followed", dispute=hearing.dispute.digest.hex()[:16], number=place.number)
         return hearing
 
-    async def _not_kept(self, place: Place, error: StorageError) -> None:
-        """Tell that the store does not take anything, and look again after a pause."""
-        self._on_storage(error)
-        with contextlib.suppress(StorageError):
-            await self._backlog.failed(place, self._now)
+    async def _missed(self, place: Place, error: Exception) -> None:
+        """Have a place looked at again, in turn or after a pause, or let go of it."""
+        if isinstance(error, UnfinishedError):
+            await self._backlog.unfinished(place)
+            return
+        try:
+            if isinstance(error, NoDisputeError) and await self._is_nothing(place, error):
+                return
+        except StorageError as failure:
+            error = failure
+        if isinstance(error, StorageError):
+            self._on_storage(error)
+        elif isinstance(error, CocoonError):
+            log.warning("dispute_not_read", place=str(place), why=str(error))
+        else:
+            # Whatever somebody's account made us stumble over; its text may quote strangers.
+            log.error("dispute_not_read", place=str(place), error=type(error).__name__)
+        await self._backlog.failed(place, self._now)
 
-    async def _nothing(self, place: Place, error: NoDisputeError) -> None:
-        """Nothing is there, says the endpoint now; of what was seen there before it must prove it."""
+    async def _missed_by_caller(self, place: Place, error: Exception) -> None:
+        """A stranger's word is kept once the chain confirmed it."""
+        if isinstance(error, UnfinishedError):
+            self._backlog.begun(place)
+        elif isinstance(error, StorageError):
+            self._on_storage(error)
+        elif not isinstance(error, NoDisputeError) and await self._stored(place) is not None:
+            self._backlog.put(place)
+
+    async def _is_nothing(self, place: Place, error: NoDisputeError) -> bool:
+        """Take note that nothing is there, says the endpoint now; of what was seen before it must prove it.
+
+        False when that did not work out. Raises `StorageError`.
+        """
         followed = await self._stored(place)
         if followed is None:
             await self._backlog.found_nothing(place, self._now)
             log.debug("notice_ignored", place=str(place), why=str(error))
-            return
+            return True
         try:
-            over = await self._docket.is_over(followed)
-        except ChainError:
-            over = False
-        if not over:
-            await self._backlog.failed(place, self._now)
-            return
+            if not await self._docket.is_over(followed):
+                return False
+        except CocoonError:
+            return False
         await self._docket.drop(followed.digest, self._now, "ended while we were away")
         await self._backlog.settled(place)
+        return True
 
     async def _stored(self, place: Place) -> Followed | None:
         for followed in await self._store.disputes(ended=False):

@@ -103,8 +103,7 @@ async def test_padded_disputes_that_take_every_look_cannot_keep_another_from_bei
     padded: PaddedChain,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(following, "MAX_TASKS", 4)
-    monkeypatch.setattr(following, "FOR_CALLERS", 0, raising=False)
+    monkeypatch.setattr(following, "IN_TURN", 4)
     service = await court.start(0, says=None)
     for name in ("first", "second"):
         attacker, _ = await disputed_on_the_market(town, worker, name, jobs=2)
