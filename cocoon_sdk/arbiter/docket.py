@@ -114,11 +114,16 @@ class Docket:
             )
         )
         hearing = Hearing(dispute, await self._on_chain(dispute), self._key, self._store)
-        await self._make_room()
         async with self._preparing:
+            known = self.hearings.get(dispute.digest)
+            if known is not None:
+                return known
             await hearing.prepare()
-        self._seen.setdefault(dispute.digest, seqno)
-        return self.hearings.setdefault(dispute.digest, hearing)
+            await self._make_room()
+            # One at a time, and at once after there is room: whoever is next counts this one.
+            self._seen.setdefault(dispute.digest, seqno)
+            self.hearings[dispute.digest] = hearing
+        return hearing
 
     async def _on_chain(self, dispute: Dispute) -> OnChain:
         if dispute.kind is not DisputeKind.JOB:
@@ -160,7 +165,7 @@ class Docket:
         other out. Raises `TooManyDisputesError` when all have evidence.
         """
         for hearing in sorted(self.hearings.values(), key=lambda each: each.dispute.disputed_at):
-            if not hearing.held and await hearing.own() is None:
+            if not hearing.held and await hearing.own() is None and not hearing.held:  # nor came it meanwhile
                 return hearing
         raise TooManyDisputesError(
             "cannot follow another dispute",
