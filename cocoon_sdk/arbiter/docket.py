@@ -37,8 +37,9 @@ from cocoon_sdk.protocol.session_states import SessionStatus, entries_of
 from cocoon_sdk.types import Hash
 
 _MAX_GENUINE: Final = 10_000
-_MAX_SEARCHES: Final = 8192
-"""Histories whose reading was cut off: more than the places that wait for another look (`backlog`)."""
+_MAX_SEARCHES: Final = 16_384
+"""Histories whose reading was cut off, a kilobyte each. More than the looks between two looks at a place that
+waits (`backlog`): so none that goes on is forgotten, whatever was begun and came to nothing."""
 PAGES: Final = 16
 """Pages of a history that one look reads before others have their turn."""
 _SLACK_S: Final = 3600
@@ -135,6 +136,7 @@ class Docket:
             self._searches[dispute.digest] = search
             if len(self._searches) > _MAX_SEARCHES:
                 self._searches.popitem(last=False)
+        self._searches.move_to_end(dispute.digest)
         try:
             for _ in range(PAGES):
                 async with self._turns:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from itertools import takewhile
 from typing import Final
 
@@ -78,6 +79,7 @@ class Hearing:
         known = await self.items()
         if public is not None and ItemKind.PAYLOAD not in known:
             await self._keep(public)
+        self._on_chain = replace(self._on_chain, payload=None)  # there may be many of us, and it was read
         await self._look()
 
     # -- evidence ------------------------------------------------------------------------------------------

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-from types import ModuleType
-
 import pytest
-from pytoniq_core import Cell
+from pytoniq_core import Address, Cell
 
 from cocoon_sdk.chain.base import TransactionRecord
 from cocoon_sdk.errors import ChainError
 from cocoon_sdk.history import HistoryNotFoundError, JobSearch, job_search
 from tests.helpers.arbiters import submit
 from tests.helpers.hostile_chains import PaddedChain
+from tests.helpers.memory import kept_by
 from tests.helpers.sdk import MODEL_NAME, ScriptedWorker, Town, chat
 
 
@@ -94,13 +92,9 @@ async def test_search_that_waits_holds_no_content(
     search = JobSearch(padded, client.escrow.address, job.id, submission.sealed.result_hash, since=0)
     assert not await search.advance(3)  # the escrow's is read
     assert search.seen > 256
-    found, rest = set[int](), [getattr(search, each) for each in vars(search) if each != "_chain"]
-    while rest:
-        each = rest.pop()
-        assert not isinstance(each, Cell | TransactionRecord)
-        if id(each) not in found:
-            found.add(id(each))
-            rest += [it for it in gc.get_referents(each) if not isinstance(it, type | ModuleType)]
+    kept = {type(each) for each in kept_by(search, but=frozenset({"_chain"}))}
+    assert Address in kept
+    assert not kept & {Cell, TransactionRecord}
     assert await search.advance(100)
     assert search.payload is not None
 

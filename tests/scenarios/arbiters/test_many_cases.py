@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 
-from cocoon_sdk.arbiter.evidence import Case
+from cocoon_sdk.arbiter.evidence import Case, on_chain_of
 from cocoon_sdk.arbiter.judging import Judgement
 from cocoon_sdk.arbiter.receipts import SessionCase
 from cocoon_sdk.client.app import AsyncCocoon
+from cocoon_sdk.history import payload_of
 from cocoon_sdk.protocol.disputes import Ground
 from tests.helpers.arbiters import Court, dispute_of, submit
+from tests.helpers.memory import kept_by
 from tests.helpers.sdk import MODEL_NAME, ScriptedWorker, Town, chat
 
 DISPUTES = 4
@@ -62,3 +64,18 @@ async def test_cases_that_wait_for_the_judge_hold_no_evidence(
         own = await court.hearing(0, await dispute_of(client, number)).own()
         assert own is not None
         assert own.vote.ground is Ground.SLASH
+
+
+async def test_followed_disputes_keep_no_payload_in_memory(
+    town: Town, court: Court, worker: ScriptedWorker
+) -> None:
+    await court.start(0, says=None)
+    client, number = await disputed(town, court, worker, "client")
+    await court.rounds()
+    opened = await payload_of(town.adapter, client.escrow.address, number)
+    payload = on_chain_of(opened.data, None).payload
+    assert payload is not None
+    hearing = court.hearing(0, await dispute_of(client, number))
+    assert not any(
+        each == payload for each in kept_by(hearing, but=frozenset({"_store"})) if type(each) is bytes
+    )

@@ -1,4 +1,4 @@
-"""What a docket holds: so many disputes and no more."""
+"""What a docket holds: so many disputes and no more, and the searches that go on."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import pytest
 from pytoniq_core import Address
 
 from cocoon_sdk.arbiter import docket as docket_module
-from cocoon_sdk.arbiter.docket import Docket
-from cocoon_sdk.arbiter.errors import TooManyDisputesError
+from cocoon_sdk.arbiter.docket import PAGES, Docket
+from cocoon_sdk.arbiter.errors import TooManyDisputesError, UnfinishedError
 from cocoon_sdk.arbiter.hearing import Hearing
 from cocoon_sdk.arbiter.store import ArbiterStore
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.contracts.disputes import Dispute
 from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.crypto.keys import SigningKey
+from cocoon_sdk.history import HistoryNotFoundError, job_search
 from cocoon_sdk.protocol.disputes import DisputeKind, ItemKind
 from cocoon_sdk.types import Hash
+from tests.helpers.hostile_chains import NamingChain
 
 MOST = 8
 
@@ -69,9 +71,17 @@ class ListedDocket(Docket):
         return cast(Dispute, found), 0
 
 
+class JobDocket(ListedDocket):
+    """A docket whose disputes are about jobs."""
+
+    kind = DisputeKind.JOB
+
+
 @pytest.fixture(autouse=True)
 def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docket_module, "Hearing", QuickHearing)
+    params = SimpleNamespace(from_cell=lambda _: SimpleNamespace(max_phases=0))
+    monkeypatch.setattr(docket_module, "m", SimpleNamespace(Params=params))
 
 
 @pytest.fixture
@@ -127,3 +137,22 @@ def bring_evidence_when_asked(hearing: Hearing) -> None:
         cast(QuickHearing, hearing).held.append(ItemKind.PAYLOAD)
 
     hearing.own = own  # type: ignore[method-assign]
+
+
+async def test_searches_of_others_cannot_have_one_that_goes_on_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(docket_module, "_MAX_SEARCHES", 3)
+    monkeypatch.setattr(job_search, "FIRST_PAGE", 8)
+    monkeypatch.setattr(job_search, "LARGE_PAGE", 8)
+    chain = NamingChain(length=5 * PAGES * 8 + 1, size=8)
+    docket = JobDocket(cast(Chain, chain))
+    others = iter(range(2, 100))
+    for _ in range(5):
+        with pytest.raises(UnfinishedError):
+            await docket.follow(escrow(1), 1)
+        for number in (next(others), next(others)):
+            with pytest.raises(UnfinishedError):
+                await docket.follow(escrow(number), number)
+    with pytest.raises(HistoryNotFoundError):  # it came to the end, however many began meanwhile
+        await docket.follow(escrow(1), 1)
