@@ -11,14 +11,20 @@ read last; and a step costs one page, whatever others read in between, because e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from pytoniq_core import Address, Cell
 
 from cocoon_sdk.chain.base import Chain, Link, TransactionRecord
-from cocoon_sdk.errors import MalformedError
+from cocoon_sdk.errors import ChainError, MalformedError
 from cocoon_sdk.history.lookup import OpenedJob, is_below, opening_in, result_data_in, submission_in
 from cocoon_sdk.history.transactions import DecodedTransaction, decode_transaction
 from cocoon_sdk.history.walking import FIRST_PAGE, LARGE_PAGE, MAX_SEARCH, HistoryNotFoundError
+
+MAX_FAILURES: Final = 8
+"""Steps that fail in a row before the search begins again: an endpoint that once showed a history that is
+none knows no transaction by that name. Arbiters pause longer and longer between them, an hour in all: an
+endpoint that is away for a while costs no search its place."""
 
 
 @dataclass(slots=True)
@@ -65,12 +71,16 @@ class JobSearch:
     def __init__(self, chain: Chain, escrow: Address, job_id: int, result_hash: bytes, *, since: int) -> None:
         self._chain, self._escrow, self._job_id = chain, escrow, job_id
         self._result_hash, self._since = int.from_bytes(result_hash, "big"), since
-        self._way = _Way(escrow)
-        self._sent: _Sent | None = None
-        self._opening: Link | None = None
+        self._begin()
+        self._failures = 0
         self._payload: Cell | None = None
         self._result: Cell | None = None
         self._is_found = False
+
+    def _begin(self) -> None:
+        self._way = _Way(self._escrow)
+        self._sent: _Sent | None = None
+        self._opening: Link | None = None
 
     @property
     def seen(self) -> int:
@@ -91,16 +101,28 @@ class JobSearch:
         """Look at so many pages more; true when both were found.
 
         Raises `HistoryNotFoundError` when it ended without them, and only a new search may find them; and
-        other `ChainError`s of the endpoint: then the next call goes on.
+        other `ChainError`s of the endpoint: then the next call goes on, or begins again after many.
         """
         for _ in range(pages):
             if self._is_found:
                 return True
-            if self._opening is None or self._sent is None:
-                await self._look_at_escrow()
-            else:
-                await self._look_at_worker(self._sent, self._opening)
+            try:
+                await self._step()
+            except HistoryNotFoundError:
+                raise
+            except ChainError:
+                self._failures += 1
+                if self._failures % MAX_FAILURES == 0:
+                    self._begin()
+                raise
+            self._failures = 0
         return self._is_found
+
+    async def _step(self) -> None:
+        if self._opening is None or self._sent is None:
+            await self._look_at_escrow()
+        else:
+            await self._look_at_worker(self._sent, self._opening)
 
     # -- the escrow's history ------------------------------------------------------------------------------
 

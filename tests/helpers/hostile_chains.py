@@ -85,7 +85,7 @@ class PaddedChain(SandboxChain):
         )
 
 
-class UnknownLinkError(Exception):
+class UnknownLinkError(ChainError):
     """The endpoint does not know the transaction that it was asked for."""
 
 
@@ -97,6 +97,8 @@ class NamingChain:
 
     def __init__(self, length: int, size: int) -> None:
         self.asked, self.length, self._size = 0, length, size
+        self.branch = 0
+        """Which of many histories is shown: names of one are unknown in another."""
         self._pages = HistoryPages(self._ask, size=size, unknown=UnknownLinkError)
 
     async def transactions(self, address: Address, **bounds: Any) -> list[TransactionRecord]:
@@ -109,10 +111,15 @@ class NamingChain:
     ) -> list[TransactionRecord]:
         self.asked += 1
         top = self.length if link is None else link[0]
+        if link is not None and link[1] != self._name(top):
+            raise UnknownLinkError("a look at the history", why=f"nothing at lt {top} has this name")
         return [
-            TransactionRecord(address, lt, 1, _hash(lt), lt - 1, _hash(lt - 1), Cell.empty())
+            TransactionRecord(address, lt, 1, self._name(lt), lt - 1, self._name(lt - 1), Cell.empty())
             for lt in range(top, max(after_lt, top - count), -1)
         ]
+
+    def _name(self, lt: int) -> bytes:
+        return _hash(self.branch << 64 | lt)
 
 
 def _hash(lt: int) -> bytes:

@@ -10,12 +10,13 @@ from pytoniq_core import Address
 from cocoon_sdk.chain import history_pages
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.history import HistoryNotFoundError, JobSearch, job_search, walk, walking
-from tests.helpers.hostile_chains import NamingChain
+from cocoon_sdk.history.job_search import MAX_FAILURES
+from tests.helpers.hostile_chains import NamingChain, UnknownLinkError
 
-LENGTH: Final = 400
-SIZE: Final = 8
+LENGTH: Final = 200
+SIZE: Final = 4
 PAGES: Final = 16
-OTHERS: Final = 100
+OTHERS: Final = 70
 """More accounts than any memory of names has room for here."""
 
 
@@ -90,3 +91,29 @@ async def test_search_at_the_end_of_what_it_reads_says_so_each_time(
         with pytest.raises(HistoryNotFoundError):
             await search.advance(1000)
     assert endpoint.asked <= LENGTH // 2 // SIZE + 2
+
+
+async def test_search_in_a_history_that_is_none_begins_again(endpoint: NamingChain) -> None:
+    search = JobSearch(cast(Chain, endpoint), account(0), 1, bytes(32), since=0)
+    endpoint.branch = 1  # what it showed was a mistake
+    assert not await search.advance(3)
+    endpoint.branch = 0
+    for _ in range(MAX_FAILURES):
+        assert search.seen == 3 * SIZE
+        with pytest.raises(UnknownLinkError):
+            await search.advance(1)
+    with pytest.raises(HistoryNotFoundError):
+        await search.advance(1000)
+    assert search.seen == LENGTH
+
+
+async def test_search_outlasts_an_endpoint_that_is_away(endpoint: NamingChain) -> None:
+    search = JobSearch(cast(Chain, endpoint), account(0), 1, bytes(32), since=0)
+    for pages in range(1, 4):
+        assert not await search.advance(1)
+        endpoint.branch = 1
+        for _ in range(MAX_FAILURES - 1):
+            with pytest.raises(UnknownLinkError):
+                await search.advance(1)
+        endpoint.branch = 0
+        assert search.seen == pages * SIZE
