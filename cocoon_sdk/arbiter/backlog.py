@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Final
@@ -34,6 +34,10 @@ MOST_NEW: Final = 16_384
 """Places that wait for their first look, whatever they count."""
 MAX_WAITING: Final = 4096
 """Places that were looked at and wait for the next look; beyond, who took most looks is forgotten."""
+MAX_FOREIGN: Final = 16_384
+"""Addresses that are no escrows of this network, and are remembered for that."""
+FOREIGN_S: Final = 600
+"""How long: an endpoint that lags may not have seen an escrow yet, and registries list new codes."""
 FIRST_PAUSE_S: Final = 30
 MAX_PAUSE_S: Final = 1800
 _GONE_LOOKS: Final = 2
@@ -52,8 +56,12 @@ class _Waiting:
 
     @property
     def rank(self) -> Rank:
-        """Its place among those of its escrow: what was begun comes first, then what failed least."""
-        return (not self.looks, self.tries)
+        """Its place among those of its escrow: what was begun comes first, then what failed least.
+
+        The second look at what may be nothing does not wait for the first ones at others: it may show that
+        all of them are nothing.
+        """
+        return (not self.looks and not self.gone, self.tries)
 
 
 class Backlog:
@@ -63,6 +71,8 @@ class Backlog:
         self._store = store
         self._turns = Turns()
         self._waiting: dict[Place, _Waiting] = {}
+        self._of: dict[Address, dict[Place, None]] = {}
+        self._foreign: OrderedDict[Address, int] = OrderedDict()
         self._looked_at: dict[Place, _Waiting] = {}
         self._pauses: list[tuple[int, int, Place, _Waiting]] = []
         self._numbers = itertools.count()  # of two pauses that end together the one that began first
@@ -95,6 +105,7 @@ class Backlog:
         if place in self._waiting:
             return
         self._waiting[place] = each = _Waiting()
+        self._of.setdefault(place.escrow, {})[place] = None
         if self._turns.is_new(place.escrow):
             self._counted += self._new[place.escrow] < OF_ONE
             self._new[place.escrow] += 1
@@ -166,6 +177,20 @@ class Backlog:
         await self._store.drop_notice(place)
         self._remove(place)
 
+    def is_foreign(self, address: Address, now: int) -> bool:
+        """Tell whether an address was found a while ago to be no escrow."""
+        return self._foreign.get(address, 0) > now
+
+    async def settled_foreign(self, address: Address, now: int) -> None:
+        """Forget all places of an address, which is no escrow, and remember that. Raises `StorageError`."""
+        await self._store.drop_notices_of(address)
+        for place in list(self._of.get(address, ())):
+            self._remove(place)
+        self._foreign[address] = now + FOREIGN_S
+        self._foreign.move_to_end(address)
+        if len(self._foreign) > MAX_FOREIGN:
+            self._foreign.popitem(last=False)
+
     async def _forget_one(self) -> None:
         if len(self._looked_at) <= MAX_WAITING:
             return
@@ -180,6 +205,10 @@ class Backlog:
         each = self._waiting.pop(place, None)
         if each is None:
             return
+        others = self._of[place.escrow]
+        del others[place]
+        if not others:
+            del self._of[place.escrow]
         if each.is_under_way:
             self._turns.ended(place.escrow)
         else:

@@ -22,7 +22,13 @@ from cocoon_sdk.contracts.escrow import Escrow
 from cocoon_sdk.contracts.market import Market
 from cocoon_sdk.contracts.network import Network
 from cocoon_sdk.contracts.registry import Registry
-from cocoon_sdk.errors import ChainError, CocoonError, MalformedError
+from cocoon_sdk.errors import (
+    AccountNotFoundError,
+    ChainError,
+    CocoonError,
+    ForgedAccountError,
+    MalformedError,
+)
 from cocoon_sdk.history import DecodedTransaction, decode_transaction, walk
 from cocoon_sdk.protocol import messages as m
 from cocoon_sdk.protocol.session_states import entries_of
@@ -78,6 +84,16 @@ class DisputeFinder:
         """Hand on every entry of an escrow that exists, whatever state it is in."""
         for number in entries_of((await Escrow.at(self._chain, escrow).state()).entries):
             await noticed(escrow, number, False)
+
+    async def is_escrow(self, address: Address) -> bool:
+        """Tell whether an address may be an escrow of this network: what cannot be read may be one."""
+        try:
+            await Escrow.at(self._chain, address).verify_genuine(self._network)
+        except (AccountNotFoundError, ForgedAccountError):
+            return False
+        except CocoonError:
+            return True
+        return True
 
     async def _look_at_models(self) -> None:
         registry = Registry(self._chain, self._network.registry, clock=self._clock)

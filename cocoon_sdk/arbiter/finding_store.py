@@ -75,3 +75,7 @@ class FindingStore:
             place.escrow.hash_part,
             place.number,
         )
+
+    async def drop_notices_of(self, escrow: Address) -> None:
+        """Forget all notices of an address."""
+        await self._database.execute("DELETE FROM arbiter_notices WHERE escrow = ?", escrow.hash_part)

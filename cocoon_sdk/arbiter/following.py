@@ -61,6 +61,7 @@ class Following:
         self._in_turn: set[asyncio.Task[Hearing]] = set()
         self._for_callers: set[asyncio.Task[Hearing]] = set()
         self._looks: dict[Place, asyncio.Task[Hearing]] = {}  # of both, while the docket looks
+        self._checking = asyncio.Lock()  # one sender at a time, beside what the docket asks the chain
         self._begun = asyncio.Event()  # the next look, for whoever waits for one; a new event each time
         self._pumping: asyncio.Task[None] | None = None
         self._now = 0
@@ -169,7 +170,7 @@ class Following:
 
     async def _noticed(self, escrow: Address, number: int, may_refuse: bool) -> bool:
         """Take a hint; false when there is no room for more of them now."""
-        if self._docket.known(escrow, number) is not None:
+        if self._backlog.is_foreign(escrow, self._now) or self._docket.known(escrow, number) is not None:
             return True
         if may_refuse and not self._backlog.has_room:
             return False
@@ -267,8 +268,9 @@ class Following:
         """
         followed = await self._stored(place)
         if followed is None:
-            await self._backlog.found_nothing(place, self._now)
             log.debug("notice_ignored", place=str(place), why=str(error))
+            if await self._backlog.found_nothing(place, self._now):
+                await self._look_at_sender(place.escrow)
             return True
         try:
             if not await self._docket.is_over(followed):
@@ -278,6 +280,17 @@ class Following:
         await self._docket.drop(followed.digest, self._now, "ended while we were away")
         await self._backlog.settled(place)
         return True
+
+    async def _look_at_sender(self, address: Address) -> None:
+        """Let go of all that an address announced which is no escrow. Raises `StorageError`.
+
+        Anybody may announce disputes on a market, for the gas. An escrow announces those that it has.
+        """
+        async with self._checking:
+            if self._backlog.is_foreign(address, self._now) or await self._finder.is_escrow(address):
+                return
+            await self._backlog.settled_foreign(address, self._now)
+            log.info("not_an_escrow", address=address.to_str())
 
     async def _stored(self, place: Place) -> Followed | None:
         for followed in await self._store.disputes(ended=False):

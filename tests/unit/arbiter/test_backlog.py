@@ -140,6 +140,26 @@ async def test_flood_of_notices_waits_on_the_market_and_failed_ones_take_no_room
     assert set(taken(waiting, MAX_PAUSE_S)) == {of(1), of(2)}
 
 
+async def test_what_is_no_escrow_is_forgotten_on_disk_too_and_remembered_for_a_while(
+    store: ArbiterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "MAX_FOREIGN", 2)
+    waiting = Backlog(store.finding)
+    for number in range(20):
+        await waiting.add(of(1, number), 0)
+    await waiting.add(of(2), 0)
+    assert waiting.take(0) == of(1)  # under way while the others are dropped
+    await waiting.settled_foreign(of(1).escrow, 100)
+    await waiting.failed(of(1), 100)
+    assert await store.finding.notices() == [of(2)]
+    assert (len(waiting), taken(waiting, 1 << 30)) == (1, [of(2)])
+    until = 100 + backlog.FOREIGN_S
+    assert [waiting.is_foreign(of(1).escrow, now) for now in (100, until - 1, until)] == [True, True, False]
+    for escrow in (3, 4):
+        await waiting.settled_foreign(of(escrow).escrow, 100)
+    assert [waiting.is_foreign(of(escrow).escrow, 100) for escrow in (1, 3, 4)] == [False, True, True]
+
+
 # -- turns ---------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 from pytoniq_core import Address
 
+from cocoon_sdk.arbiter import backlog
 from cocoon_sdk.arbiter import following as module
 from cocoon_sdk.arbiter.backlog import FIRST_PAUSE_S
 from cocoon_sdk.arbiter.docket import Docket
@@ -99,10 +100,17 @@ class HeldDocket(SlowDocket):
 
 
 class Market:
-    """A double of what finds notices: hands on what stands there, until it is told that there is no room."""
+    """A double of what finds notices: hands on what stands there, until it is told that there is no room.
+
+    `strangers` are no escrows.
+    """
 
     def __init__(self) -> None:
         self.notices: list[Place] = []
+        self.strangers: list[Address] = []
+
+    async def is_escrow(self, address: Address) -> bool:
+        return address not in self.strangers
 
     async def pump(self, _: int, noticed: Noticed) -> None:
         while self.notices and await noticed(self.notices[0].escrow, self.notices[0].number, True):
@@ -371,3 +379,65 @@ async def test_failing_looks_that_a_stranger_asks_for_put_no_turn_off(tmp_path: 
         following.step(2 + FIRST_PAUSE_S)
         await turns_of_the_loop()
         assert docket.held == {place}
+
+
+# -- strangers who announce disputes -------------------------------------------------------------------------
+
+
+class ClockedDocket(PaddedDocket):
+    """A double of a docket: each look takes one second, and at no other time does one go by."""
+
+    def __init__(self) -> None:
+        super().__init__(takes=1)
+        self.now = 2
+        self.all_looks: list[Place] = []
+        self.following: Following | None = None
+
+    async def follow(self, escrow: Address, number: int) -> Hearing:
+        assert self.following is not None
+        self.now += 1
+        self.all_looks.append(Place(escrow, number))
+        self.following.step(self.now)
+        return await super().follow(escrow, number)
+
+    async def rounds(self, *, after: int = 0) -> None:
+        """Take steps until nothing is under way."""
+        assert self.following is not None
+        self.now += after
+        self.following.step(self.now)
+        assert self.following.pumping is not None
+        await self.following.pumping
+        while self.following.tasks:
+            await asyncio.wait(self.following.tasks)
+            await asyncio.sleep(0)
+            self.following.step(self.now)
+            await self.following.pumping
+
+
+async def test_notices_of_what_is_no_escrow_are_dropped_together_and_none_are_taken_again(
+    tmp_path: Path, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "MOST_NEW", 80)
+    docket = ClockedDocket()
+    wallet, escrow = Address((0, b"w" * 32)), Address((0, b"e" * 32))
+    market.strangers.append(wallet)
+    market.notices = [Place(wallet, MADE_UP + number) for number in range(200)]
+    market.notices += [Place(escrow, MADE_UP), Place(HONEST, 7)]
+    async with looking(docket, market, tmp_path) as docket.following:
+        await heard(docket.following)
+        assert len(market.notices) > 100  # the wallet fills what may wait
+        await docket.rounds()
+        # It is looked at until the first of its disputes has had its second look, and no longer.
+        assert len(docket.all_looks) <= FIRST_PAUSE_S + 2 * PER_ESCROW + 2
+        assert (market.notices, docket.known(HONEST, 7) is not None) == ([], True)
+        # What it sends from now on is read from the market, and that is all.
+        del docket.all_looks[:]
+        market.notices = [Place(wallet, MADE_UP + number) for number in range(200, 400)]
+        market.notices.append(Place(escrow, MADE_UP + 1))
+        await docket.rounds()
+        assert market.notices == []
+        assert {place.escrow for place in docket.all_looks} == {escrow}
+        # After a while it is looked at anew: the endpoint may have lagged.
+        market.notices = [Place(wallet, MADE_UP)]
+        await docket.rounds(after=backlog.FOREIGN_S)
+        assert docket.all_looks[-1] == Place(wallet, MADE_UP)
