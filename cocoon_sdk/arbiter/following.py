@@ -89,8 +89,8 @@ class Following:
     async def start(self, now: int) -> None:
         """Go on with what was followed or heard of before a restart. Raises `StorageError`."""
         self._now = now
+        await self.reopen(now)  # first in turn: for these somebody brought evidence, or may
         await self._backlog.load()
-        await self.reopen(now)
         self._begin()
         if self._in_turn:
             await asyncio.wait(self.tasks, timeout=START_S)

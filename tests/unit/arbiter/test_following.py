@@ -23,7 +23,7 @@ from cocoon_sdk.arbiter.finding import DisputeFinder, Noticed
 from cocoon_sdk.arbiter.finding_store import Place
 from cocoon_sdk.arbiter.following import FOR_CALLERS, IN_TURN, Following
 from cocoon_sdk.arbiter.hearing import Hearing
-from cocoon_sdk.arbiter.store import ArbiterStore
+from cocoon_sdk.arbiter.store import ArbiterStore, Followed
 from cocoon_sdk.arbiter.turns import PER_ESCROW
 from cocoon_sdk.contracts.disputes import NoDisputeError
 from cocoon_sdk.errors import ChainError
@@ -441,3 +441,25 @@ async def test_notices_of_what_is_no_escrow_are_dropped_together_and_none_are_ta
         market.notices = [Place(wallet, MADE_UP)]
         await docket.rounds(after=backlog.FOREIGN_S)
         assert docket.all_looks[-1] == Place(wallet, MADE_UP)
+
+
+# -- after a restart -----------------------------------------------------------------------------------------
+
+
+async def test_disputes_that_were_followed_come_before_all_notices_after_a_restart(
+    tmp_path: Path, docket: SlowDocket, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "START_S", 0)
+    database = SqliteDatabase(tmp_path / "looking.sqlite")
+    store = ArbiterStore(database)
+    await store.prepare()
+    await store.follow(Followed(Hash(bytes(32)), HONEST, 1, 7, 1000, 0, ""))
+    await database.execute_many(
+        "INSERT INTO arbiter_notices VALUES (?, ?, ?)",
+        [(bytes([number]) * 32, 1, 0) for number in range(1, 2 * IN_TURN)],
+    )
+    await store.close()
+    async with looking(docket, market, tmp_path):
+        await turns_of_the_loop()
+        assert docket.looks[0] == Place(HONEST, 7)
+        assert len(docket.looks) >= IN_TURN
