@@ -88,9 +88,9 @@ async def test_stranger_cannot_hide_a_dispute_behind_small_messages(
     client = await town.client(arbiters=court.urls)
     job = await client.jobs.create(model=MODEL_NAME, messages=chat(), accept="manual")
     await submit(worker, client, job.id)
-    padded.pad(client.escrow.address, 20_000)
-    padded.pad(worker.address, 20_000)
-    padded.reach = 10_000
+    padded.pad(client.escrow.address, 10_000)
+    padded.pad(worker.address, 10_000)
+    padded.reach = 5_000
     await job.dispute()
     await court.rounds()
     assert (await job.status()).state is JobState.SLASHED
