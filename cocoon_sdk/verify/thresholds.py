@@ -7,7 +7,9 @@ Thresholds belong to one model. Greedy and sampled answers have their own: sampl
 tokens, whose log-probabilities spread more. For each of the four statistics there are
 
 * three *limits* for a single answer, multiples of the largest honest value of all settings: what is beyond
-  the first is suspect, beyond the second an arbiter takes the reward away, beyond the third collateral too;
+  the first is suspect, beyond the second an arbiter takes the reward away, beyond the third collateral too.
+  What a spread of logits explains is the same at every temperature, so the largest value is that of both
+  kinds, but for the largest difference of LP;
 * a *ladder* for many answers together (`ladder`): values with the share of honest answers that exceed them
   in the worst setting, and what may be bet on them. All ladders of a model hold together with probability
   1 - `LADDER_DOUBT` over the draw of the honest checks. Means estimate one spread of logits, whatever the
@@ -33,7 +35,7 @@ from cocoon_sdk.protocol.models import HashHex, VersionOne, WireInt, WireModel
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.ladder import MILLION, Ladder, Micro, make_ladder, micro
 from cocoon_sdk.verify.rescoring import DEFAULT_TOP, MAX_TOP
-from cocoon_sdk.verify.statistics import MEANS, NAMES, STATISTICS_VERSION, Numbers
+from cocoon_sdk.verify.statistics import MEANS, NAMES, OF_SPREAD, STATISTICS_VERSION, Numbers
 
 MAX_THRESHOLDS_BYTES: Final = 64 * 1024
 CONFIDENCE: Final = 0.95
@@ -203,7 +205,8 @@ def fit(settings: Checked, *, longest: int, both: Checked | None = None) -> Kind
             floor=_LEAST[name],
             doubt=LADDER_DOUBT / LADDERS,
         )
-        values[name] = _limits(name, _values(name, settings), ladder)
+        seen = both or settings if name in OF_SPREAD else settings
+        values[name] = _limits(name, _values(name, seen), ladder)
     return KindThresholds(**values)
 
 
