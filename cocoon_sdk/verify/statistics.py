@@ -71,10 +71,6 @@ class Numbers(NamedTuple):
 
 NAMES: Final = Numbers._fields
 MEANS: Final = ("lp_mean", "tok_mean")
-OF_SPREAD: Final = ("lp_mean", "tok_mean", "tok_max")
-"""As large as the spread of logits makes them, at whatever temperature. (The largest difference of LP is not:
-it stays small where the model is sure.)
-"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,16 @@
 Owns the form of thresholds, the rule that sets them from honest checks, and the error bounds that follow.
 Must not know where honest checks come from (`calibration`), or how limits are applied (`checking`, `score`).
 
-Thresholds belong to one model. Greedy and sampled answers have their own: sampled ones go through unlikely
-tokens, whose log-probabilities spread more. For each of the four statistics there are
+Thresholds belong to one model. For each of the four statistics there are
 
 * three *limits* for a single answer, multiples of the largest honest value of all settings: what is beyond
   the first is suspect, beyond the second an arbiter takes the reward away, beyond the third collateral too.
-  What a spread of logits explains is the same at every temperature, so the largest value is that of both
-  kinds, but for the largest difference of LP;
+  They come from greedy and sampled checks together: a largest value needs many checks more than like ones;
 * a *ladder* for many answers together (`ladder`): values with the share of honest answers that exceed them
   in the worst setting, and what may be bet on them. All ladders of a model hold together with probability
   1 - `LADDER_DOUBT` over the draw of the honest checks. Means estimate one spread of logits, whatever the
-  sampling, so the ladders of the means come from the checks of both kinds.
+  sampling, so their ladders come from both kinds too. Those of the largest values are each kind's own:
+  sampled answers go through unlikely tokens, whose log-probabilities spread more, and flip more often.
 
 Nothing that is judged may enter: limits come from calibration prompts only, and checks of other prompts
 (`held_out`) say how often they are wrong. All values are in millionths of a nat or of 1.
@@ -35,7 +34,7 @@ from cocoon_sdk.protocol.models import HashHex, VersionOne, WireInt, WireModel
 from cocoon_sdk.types import Hash
 from cocoon_sdk.verify.ladder import MILLION, Ladder, Micro, make_ladder, micro
 from cocoon_sdk.verify.rescoring import DEFAULT_TOP, MAX_TOP
-from cocoon_sdk.verify.statistics import MEANS, NAMES, OF_SPREAD, STATISTICS_VERSION, Numbers
+from cocoon_sdk.verify.statistics import MEANS, NAMES, STATISTICS_VERSION, Numbers
 
 MAX_THRESHOLDS_BYTES: Final = 64 * 1024
 CONFIDENCE: Final = 0.95
@@ -180,11 +179,10 @@ Checked: TypeAlias = Mapping[str, Sequence[Numbers]]
 
 
 def fit(settings: Checked, *, longest: int, both: Checked | None = None) -> KindThresholds:
-    """Set limits from the honest checks of one kind of sampling.
+    """Set limits for one kind of sampling from its honest checks, `settings`, and those of `both` kinds.
 
-    `longest` is the number of tokens of the longest answer; `both` are the checks of both kinds (these alone
-    where there are no others). Raises `ConfigError` when a setting has fewer than `MIN_CHECKS`, or a
-    statistic none at all.
+    `longest` is the number of tokens of the longest answer; without `both` there are no others. Raises
+    `ConfigError` when a setting has fewer than `MIN_CHECKS`, or a statistic none at all.
     """
     if not settings or min(len(checks) for checks in settings.values()) < MIN_CHECKS:
         raise ConfigError(
@@ -205,8 +203,7 @@ def fit(settings: Checked, *, longest: int, both: Checked | None = None) -> Kind
             floor=_LEAST[name],
             doubt=LADDER_DOUBT / LADDERS,
         )
-        seen = both or settings if name in OF_SPREAD else settings
-        values[name] = _limits(name, _values(name, seen), ladder)
+        values[name] = _limits(name, _values(name, both or settings), ladder)
     return KindThresholds(**values)
 
 

@@ -61,7 +61,7 @@ def test_limits_are_multiples_of_the_largest_honest_value_of_all_settings() -> N
     assert (found.honest_checks, found.settings, found.longest) == (150, 3, 100)
 
 
-def test_what_a_spread_explains_has_one_limit_for_both_kinds_of_sampling_and_means_one_ladder() -> None:
+def test_limits_come_from_both_kinds_of_sampling_and_so_do_the_ladders_of_the_means() -> None:
     rng = random.Random(3)
     greedy, sampled = {"one": checks(rng, 60)}, {"one": checks(rng, 200, 2.0)}
     both = {"one": [*greedy["one"], *sampled["one"]]}
@@ -69,8 +69,7 @@ def test_what_a_spread_explains_has_one_limit_for_both_kinds_of_sampling_and_mea
     for name in NAMES:
         ladders = [each.limits(name).ladder for each in found]
         assert (ladders[0] == ladders[1]) == (name in MEANS)
-        greedy_refund, sampled_refund = (each.limits(name).refund for each in found)
-        assert greedy_refund < sampled_refund if name == "lp_max" else greedy_refund == sampled_refund
+        assert len({each.limits(name).refund for each in found}) == 1
     # More checks reach rarer steps.
     assert found[0].lp_mean.ladder.steps[-1].share < found[0].lp_max.ladder.steps[-1].share
 
