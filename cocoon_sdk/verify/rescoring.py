@@ -222,7 +222,8 @@ class Verifier:
     async def examine(self, kind: str, body: Mapping[str, Any], commitment: Commitment) -> Rescoring:
         """Re-score every choice of a commitment under the prompt of the question itself.
 
-        Raises what `rescore` raises.
+        Raises what `prompt_tokens` and `rescore` raise, and `MalformedError` for sampling parameters that no
+        engine would take.
         """
         prompt, sampling = await self.prompt_tokens(kind, body), Sampling.of_request(body)
         outputs = [choice.tokens for choice in commitment.choices]

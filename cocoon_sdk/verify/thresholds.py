@@ -139,7 +139,8 @@ class Thresholds(WireModel):
     `statistics` is the version of what they limit: limits of another one are refused.
 
     `top` is how many of the best tokens of each position the honest checks saw. Who sees further finds more
-    in honest answers too, so no check may look beyond it; who sees less is only milder.
+    in honest answers too, so no check may look beyond it; who sees less is milder in TOK, and sees LP with
+    weights that lack the least likely tokens, which hardly add to them.
     """
 
     v: VersionOne = 1
@@ -197,13 +198,14 @@ def fit(settings: Checked, *, longest: int, both: Checked | None = None) -> Kind
         "held_out_checks": 0,
         "held_out_alarms": 0,
     }
+    seen = both or settings
     for name in NAMES:
         ladder = make_ladder(
-            _values(name, both or settings if name in MEANS else settings),
+            _values(name, seen if name in MEANS else settings),
             floor=_LEAST[name],
             doubt=LADDER_DOUBT / LADDERS,
         )
-        values[name] = _limits(name, _values(name, both or settings), ladder)
+        values[name] = _limits(name, _values(name, seen), ladder)
     return KindThresholds(**values)
 
 

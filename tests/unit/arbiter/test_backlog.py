@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from pytoniq_core import Address
 
@@ -12,7 +9,6 @@ from cocoon_sdk.arbiter import backlog, turns
 from cocoon_sdk.arbiter.backlog import FIRST_PAUSE_S, MAX_PAUSE_S, Backlog
 from cocoon_sdk.arbiter.finding_store import Place
 from cocoon_sdk.arbiter.store import ArbiterStore
-from cocoon_sdk.storage import SqliteDatabase
 
 
 def of(escrow: int, number: int = 0) -> Place:
@@ -25,14 +21,6 @@ def taken(waiting: Backlog, at: int) -> list[Place]:
     while (place := waiting.take(at)) is not None:
         found.append(place)
     return found
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ArbiterStore]:
-    made = ArbiterStore(SqliteDatabase(tmp_path / "arbiter.sqlite"))
-    await made.prepare()
-    yield made
-    await made.close()
 
 
 async def test_place_that_fails_waits_longer_each_time_and_others_come_first(store: ArbiterStore) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,7 +18,7 @@ from cocoon_sdk.arbiter.store import ArbiterStore
 from cocoon_sdk.chain.base import Chain
 from cocoon_sdk.contracts.disputes import Dispute
 from cocoon_sdk.protocol.disputes import Ground, Item, ItemKind
-from cocoon_sdk.storage import SqliteDatabase, StorageError
+from cocoon_sdk.storage import StorageError
 from cocoon_sdk.types import Hash
 
 SIZE = 1 << 20
@@ -56,14 +55,6 @@ def digest(number: int) -> Hash:
 
 def no_storage_error(error: StorageError) -> None:
     raise error
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ArbiterStore]:
-    made = ArbiterStore(SqliteDatabase(tmp_path / "arbiter.sqlite"))
-    await made.prepare()
-    yield made
-    await made.close()
 
 
 @pytest.fixture
